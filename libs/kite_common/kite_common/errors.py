@@ -1,0 +1,117 @@
+"""Every error Kite answers or raises: code, HTTP status, what the caller does. Imports nothing of ours.
+
+    KiteError
+    ├── ApiError            an answer >= 400 of the public API, made from one row of the code list below
+    ├── Malformed           bytes that no reader can use: dead-letter them, never retry
+    ├── Unavailable         a part (Kafka, Redis, ClickHouse) is away: nothing was done, try again
+    ├── OutcomeOpen         it may or may not have happened: repeat the same request (with its Idempotency-Key)
+    └── ConfigurationError  settings are wrong: all of them listed at once, fix and start again
+
+Codes are stable, prose is not (wire contract, section 2.3). No secret, internal address or upstream text is ever in one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One row of the public code list: `code` is what clients compare, `message` the default prose."""
+
+    code: str
+    status: int
+    message: str
+
+
+def _codes(*rows: tuple[str, int, str]) -> Mapping[str, ErrorCode]:
+    return {code: ErrorCode(code, status, message) for code, status, message in rows}
+
+
+# The one list of public codes; OpenAPI is generated from it and a test holds every route against it.
+CODES: Final[Mapping[str, ErrorCode]] = _codes(
+    ("invalid_json", 400, "The body is not a JSON object that can be passed on unchanged."),
+    ("missing_team_id", 400, "The query parameter team_id is required."),
+    ("invalid_message", 400, "The message is not valid."),
+    ("invalid_idempotency_key", 400, "Idempotency-Key must be 1 to 255 visible ASCII characters."),
+    ("invalid_url", 400, "The url is not usable as a webhook target."),
+    ("invalid_secret", 400, "The secret is not usable."),
+    ("invalid_event_types", 400, "event_types must be a list of exact types or prefixes that end in '.*'."),
+    ("invalid_cursor", 400, "The cursor cannot be read, or names no event of this team."),
+    ("invalid_limit", 400, "limit must be an integer."),
+    ("unauthorized", 401, "Invalid or expired API key"),
+    ("insufficient_funds", 402, "The wallet cannot pay for this event."),
+    ("forbidden", 403, "The API key does not belong to this team."),
+    ("insufficient_permissions", 403, "The API key lacks the permission this route needs."),
+    ("no_active_subscription", 403, "The team has no active subscription."),
+    ("not_found", 404, "No such path."),
+    ("webhook_config_not_found", 404, "The team has no active webhook config."),
+    ("method_not_allowed", 405, "The path does not take this method."),
+    ("idempotency_key_reused", 409, "The Idempotency-Key was used with another body."),
+    ("request_in_progress", 409, "The first request with this Idempotency-Key is still in flight."),
+    ("cursor_expired", 410, "The cursor is older than the retained events."),
+    ("payload_too_large", 413, "The body is too large."),
+    ("unsupported_media_type", 415, "Content-Encoding other than identity is not supported."),
+    ("rate_limit_exceeded", 429, "Too many requests."),
+    ("quota_exceeded", 429, "The plan's quota is used up."),
+    ("internal_error", 500, "Something went wrong on our side."),
+    ("secret_encryption_not_configured", 500, "The server has no key to seal secrets with."),
+    ("overloaded", 503, "Too many requests in flight; try again shortly."),
+    ("service_unavailable", 503, "A part of the service is away; repeating the same request is safe."),
+    ("replay_unavailable", 503, "The archive is away; repeating the same request is safe."),
+)
+
+
+class KiteError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+@dataclass(eq=False)
+class ApiError(KiteError):
+    """An answer >= 400: `code` is a key of CODES, `extra` goes into the body beside `error` and `message`.
+
+    `retry_after_s` (whole seconds, at least 1) becomes `Retry-After` and `retry_after_secs`.
+    Raises KeyError when built with a code that is not in the list: a defect, found by the first test that runs it.
+    """
+
+    code: str
+    message: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+    retry_after_s: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.code)
+        self.row = CODES[self.code]
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the code."""
+        return self.row.status
+
+    def body(self) -> dict[str, object]:
+        """The JSON body: `error`, `message`, then the code's extra fields."""
+        body: dict[str, object] = {"error": self.code, "message": self.message or self.row.message, **self.extra}
+        if self.retry_after_s is not None:
+            body["retry_after_secs"] = self.retry_after_s
+        return body
+
+
+class Malformed(KiteError):
+    """Bytes that cannot be decoded: the reader dead-letters them with this text as the reason."""
+
+
+class Unavailable(KiteError):
+    """A part this call needs is away and nothing was done: answer 503 or try again later."""
+
+
+class OutcomeOpen(KiteError):
+    """The call may or may not have taken effect: answer 503, the repeat must be idempotent."""
+
+
+class ConfigurationError(KiteError):
+    """Settings are unusable; `problems` names every one of them, without values of secrets."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems

@@ -1,0 +1,25 @@
+"""Which class reads which (kind, version), and how older versions become the newest. Reads no topic."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from kite_common.events.accounts import AccountSnapshot
+from kite_common.events.commands import AdjustWallet, CancelSubscription, CommandOutcome, CreditWallet, OpenAccount, Subscribe
+from kite_common.events.credentials import CredentialIssued
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.events.fact import Fact
+from kite_common.events.ledger import LedgerEntry
+from kite_common.events.usage import UsageRecorded
+from kite_common.events.webhooks import WebhookConfigured
+
+# The newest version of every kind.
+LATEST: Final[Mapping[str, type[Fact]]] = {
+    fact.kind: fact
+    for fact in (
+        UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
+        CommandOutcome, CredentialIssued, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
+    )
+}  # fmt: skip
+
+# (kind, version) -> the payload one version later, as plain JSON values. Named v1_to_v2 and so on when they come.
+UPCASTERS: Final[Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]] = {}

@@ -1,0 +1,39 @@
+"""The outbound webhook config of a team: where, which types, sealed secrets."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from kite_common.events.fact import TeamFact, UnixMs
+
+
+class SealedSecret(BaseModel):
+    """One signing secret, sealed with AES-256-GCM (`kite_common.crypto.seal`, associated data = `secret_context`)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    sealed: str
+    expires_at: UnixMs | None = None
+
+
+class WebhookConfigured(TeamFact):
+    """The one config of a team, whole; `active` false after DELETE or a 410. Newest secret first."""
+
+    kind: ClassVar[str] = "webhook-config"
+
+    id: str
+    url: str
+    event_types: tuple[str, ...] = ()
+    secrets: tuple[SealedSecret, ...]
+    active: bool = True
+    created_at: UnixMs
+    updated_at: UnixMs
+
+
+def secret_context(team_id: str, config_id: str) -> bytes:
+    """Associated data of a config's sealed secrets: what was sealed for one team and config opens for no other.
+
+    Whoever seals (gateway) and whoever unseals (delivery) takes it from here. A config id is a UUID of 36 characters, so
+    where one id ends and the other begins is never in doubt.
+    """
+    return (team_id + config_id).encode()

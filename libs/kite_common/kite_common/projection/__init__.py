@@ -1,0 +1,1 @@
+"""Redis read models of topics: never the truth, always rebuildable."""

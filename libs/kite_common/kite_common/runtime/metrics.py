@@ -1,0 +1,150 @@
+"""Every metric Kite exports, as one typed list, and the registry of one process. Decides nothing.
+
+A metric that is not in METRICS cannot be had: `Metrics.counter(name)` raises KeyError, so the list is complete by construction.
+Labels have few values: never a team, an event or a URL.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from kite_common import VERSION
+
+# Seconds of one request or one step: from a tenth of a millisecond to the publish timeout.
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Seconds between two services, or of one webhook attempt (15 s at most).
+_SLOW: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0)
+_SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDef:
+    """One metric: `buckets` only for histograms, in `unit`."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, unit: str, meaning: str, *labels: str) -> MetricDef:
+    return MetricDef(name, "counter", unit, labels, meaning)
+
+
+def _gauge(name: str, unit: str, meaning: str, *labels: str) -> MetricDef:
+    return MetricDef(name, "gauge", unit, labels, meaning)
+
+
+def _histogram(name: str, unit: str, buckets: tuple[float, ...], meaning: str, *labels: str) -> MetricDef:
+    return MetricDef(name, "histogram", unit, labels, meaning, buckets)
+
+
+METRICS: Final[tuple[MetricDef, ...]] = (
+    # every process
+    _gauge("kite_up", "bool", "1 while the process serves; version and service as labels", "service", "version"),
+    _gauge("kite_component_ready", "bool", "1 if the component is ready, as /readyz answers", "component"),
+    _gauge("kite_consumer_lag", "records", "records behind the end of the topic", "group", "topic", "partition"),
+    _gauge(
+        "kite_consumer_stalled_seconds", "seconds", "time without progress while there is lag; 0 with progress or without lag",
+        "group", "topic", "partition",
+    ),
+    _counter("kite_consumer_records_total", "records", "records handed to the owner of their partition", "group", "topic"),
+    _counter("kite_consumer_rebalances_total", "rebalances", "partitions that were assigned or taken away", "group", "change"),
+    _gauge("kite_table_keys", "keys", "keys a table holds in memory", "topic"),
+    _gauge("kite_table_behind", "records", "records of a compacted topic that a table has not read yet", "topic"),
+    # gateway
+    _counter("kite_gateway_messages_accepted_total", "events", "events answered with 202, durable", "kind"),
+    _counter("kite_gateway_refused_total", "requests", "answers of 400 and above by error code", "code"),
+    _histogram("kite_gateway_accept_seconds", "seconds", _FAST, "receipt of the request to its 202", "kind"),
+    _gauge("kite_gateway_in_flight", "requests", "requests being worked on"),
+    _histogram("kite_gateway_publish_group_size", "requests", _SIZES, "requests that shared one record batch"),
+    _histogram("kite_gateway_publish_seconds", "seconds", _FAST, "hand-over of a batch to its acknowledgement by all replicas in sync"),
+    _counter("kite_gateway_publish_failures_total", "requests", "publishes without an acknowledgement", "outcome"),
+    _histogram("kite_gateway_admission_seconds", "seconds", _FAST, "one round trip of admission to Redis"),
+    # billing
+    _counter("kite_billing_records_total", "records", "inputs applied to accounts by record kind", "kind"),
+    _histogram("kite_billing_step_seconds", "seconds", _FAST, "one transaction: decide, write, commit"),
+    _gauge("kite_billing_lag", "records", "inputs that no account knows yet", "partition"),
+    _gauge("kite_billing_stream_time_age_seconds", "seconds", "wall clock minus stream time, by which reservations lapse", "partition"),
+    _counter("kite_billing_restarts_total", "restarts", "partition owners that were started again after an error", "reason"),
+    _counter("kite_billing_fenced_total", "owners", "owners that another process fenced"),
+    _counter("kite_billing_reservations_lapsed_total", "reservations", "reservations whose event provably never reached the log"),
+    _counter("kite_billing_projections_total", "accounts", "projected accounts: written, or older than what stood there", "result"),
+    # delivery
+    _counter("kite_delivery_attempts_total", "attempts", "POSTs by outcome", "outcome"),
+    _histogram("kite_delivery_attempt_seconds", "seconds", _SLOW, "one POST, connection to last byte read", "outcome"),
+    _histogram("kite_delivery_first_attempt_seconds", "seconds", _SLOW, "append of the event to the start of its first attempt"),
+    _counter("kite_delivery_concluded_total", "deliveries", "deliveries that ended, by status", "status"),
+    _counter("kite_delivery_parked_total", "deliveries", "deliveries parked in a retry tier", "tier"),
+    _gauge("kite_delivery_lanes_open", "lanes", "endpoint lanes in memory"),
+    _gauge("kite_delivery_in_flight", "attempts", "POSTs being made"),
+    _counter("kite_delivery_dead_letters_total", "deliveries", "deliveries given up, by reason", "reason"),
+    # replay
+    _counter("kite_replay_rows_archived_total", "rows", "rows inserted into ClickHouse", "table"),
+    _histogram("kite_replay_archive_batch_seconds", "seconds", _FAST, "one insert", "table"),
+    _gauge("kite_replay_archive_lag", "records", "records that are in the log and not in the archive", "topic", "partition"),
+    _histogram("kite_replay_event_to_replayable_seconds", "seconds", _SLOW, "append of an event to its visibility in GET /events"),
+    _counter("kite_replay_reads_total", "reads", "queries by kind and outcome", "kind", "outcome"),
+    _histogram("kite_replay_read_seconds", "seconds", _FAST, "one query", "kind"),
+    _gauge("kite_replay_live_connections", "connections", "open WebSocket connections"),
+    # several services
+    _counter("kite_dead_letters_total", "records", "records that no reader could use, by service", "service"),
+)  # fmt: skip
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own, so that two of them never share a number."""
+
+    def __init__(self, definitions: Iterable[MetricDef] = METRICS) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for definition in definitions:
+            self._register(definition)
+
+    def counter(self, name: str) -> Counter:
+        """The counter of that name. Raises KeyError if the list has none."""
+        return self._counters[name]
+
+    def gauge(self, name: str) -> Gauge:
+        """The gauge of that name. Raises KeyError if the list has none."""
+        return self._gauges[name]
+
+    def histogram(self, name: str) -> Histogram:
+        """The histogram of that name. Raises KeyError if the list has none."""
+        return self._histograms[name]
+
+    def up(self, service: str) -> None:
+        """Say which service and version this process is: `kite_up`."""
+        self.gauge("kite_up").labels(service=service, version=VERSION).set(1)
+
+    def exposition(self) -> Response:
+        """All metrics in the Prometheus text format."""
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The present value of one counter or gauge, for tests and the stall check. 0 if nothing was counted yet.
+
+        Raises KeyError if the list has neither.
+        """
+        if name not in self._counters and name not in self._gauges:
+            raise KeyError(name)
+        return self._registry.get_sample_value(name, labels) or 0.0
+
+    def _register(self, definition: MetricDef) -> None:
+        name, labels, meaning = definition.name, definition.labels, f"{definition.meaning} [{definition.unit}]"
+        match definition.type:
+            case "counter":
+                self._counters[name] = Counter(name, meaning, labels, registry=self._registry)
+            case "gauge":
+                self._gauges[name] = Gauge(name, meaning, labels, registry=self._registry)
+            case "histogram":
+                self._histograms[name] = Histogram(name, meaning, labels, buckets=definition.buckets, registry=self._registry)

@@ -1,0 +1,1 @@
+"""For tests only: builders, Hypothesis strategies, waiting for a fact. Nothing outside tests imports it."""

@@ -1,0 +1,123 @@
+"""Writes golden examples that are still missing under contracts/examples/<kind>/v<version>/<name>.json. Changes none.
+
+An example is what some topic already holds, so one that exists is never written again: a payload that changes gets a new version
+and new examples beside the old ones, which stay and are read by every consumer's tests (tests/contracts/test_examples.py).
+Run it after adding a kind, a version, or a row below: `.venv/bin/python scripts/write_examples.py`. It prints what it wrote.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from kite_common import ids
+from kite_common.events import agent_message
+from kite_common.events.fact import Fact
+from kite_common.ids import CommandId, EventId, WebhookConfigId
+from kite_common.testing import make
+
+ROOT: Final = Path(__file__).resolve().parent.parent / "contracts" / "examples"
+T: Final = make.NOW_MS
+COMMAND: Final = CommandId(make.COMMAND_ID)
+CONFIG: Final = WebhookConfigId(make.CONFIG_ID)
+SECOND_CONFIG: Final = "c7a1e5d2-94b3-4c0e-a6f8-21d3b4e5f607"
+SECOND: Final = make.event_id(1_500)
+THIRD: Final = make.event_id(2_750)
+
+FACTS: Final[Mapping[str, Fact]] = {
+    "message-on-starter": make.usage(idempotency="2f1c8e7a90b34d56a1c2e3f405162738"),
+    "message-on-a-flat-plan": make.usage(event_id=SECOND, price_atomic=0, reserved_at=T + 1_500),
+    "hook-event": make.usage(event_id=THIRD, usage_kind="hook", reserved_at=T + 2_750),
+    "paid-replay-of-250-rows": make.usage(event_id=make.event_id(9_000), usage_kind="replay", quantity=250, price_atomic=2_500, reserved_at=T + 9_000),
+    "debit-of-a-message": make.ledger_entry(),
+    "message-on-a-flat-plan-amount-zero": make.ledger_entry(
+        id=ids.ledger_entry_of_event(SECOND), event_id=SECOND, amount_atomic=0, balance_after_atomic=0, occurred_at=T + 1_500
+    ),
+    "credit-of-a-deposit": make.ledger_entry(
+        id=ids.ledger_entry_of_command(COMMAND), entry="credit", reason="deposit", contra="deposits", amount_atomic=2_000_000,
+        balance_after_atomic=2_999_900, quantity=0, event_id=None, command_id=COMMAND, payment=make.payment(), occurred_at=T + 60_000,
+    ),
+    "debit-with-shortfall": make.ledger_entry(
+        id=ids.ledger_entry_of_event(THIRD), event_id=THIRD, amount_atomic=-40, balance_after_atomic=0, shortfall_atomic=60, occurred_at=T + 2_750
+    ),
+    "starter-on-x402": make.account(period_used=1, period_charged_atomic=100, day_used=1, balance_atomic=999_900, applied=4_819_627),
+    "without-subscription": make.account(subscription=None, balance_atomic=40, applied=12),
+    "enterprise-on-clerk": make.account(
+        subscription=make.subscription("enterprise", provider="clerk"), period_used=48_211, day_used=1_204, balance_atomic=0, applied=977
+    ),
+    "open-with-first-deposit": make.open_account(),
+    "open-free-on-clerk": make.open_account(plan_id=make.plan("free").id, provider="clerk", balance_atomic=0),
+    "switch-to-growth": make.subscribe(),
+    "cancel": make.cancel_subscription(),
+    "settled-deposit": make.credit_wallet(),
+    "credit-by-an-operator": make.credit_wallet(payment=None, amount_atomic=500_000),
+    "correction-downwards": make.adjust_wallet(),
+    "applied": make.command_outcome(),
+    "refused-unknown-plan": make.command_outcome(refusal="plan_not_found", balance_atomic=0, subscription_id=None),
+    "admin-api-key": make.credential(),
+    "read-key-expired-and-revoked": make.credential(
+        name="dashboard", permissions=("read",), scopes=("source:github", "agent_to:builder"), expires_at=T + 86_400_000, revoked_at=T + 3_600_000
+    ),
+    "hook-token-of-github": make.credential(make.HOOK_TOKEN),
+    "active-for-every-type": make.webhook(),
+    "rotated-two-secrets": make.webhook(
+        event_types=("com.github.*", "com.kite.agent.message"), updated_at=T + 7_200_000,
+        secrets=(
+            {"sealed": "v1.1f2e3d4c.kP0vB2wq8sTn5XyZ.Q2hhbmdlcyB3aXRoIGV2ZXJ5IHJvdGF0aW9uLCBuZXZlciByZWFk"},
+            {"sealed": "v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43, "expires_at": T + 93_600_000},
+        ),
+    ),
+    "deactivated": make.webhook(active=False, updated_at=T + 9_000_000),
+    "delivered-at-once": make.delivery_attempted(),
+    "retrying-after-503": make.delivery_attempted(
+        response_status=503, response_excerpt="upstream is restarting", status="retrying", next_attempt_at=T + 5_600, duration_ms=112
+    ),
+    "dead-after-timeout": make.delivery_attempted(
+        attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted", duration_ms=15_000, started_at=T + 275_000_000
+    ),
+    "no-endpoint": make.delivery_concluded(),
+    "filtered": make.delivery_concluded(
+        delivery_id=ids.delivery_of(make.EVENT_ID, CONFIG), webhook_config_id=CONFIG, url=make.URL, status="filtered", reason="event_types"
+    ),
+    "cancelled-config-deleted": make.delivery_concluded(
+        delivery_id=ids.delivery_of(make.EVENT_ID, WebhookConfigId(SECOND_CONFIG)), webhook_config_id=SECOND_CONFIG, url=make.URL,
+        status="cancelled", reason="config_deleted",
+    ),
+    "waiting-for-second-attempt": make.delivery_parked(),
+    "event-that-is-no-json": make.dead_letter(),
+    "record-without-key-or-value": make.dead_letter(
+        reason="the record has no value", topic="kite.ledger", original_key=None, original_value=None, original_headers=()
+    ),
+}  # fmt: skip
+
+MESSAGES: Final[Mapping[str, tuple[agent_message.AgentMessage, EventId]]] = {
+    "shortest": (make.agent_message(body=""), make.EVENT_ID),
+    "reply-in-a-thread": (
+        make.agent_message(from_="builder", to="planner", body="Done: 3 artifacts.", thread_id="release-2026.4", reply_to_id=make.EVENT_ID), SECOND,
+    ),
+    "text-of-many-scripts-cut-in-the-summary": (
+        make.agent_message(from_="Prüfer/α", to="строитель 7", body="Zeile eins\nZeile zwei 🪁 " + "ένα δύο τρία " * 8), THIRD,
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Write what is missing."""
+    for name, fact in FACTS.items():
+        _write(fact.kind, fact.version, name, fact.to_json())
+    for name, (message, event_id) in MESSAGES.items():
+        _write(agent_message.TYPE, 1, name, agent_message.to_event(message, event_id, T))
+
+
+def _write(kind: str, version: int, name: str, payload: bytes) -> None:
+    path = ROOT / kind / f"v{version}" / f"{name}.json"
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(json.loads(payload), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{path.relative_to(ROOT.parent.parent)}\n")
+
+
+if __name__ == "__main__":
+    main()
