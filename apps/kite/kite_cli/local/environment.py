@@ -1,0 +1,58 @@
+"""The settings a service gets on one machine: addresses, folders, identity. The only place that knows "local"."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kite_cli.local.ports import LOOPBACK
+
+PARTITIONS = 8
+
+# What the Java and Valkey children see of the caller's environment: nothing that could change how they behave.
+_TOOL_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of a stack are: the third-party ones, and the port of each service by its name."""
+
+    kafka_bootstrap: str
+    redis_url: str
+    clickhouse_url: str
+    services: Mapping[str, int]
+
+    def url(self, service: str) -> str:
+        """Return the base URL of a service as one on this machine calls it."""
+        return f"http://{LOOPBACK}:{self.services[service]}"
+
+
+def clickhouse_url(data: Path) -> str:
+    """Return the address of the ClickHouse engine that the replay process opens in itself."""
+    return f"chdb://{data / 'clickhouse'}"
+
+
+def tool_environment() -> dict[str, str]:
+    """Return the environment of a third-party child."""
+    return {name: os.environ[name] for name in _TOOL_VARIABLES if name in os.environ}
+
+
+def service_environment(
+    service: str, addresses: Addresses, secrets: Mapping[str, str], *, host: str = LOOPBACK
+) -> dict[str, str]:
+    """Return the environment of one service: the caller's, with everything that depends on this stack set over it."""
+    settings = {
+        "KITE_HOST": host,
+        "KITE_PORT": str(addresses.services[service]),
+        "KITE_KAFKA_BOOTSTRAP": addresses.kafka_bootstrap,
+        "KITE_REDIS_URL": addresses.redis_url,
+        "KITE_CLICKHOUSE_URL": addresses.clickhouse_url,
+        "KITE_PARTITIONS": str(PARTITIONS),
+        "KITE_INSTANCE": "local-0",
+        "KITE_ALLOW_PRIVATE_TARGETS": "true",  # webhooks to one's own machine are the point of a local stack
+        "PYTHONUNBUFFERED": "1",
+    }
+    urls = {"KITE_PUBLIC_URL": "gateway", "KITE_REPLAY_URL": "replay"}
+    settings |= {name: addresses.url(other) for name, other in urls.items() if other in addresses.services}
+    overridable = {"KITE_LOG_FORMAT": "json"}
+    return overridable | os.environ | settings | dict(secrets)

@@ -1,0 +1,290 @@
+"""The local stack: start order, readiness, ports, data folder, shutdown. Knows processes, not events.
+
+In the data folder: `lock` (held while a supervisor runs, and who that is), `state.json` (its children and ports, for
+the next start), `secrets.json` (drawn once), `kafka`, `valkey`, `clickhouse` (the parts' own), `logs/<name>.log`.
+"""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from kite_cli.local import kafka, leftovers, readiness
+from kite_cli.local.environment import Addresses, clickhouse_url, service_environment, tool_environment
+from kite_cli.local.folders import lib_folder, lock_of, state_of
+from kite_cli.local.identity import Identity, boot_id, identify
+from kite_cli.local.kafka_install import ensure_kafka
+from kite_cli.local.lock import DataLock, Holder
+from kite_cli.local.ports import LOOPBACK, PortBook, holder_text
+from kite_cli.local.process import Child, ProcessSpec
+from kite_cli.local.restart import RestartPolicy
+from kite_cli.local.secrets import load_or_draw
+from kite_cli.local.step import Progress, Silent, StepFailed
+from kite_cli.local.tool import run_tool
+from kite_cli.local.valkey import ValkeyNode, valkey_spec
+
+THIRD_PARTY = ("kafka", "valkey")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One of our services, or anything else that listens on one port.
+
+    With `must_have_port` a taken port is an error, otherwise another one is used. Without `ready_path` it counts as
+    ready as soon as the port is open. `env` goes over what the stack sets.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    port: int | None = None
+    must_have_port: bool = False
+    host: str = LOOPBACK
+    ready_path: str | None = "/readyz"
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_within_s: float = 30.0
+    stop_within_s: float = 15.0
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """Where a stack lives and how large it is. Ports in `ports` (kafka, kafka-controller, valkey) are wishes."""
+
+    data: Path
+    lib: Path = field(default_factory=lib_folder)
+    ports: Mapping[str, int] = field(default_factory=dict)
+    kafka_heap_mb: int = 512
+    archive: bool = True
+
+
+class LocalStack:
+    """Kafka and Valkey, and the services added to them, from `start` to `close`. Usable as an async context manager.
+
+    Children are started again when they end unasked. Must be used from one event loop, in the main thread.
+    """
+
+    def __init__(self, options: StackOptions, progress: Progress | None = None) -> None:
+        self.options = options
+        self.children: dict[str, Child] = {}
+        self.ports: dict[str, int] = {}
+        self.secrets: Mapping[str, str] = {}
+        self._data = options.data.resolve()
+        self._progress = progress or Silent()
+        self._lock = DataLock(lock_of(self._data))
+        self._book = PortBook()
+        self._state = leftovers.State()
+        self._hosts: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        """Start Kafka and Valkey; whatever was started is stopped again if that fails."""
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop everything."""
+        await self.close()
+
+    async def start(self) -> None:
+        """Take the data folder, end leftovers, install what is missing, start Kafka and Valkey until they serve.
+
+        Raises StepFailed, naming the step; then `close` must be called all the same.
+        """
+        self._take_folder()
+        await self._end_leftovers()
+        self.secrets = load_or_draw(self._data / "secrets.json")
+        jars = await ensure_kafka(self.options.lib, self._progress, archive=self.options.archive)
+        await self._start_third_party(jars)
+
+    async def start_services(self, services: Sequence[ServiceSpec]) -> None:
+        """Start services side by side and wait until each is ready. Raises StepFailed if one cannot be had."""
+        for service in services:
+            self._pick_service_port(service, services)
+        for service in services:
+            self._add(self._service_process(service))
+        await self._start_side_by_side([service.name for service in services])
+
+    async def close(self) -> None:
+        """Stop services, then Valkey, then Kafka, each with its deadline, and give the folder back. May be repeated."""
+        services = [name for name in self.children if name not in THIRD_PARTY]
+        await asyncio.gather(*(self._stop_told(name) for name in services))
+        for name in reversed(THIRD_PARTY):  # Valkey's clients are gone; Kafka is last because all facts end there
+            if name in self.children:
+                await self._stop_told(name)
+        self.children.clear()
+        self._book.release()
+        self._lock.release()
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything is."""
+        own = ("kafka", "kafka-controller", "valkey")
+        return Addresses(
+            kafka_bootstrap=f"{LOOPBACK}:{self.ports['kafka']}",
+            redis_url=f"redis://{LOOPBACK}:{self.ports['valkey']}/0",
+            clickhouse_url=clickhouse_url(self._data),
+            services={name: port for name, port in self.ports.items() if name not in own},
+        )
+
+    def environment(self, service: str) -> dict[str, str]:
+        """Return the environment a service of this stack gets; its port must have been picked."""
+        return service_environment(service, self.addresses, self.secrets, host=self._hosts.get(service, LOOPBACK))
+
+    def child(self, name: str) -> Child:
+        """Return one child by name: its pid, log, memory, and kill9, stop, start, freeze, thaw for fault tests."""
+        return self.children[name]
+
+    def listens_on(self, name: str) -> str:
+        """Return the address of one child, as its clients write it."""
+        host = LOOPBACK if self._hosts.get(name, LOOPBACK) == "0.0.0.0" else self._hosts.get(name, LOOPBACK)  # noqa: S104
+        address = f"{host}:{self.ports[name]}"
+        return address if name in THIRD_PARTY else f"http://{address}"
+
+    def kill_all(self) -> None:
+        """Kill every child at once, for somebody who does not want to wait for `close` any longer."""
+        for child in self.children.values():
+            child.abandon()
+
+    async def failed(self) -> StepFailed:
+        """Wait until a child is given up, and return why; for ever if none is."""
+        waits = [asyncio.create_task(child.failed()) for child in self.children.values()]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def describe(self, gateway: str) -> None:
+        """Write the gateway's address into the lock file, for those who find the folder taken."""
+        self._lock.describe(replace(_holder(), gateway=gateway))
+
+    def _take_folder(self) -> None:
+        try:
+            self._data.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(_holder())
+        except OSError as error:
+            advice = "Choose a folder you may write to with --data."
+            raise StepFailed("data folder", f"{self._data} cannot be used: {error}", advice) from error
+
+    async def _end_leftovers(self) -> None:
+        path = state_of(self._data)
+        former = leftovers.read_state(path)
+        try:
+            ended = await leftovers.end_leftovers(former)
+        except TimeoutError as error:
+            names = ", ".join(str(child.pid) for child in former.children.values())
+            advice = f"Look at these processes ({names}); end them or restart the machine."
+            raise StepFailed("leftovers", "a process of an earlier run does not end", advice) from error
+        if ended:
+            self._progress.warn("leftovers", f"ended {len(ended)} processes of an earlier run")
+        self._state = leftovers.State(uuid.uuid4().hex, boot_id(), _me(), {}, former.ports)
+        leftovers.write_state(path, self._state)
+
+    async def _start_third_party(self, jars: Path) -> None:
+        for name in ("kafka", "kafka-controller", "valkey"):
+            wishes = (self._state.ports.get(name), self.options.ports.get(name))
+            self.ports[name] = self._book.pick(port for port in wishes if port)
+        self._remember_ports()
+        node = kafka.KafkaNode(
+            self._data / "kafka", jars, self.ports["kafka"], self.ports["kafka-controller"], self.options.kafka_heap_mb
+        )
+        await self._prepare_kafka(node)
+        self._add(kafka.kafka_spec(node, self._tool_environment()))
+        self._add(valkey_spec(ValkeyNode(self._data / "valkey", self.ports["valkey"]), self._tool_environment()))
+        await self._start_side_by_side(THIRD_PARTY)
+
+    async def _prepare_kafka(self, node: kafka.KafkaNode) -> None:
+        kafka.write_files(node)
+        if node.is_formatted:
+            return
+        self._progress.doing("kafka", "formatting its folder, once")
+        kafka.forget_half_format(node)
+        code, text = await run_tool(kafka.format_spec(node), env=self._tool_environment())
+        if code:
+            raise StepFailed("kafka", f"its folder could not be formatted:\n{text}", f"Look at {node.folder}.")
+        kafka.mark_formatted(node)
+
+    async def _start_side_by_side(self, names: Sequence[str]) -> None:
+        waits = [asyncio.create_task(self._start_told(name)) for name in names]
+        try:
+            for finished in asyncio.as_completed(waits):
+                await finished
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _start_told(self, name: str) -> None:
+        began = time.monotonic()
+        self._progress.doing(name, "starting")
+        await self.children[name].start()
+        self._progress.done(name, f"ready on port {self.ports[name]} after {time.monotonic() - began:.1f} s")
+
+    async def _stop_told(self, name: str) -> None:
+        child = self.children[name]
+        if await child.stop():
+            self._progress.done(name, "stopped")
+        else:
+            self._progress.warn(name, f"did not stop within {child.spec.stop_within_s:.0f} s and was killed")
+
+    def _pick_service_port(self, service: ServiceSpec, services: Sequence[ServiceSpec]) -> None:
+        wish, former = service.port, self._state.ports.get(service.name)
+        taken_by = ""
+        if wish and not self._book.take(wish):
+            taken_by = holder_text(wish)
+            if service.must_have_port:
+                advice = "End that process or name another port."
+                raise StepFailed(service.name, f"port {wish} is taken by {taken_by}", advice)
+        port = wish if wish and not taken_by else None
+        if port is None:
+            wishes_of_others = {other.port for other in services if other.port}
+            port = self._book.pick([former] if former else [], after=wish, avoid=wishes_of_others)
+        if taken_by:
+            self._progress.warn(service.name, f"port {wish} is taken by {taken_by}; using {port}")
+        self.ports[service.name], self._hosts[service.name] = port, service.host
+        self._remember_ports()
+
+    def _service_process(self, service: ServiceSpec) -> ProcessSpec:
+        port, path = self.ports[service.name], service.ready_path
+
+        async def ready() -> bool:
+            if path is None:
+                return await readiness.is_open(LOOPBACK, port)
+            return await readiness.answers_ok(LOOPBACK, port, path)
+
+        env = self.environment(service.name) | {leftovers.RUN_VARIABLE: self._state.run} | dict(service.env)
+        return ProcessSpec(
+            service.name, service.command, ready, env, service.ready_within_s, service.stop_within_s, service.policy
+        )
+
+    def _add(self, spec: ProcessSpec) -> None:
+        log = self._data / "logs" / f"{spec.name}.log"
+        self.children[spec.name] = Child(
+            spec, log=log, folder=self._data, changed=self._child_changed, warn=self._progress.warn
+        )
+
+    def _child_changed(self, name: str, identity: Identity | None) -> None:
+        self._state = self._state.with_child(name, identity)
+        leftovers.write_state(state_of(self._data), self._state)
+
+    def _remember_ports(self) -> None:
+        self._state = replace(self._state, ports=dict(self._state.ports) | self.ports)
+        leftovers.write_state(state_of(self._data), self._state)
+
+    def _tool_environment(self) -> dict[str, str]:
+        return tool_environment() | {leftovers.RUN_VARIABLE: self._state.run}
+
+
+def _holder() -> Holder:
+    return Holder(_me().pid, _me().started, boot_id())
+
+
+def _me() -> Identity:
+    return identify(os.getpid()) or Identity(os.getpid(), "")
