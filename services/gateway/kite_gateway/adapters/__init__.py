@@ -1,0 +1,1 @@
+"""What the gateway is connected to: Redis, Kafka, HTTP."""

@@ -1,0 +1,51 @@
+"""What one request carries through the app beside its ASGI scope. Made by the edge, filled by the routes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kite_gateway.domain.rate_limit import RateLimit
+
+_KEY: Final = "kite"
+Header = tuple[bytes, bytes]
+
+
+@dataclass(slots=True)
+class Context:
+    """`head`: request headers; `extra`: headers every answer to this request gets; `code`: the error it was answered with."""
+
+    request_id: str
+    head: Mapping[bytes, bytes]
+    extra: list[Header]
+    team_id: str | None = None
+    code: str | None = None
+    # Set by the edge when the answer begins: from then on nothing else can be answered.
+    answered: bool = field(default=False)
+
+    def tell_rate(self, rate: RateLimit | None) -> None:
+        """Put the rate limit on the answer, if there is one (wire contract, 2.4)."""
+        if rate is not None:
+            self.extra += (
+                (b"ratelimit-limit", b"%d" % rate.per_minute),
+                (b"ratelimit-remaining", b"%d" % rate.remaining),
+                (b"ratelimit-reset", b"%d" % rate.reset_s),
+            )
+
+
+def context_of(scope: Any) -> Context:
+    """The context of a request that came through the edge."""
+    context: Context = scope[_KEY]
+    return context
+
+
+def attach(scope: Any, context: Context) -> None:
+    """Let the app find the context again."""
+    scope[_KEY] = context
+
+
+def read_head(headers: Iterable[Header]) -> dict[bytes, bytes]:
+    """Request headers by lower-case name; repeated ones joined by ", " (RFC 9110, section 5.3), so none can hide behind another."""
+    head: dict[bytes, bytes] = {}
+    for name, value in headers:
+        head[name] = head[name] + b", " + value if name in head else value
+    return head

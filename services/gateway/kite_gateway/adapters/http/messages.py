@@ -1,0 +1,173 @@
+"""POST /api/v1/agents/messages, the hot route: plain ASGI, validates the bytes itself. Wire schema here, no rules."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from kite_common.clock import rfc3339
+from kite_common.errors import ApiError, KiteError
+from kite_common.events.agent_message import AgentMessage
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.observe import TraceContext, get_logger
+from kite_common.runtime.system import monotonic_s
+
+from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.context import Context, Header, context_of
+from kite_gateway.adapters.http.openapi import Operation, Parameter
+from kite_gateway.adapters.http.problems import api_error, problem_response, refusal_error
+from kite_gateway.adapters.http.request import MAX_BODY_BYTES, idempotency_claim, json_object, read_body
+from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
+from kite_gateway.domain.admission import Refused
+from kite_gateway.domain.message import read_message
+
+log = get_logger("kite.gateway")
+
+PATH: Final = "/api/v1/agents/messages"
+_CLAIM_SCOPE: Final = b"agents/messages"
+_REPLAYED: Final = (b"idempotency-replayed", b"true")
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class MessageIn(BaseModel):
+    """A message from one agent to another."""
+
+    model_config = ConfigDict(title="AgentMessage", populate_by_name=True)
+
+    from_: Annotated[str, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
+    to: Annotated[str, Field(min_length=1, description="Id of the receiving agent.")]
+    body: Annotated[str, Field(description="The text; may be empty.")]
+    thread_id: str | None = None
+    reply_to_id: Annotated[str | None, Field(description="The id of the message this one answers.")] = None
+
+
+class UsageOut(BaseModel):
+    """The team's counters after this event."""
+
+    events_used: Annotated[int, Field(ge=0)]
+    events_limit: Annotated[int, Field(ge=0, description="9007199254740991 = unlimited")]
+    amount_charged_atomic: Annotated[int, Field(ge=0)]
+    amount_charged_sats: Annotated[int, Field(ge=0, description="Legacy twin of amount_charged_atomic.")]
+
+
+class MessageOut(BaseModel):
+    """A message that is durable."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: Annotated[str, Field(description="The event id and the CloudEvent id, a UUID v7.")]
+    created_at: Annotated[str, Field(description="Time of receipt, RFC 3339 UTC.")]
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+    usage: UsageOut
+
+
+OPERATIONS: Final = (
+    Operation(
+        "POST", PATH, "Send an agent-to-agent message",
+        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable.",
+        status=202, permission="write", request=MessageIn, answer=MessageOut,
+        codes=(
+            "invalid_message", "invalid_idempotency_key", "insufficient_funds", "no_active_subscription", "idempotency_key_reused",
+            "request_in_progress", "quota_exceeded",
+        ),
+        parameters=(
+            Parameter(
+                "Idempotency-Key", "header", "For 24 hours the same key and body give the first answer again.",
+                schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+            ),
+            Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
+        ),
+    ),
+)  # fmt: skip
+
+
+class MessagesEndpoint:
+    """One request, one answer, one log line."""
+
+    def __init__(self, bearer: Bearer, accept: AcceptMessage, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
+        self._bearer, self._accept, self._random_bits = bearer, accept, random_bits
+        self._accepted = metrics.counter("kite_gateway_messages_accepted_total").labels(kind="message")
+        self._seconds = metrics.histogram("kite_gateway_accept_seconds").labels(kind="message")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        began = monotonic_s()
+        context = context_of(scope)
+        trace = self._trace(context)
+        try:
+            message, accepted = await self._run(scope, receive, context, trace)
+        except KiteError as error:
+            problem = api_error(error)
+            _log_refusal(problem, context, trace, began)
+            await problem_response(problem, context)(scope, receive, send)
+            return
+        body = _answer(message, accepted)
+        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body))]
+        if accepted.replayed:
+            headers.append(_REPLAYED)
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._count(accepted, context, trace, began)
+
+    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> tuple[AgentMessage, Accepted]:
+        """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every other answer than 202."""
+        team_id = self._bearer.authorize(scope, "write")
+        body = await read_body(receive, context.head)
+        claim = idempotency_claim(context.head, _CLAIM_SCOPE, body)
+        message = read_message(json_object(body))
+        if not isinstance(message, AgentMessage):
+            raise ApiError("invalid_message", message.message, {"field": message.field})
+        result = await self._accept(Submission(team_id, message, trace.header(), claim))
+        context.tell_rate(result.rate)
+        if isinstance(result, Refused):
+            raise refusal_error(result)
+        return message, result
+
+    def _trace(self, context: Context) -> TraceContext:
+        """The caller's trace, one span further, or a new one."""
+        caller = TraceContext.parse(context.head.get(b"traceparent"))
+        return TraceContext.begin(self._random_bits(192)) if caller is None else caller.child(self._random_bits(64))
+
+    def _count(self, accepted: Accepted, context: Context, trace: TraceContext, began: float) -> None:
+        seconds = monotonic_s() - began
+        if not accepted.replayed:
+            self._accepted.inc()
+            self._seconds.observe(seconds)
+        log.info(
+            "message.accepted", team_id=context.team_id, event_id=accepted.event_id, request_id=context.request_id,
+            trace_id=trace.trace_id, replayed=accepted.replayed, charged_atomic=accepted.usage.charged_atomic, took_ms=round(seconds * 1000, 2),
+        )  # fmt: skip
+
+
+def routes(endpoint: MessagesEndpoint) -> list[Route]:
+    """The route: Starlette hands the request over as it came."""
+    return [Route(PATH, endpoint, methods=["POST"])]
+
+
+def _answer(message: AgentMessage, accepted: Accepted) -> bytes:
+    """The body of 202. The same for the first answer and every repeat: all of it comes from the request and the claim."""
+    usage = accepted.usage
+    answer: dict[str, Any] = {
+        "id": accepted.event_id,
+        "created_at": rfc3339(accepted.received_ms),
+        "from": message.from_,
+        "to": message.to,
+        "usage": {
+            "events_used": usage.events_used,
+            "events_limit": usage.events_limit,
+            "amount_charged_atomic": usage.charged_atomic,
+            "amount_charged_sats": usage.charged_atomic,
+        },
+    }
+    return orjson.dumps(answer)
+
+
+def _log_refusal(problem: ApiError, context: Context, trace: TraceContext, began: float) -> None:
+    log.info(
+        "message.refused", code=problem.code, status=problem.status, team_id=context.team_id, request_id=context.request_id,
+        trace_id=trace.trace_id, took_ms=round((monotonic_s() - began) * 1000, 2),
+    )  # fmt: skip

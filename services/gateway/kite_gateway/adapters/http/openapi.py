@@ -1,0 +1,153 @@
+"""The OpenAPI document of the surface, put together from what each route file says of its routes. Knows no route itself.
+
+Every route is described in the same way, whether FastAPI, Starlette or another service answers it; a test holds the routes of the app
+against the document, and the error codes against the one list.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from kite_common import VERSION
+from kite_common.auth import Needed
+from kite_common.errors import CODES
+
+BEARER_CODES: Final = (
+    "missing_team_id", "unauthorized", "forbidden", "insufficient_permissions", "rate_limit_exceeded", "internal_error", "overloaded",
+    "service_unavailable",
+)  # fmt: skip
+BODY_CODES: Final = ("invalid_json", "payload_too_large", "unsupported_media_type")
+_REF: Final = "#/components/schemas/{model}"
+_JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query, header or path parameter."""
+
+    name: str
+    place: str
+    description: str
+    required: bool = False
+    schema: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `permission` None = public; `codes` are its own beside those its kind has anyway."""
+
+    method: str
+    path: str
+    summary: str
+    description: str
+    status: int = 200
+    permission: Needed | None = None
+    request: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    codes: Sequence[str] = ()
+    parameters: Sequence[Parameter] = ()
+    media_type: str = _JSON
+
+    @property
+    def all_codes(self) -> list[str]:
+        """Every error code the route can answer, in the order of the list of codes."""
+        own = {*self.codes, *(BEARER_CODES if self.permission else ()), *(BODY_CODES if self.request else ())}
+        return [code for code in CODES if code in own]
+
+
+def document(operations: Sequence[Operation], public_url: str | None = None) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these operations; equal input gives an equal document, in the order of the operations."""
+    models = {model for operation in operations for model in (operation.request, operation.answer) if model is not None}
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)], ref_template=_REF
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kite",
+            "version": VERSION,
+            "description": "An open relay for agent messages and webhooks. Errors have a stable code in `error` and prose in `message`.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        **({"servers": [{"url": public_url}]} if public_url else {}),
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "API key `kite_<8 hex>_<32 hex>`"}},
+            "schemas": {**definitions.get("$defs", {}), "Error": _error_schema(operations)},
+        },
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.method.lower() + operation.path.removeprefix("/api/v1").title().translate(str.maketrans("", "", "/-{}._")),
+        "summary": operation.summary,
+        "description": operation.description + (f" Needs permission `{operation.permission}`." if operation.permission else ""),
+        "security": [{"apiKey": []}] if operation.permission else [],
+        "parameters": [_parameter(parameter) for parameter in _parameters(operation)],
+        "responses": {str(operation.status): _success(operation)} | _errors(operation.all_codes),
+    }
+    if operation.request is not None:
+        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(operation.request)}}}
+    return described
+
+
+def _parameters(operation: Operation) -> Iterable[Parameter]:
+    if operation.permission:
+        yield Parameter("team_id", "query", "The team; must be the API key's.", required=True)
+    yield from operation.parameters
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.description,
+        "schema": dict(parameter.schema or {"type": "string"}),
+    }
+
+
+def _success(operation: Operation) -> dict[str, Any]:
+    schema: dict[str, Any] = _ref(operation.answer) if operation.answer is not None else {}
+    return {"description": operation.summary, "content": {operation.media_type: {"schema": schema}}}
+
+
+def _errors(codes: Sequence[str]) -> dict[str, Any]:
+    by_status = sorted(codes, key=lambda code: CODES[code].status)
+    return {
+        str(status): {
+            "description": " ".join(f"`{code}`: {CODES[code].message}" for code in group),
+            "content": {_JSON: {"schema": {"allOf": [{"$ref": _REF.format(model="Error")}, _one_of(group)]}}},
+        }
+        for status, group in ((status, list(group)) for status, group in groupby(by_status, key=lambda code: CODES[code].status))
+    }
+
+
+def _one_of(codes: Sequence[str]) -> dict[str, Any]:
+    return {"properties": {"error": {"enum": list(codes)}}}
+
+
+def _error_schema(operations: Sequence[Operation]) -> dict[str, Any]:
+    used = {code for operation in operations for code in operation.all_codes}
+    return {
+        "type": "object",
+        "required": ["error", "message"],
+        "properties": {
+            "error": {"type": "string", "enum": [code for code in CODES if code in used]},
+            "message": {"type": "string", "description": "Prose for people; changes without notice."},
+            "retry_after_secs": {"type": "integer", "minimum": 1, "description": "As in the header Retry-After."},
+        },
+        "additionalProperties": True,
+    }
+
+
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=model.__name__)}

@@ -1,0 +1,126 @@
+"""Reading requests: bearer token, team, body, JSON, Idempotency-Key. Bounded in size and time; stores nothing, knows no route."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote_to_bytes
+
+import orjson
+from starlette.types import Receive
+
+from kite_common.errors import ApiError
+
+from kite_gateway.domain.admission import Claim
+
+MAX_BODY_BYTES: Final = 65_536
+MAX_NESTING: Final = 100
+# A client that trickles its body holds a place among the requests in flight no longer than this.
+_BODY_TIMEOUT_S: Final = 15.0
+_IDEMPOTENCY_KEY: Final = re.compile(rb"[!-~]{1,255}")
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete: nobody waits for an answer."""
+
+
+def bearer_token(head: Mapping[bytes, bytes]) -> str:
+    """The text behind `Bearer` (any case) in Authorization; empty if there is none."""
+    scheme, _, token = head.get(b"authorization", b"").partition(b" ")
+    return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
+
+
+def team_id_of(query_string: bytes) -> str | None:
+    """The query parameter `team_id`, percent-encoded or raw; None if it is missing. The first one counts."""
+    if query_string.startswith(b"team_id=") and b"&" not in query_string:
+        raw = query_string[8:]
+        return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", "replace")
+    values = parse_qs(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=1_000).get("team_id")
+    return values[0] if values else None
+
+
+async def read_body(receive: Receive, head: Mapping[bytes, bytes], max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The request body of at most `max_bytes`. Content-Length alone is enough to refuse; a stream is cut off at the limit.
+
+    Raises ApiError: payload_too_large, then unsupported_media_type (order of checks: size before syntax), or ClientGone.
+    """
+    announced = head.get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        body = await _read_rest(receive, body, max_bytes)
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
+    if head.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise ApiError("unsupported_media_type")
+    return body
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises ApiError invalid_json for anything else, also for what could not be passed on unchanged.
+
+    orjson refuses what is not UTF-8, lone surrogates, NaN, Infinity and numbers beyond a 64-bit float; nesting is checked here.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise ApiError("invalid_json") from None
+    if not isinstance(value, dict):
+        raise ApiError("invalid_json", "The body must be a JSON object.")
+    # Nothing is nested deeper than it has brackets: nearly every body passes by this count alone.
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _is_nested_deeper(value, MAX_NESTING):
+        raise ApiError("invalid_json", f"The body must not be nested deeper than {MAX_NESTING} levels.")
+    return value
+
+
+def idempotency_claim(head: Mapping[bytes, bytes], scope: bytes, body: bytes) -> Claim | None:
+    """The claim of the Idempotency-Key within a scope of the team, None without the header. Raises ApiError."""
+    key = head.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise ApiError("invalid_idempotency_key")
+    # Digests, so that any header text makes a key of fixed size and no body stands in Redis.
+    return Claim(hashlib.sha256(scope + b"\n" + key).hexdigest()[:32], hashlib.sha256(body).hexdigest())
+
+
+async def _read_rest(receive: Receive, first: bytes, max_bytes: int) -> bytes:
+    chunks, size = [first], len(first)
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            while size <= max_bytes:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk: bytes = message.get("body", b"")
+                chunks.append(chunk)
+                size += len(chunk)
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        late = f"The body did not arrive within {_BODY_TIMEOUT_S:.0f} seconds."
+        raise ApiError("invalid_json", late, headers={"Connection": "close"}) from None
+    return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError("payload_too_large", f"The body must not be larger than {max_bytes} bytes.", {"max_bytes": max_bytes})
+
+
+def _is_nested_deeper(value: Any, levels: int) -> bool:
+    """Whether containers stand in each other more than `levels` deep; walks level by level, without recursion."""
+    level = [value]
+    for _ in range(levels):
+        level = [child for container in level for child in _children(container) if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _children(container: Any) -> Any:
+    return container.values() if isinstance(container, dict) else container

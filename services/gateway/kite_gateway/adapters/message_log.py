@@ -1,0 +1,37 @@
+"""MessageLog over the event topic: event and usage event side by side in one atomic record batch. Returns after the acknowledgement."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, Record
+from kite_common.events.envelope import CONTENT_TYPE_HEADER, TRACE_HEADER
+from kite_common.events.usage import UsageRecorded
+from kite_common.ids import TeamId
+
+from kite_gateway.adapters.place import Place
+
+_EVENT_HEADERS: Final = ((RECORD_HEADER, EVENT_RECORD), CONTENT_TYPE_HEADER)
+_USAGE_HEADERS: Final = ((RECORD_HEADER, UsageRecorded.kind.encode()),)
+
+
+class Publishes(Protocol):
+    """What is needed of `kite_common.stream.publisher.Publisher`."""
+
+    async def publish(self, partition: int, records: Sequence[Record]) -> int:
+        """Append all records or none; the offset of the first. Raises Unavailable, OutcomeOpen."""
+        ...
+
+
+class KafkaMessageLog:
+    """The team's partition of kite.events."""
+
+    def __init__(self, publisher: Publishes, place_of: Callable[[TeamId], Place]) -> None:
+        self._publisher, self._place_of = publisher, place_of
+
+    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded) -> None:
+        """Both records, in this order, in one batch. Raises Unavailable (nothing written) or OutcomeOpen."""
+        place = self._place_of(team_id)
+        await self._publisher.publish(place.partition, (
+            Record(place.record_key, event, (*_EVENT_HEADERS, (TRACE_HEADER, traceparent.encode()))),
+            Record(place.record_key, usage.to_json(), _USAGE_HEADERS),
+        ))  # fmt: skip

@@ -1,0 +1,109 @@
+"""Reservations and RateLimits over Redis: limit, quota, wallet and idempotency claim in one atomic script. Returns facts, refuses nothing.
+
+The keys and what they hold are the contract of kite_common.projection.keys; billing settles what is reserved here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kite_common.errors import Unavailable
+from kite_common.ids import EventId, TeamId
+from kite_common.projection import keys
+
+from kite_gateway.adapters.place import Place
+from kite_gateway.adapters.scripts import Script, ScriptRunner, load_script
+from kite_gateway.domain.admission import AdmissionRequest, Facts, FirstAnswer, Outcome, Usage
+from kite_gateway.domain.rate_limit import RateLimit, describe
+
+# Lapsed reservations one call gives back, so that no call takes long; the next ones go on.
+_LAPSED_PER_CALL: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator decides: a rate for all teams (None: the plan's), the rate without a subscription, the longest billing lag."""
+
+    every_team_per_minute: int | None
+    without_subscription_per_minute: int
+    billing_lag_s: float
+
+
+class RedisReservations:
+    """`stream_time_of` and `lag_of` take a partition: milliseconds and seconds."""
+
+    def __init__(
+        self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], limits: Limits,
+        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float],
+    ) -> None:  # fmt: skip
+        self._runner, self._place_of, self._limits = runner, place_of, limits
+        self._stream_time_of, self._lag_of = stream_time_of, lag_of
+        self._admit, self._confirm, self._release = load_script("admit"), load_script("confirm"), load_script("release")
+        self._rates = _rates(limits)
+
+    async def admit(self, request: AdmissionRequest) -> Facts:
+        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop."""
+        place, claim = self._place_of(request.team_id), request.claim
+        if self._lag_of(place.partition) > self._limits.billing_lag_s:
+            raise Unavailable("billing is too far behind")
+        names = place.admission if claim is None else (*place.admission, keys.idempotency(request.team_id, claim.id))
+        reply = await self._runner.run(self._admit, names, (
+            request.event_id, self._stream_time_of(place.partition), keys.LAPSE_MS, _LAPSED_PER_CALL, *self._rates,
+            keys.IDEMPOTENCY_TTL_S, claim.body_digest if claim else "", request.received_ms,
+        ))  # fmt: skip
+        return _facts(reply)
+
+    async def confirm(self, request: AdmissionRequest) -> None:
+        """Nothing happens if Redis is away: billing marks the claim when it settles the event."""
+        if request.claim is not None:
+            await self._try(self._confirm, (keys.idempotency(request.team_id, request.claim.id),), request.event_id)
+
+    async def release(self, request: AdmissionRequest) -> None:
+        """Nothing happens if Redis is away: the reservation lapses with stream time."""
+        _, reservations, reserved, _ = self._place_of(request.team_id).admission
+        claim = () if request.claim is None else (keys.idempotency(request.team_id, request.claim.id),)
+        await self._try(self._release, (reservations, reserved, *claim), request.event_id)
+
+    async def _try(self, script: Script, names: tuple[str, ...], event_id: EventId) -> None:
+        try:
+            await self._runner.run(script, names, (event_id,))
+        except Unavailable:
+            return
+
+
+class RedisRateLimits:
+    """The same bucket, for routes that reserve nothing."""
+
+    def __init__(self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], limits: Limits) -> None:
+        self._runner, self._place_of, self._rates = runner, place_of, _rates(limits)
+        self._take = load_script("take")
+
+    async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:
+        """A team whose account is not projected has the limit of one without a subscription."""
+        account, _, _, bucket = self._place_of(team_id).admission
+        allowed, rate, level = await self._runner.run(self._take, (account, bucket), self._rates)
+        return bool(allowed), describe(level, rate)
+
+
+def _rates(limits: Limits) -> tuple[str | int, int]:
+    every = limits.every_team_per_minute
+    return ("" if every is None else every), limits.without_subscription_per_minute
+
+
+def _facts(reply: list[Any]) -> Facts:
+    """What admit.lua returned; which places are there depends on the outcome, its first comment names them."""
+    outcome = Outcome(reply[0])
+    if len(reply) == 2:
+        return Facts(outcome, reply[1])
+    if len(reply) == 4:
+        return Facts(outcome, *reply[1:])
+    at_ms, per_minute, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available = reply[1:12]
+    return Facts(
+        outcome, at_ms, per_minute, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available,
+        reply[12].decode(), _first_answer(reply) if outcome is Outcome.REPLAYED else None,
+    )  # fmt: skip
+
+
+def _first_answer(reply: list[Any]) -> FirstAnswer:
+    event_id, received_ms, used, limit, charged = reply[13:18]
+    return FirstAnswer(EventId(event_id.decode()), received_ms, Usage(used, limit, charged))

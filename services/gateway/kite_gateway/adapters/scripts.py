@@ -1,0 +1,146 @@
+"""Runs scripts on Redis: calls that wait at the same moment travel in one pipeline. Knows no keys and no meaning.
+
+One pipeline is under way at a time; what arrives meanwhile forms the next one. Waiting is bounded in number and in time.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from kite_common.errors import Unavailable
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.observe import get_logger
+from kite_common.runtime.system import monotonic_s
+
+log = get_logger("kite.gateway.redis")
+
+# Calls in one pipeline: more wait longer for the last reply than they save (measured.md, section 2).
+_PIPELINE_SIZE: Final = 128
+_MAX_WAITING: Final = 4_096
+_AWAY: Final = "Redis is away"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the digest Redis knows it by."""
+
+    source: str
+    sha: str
+
+
+def load_script(name: str) -> Script:
+    """The script `adapters/lua/<name>.lua`, behind what all scripts share."""
+    folder = resources.files("kite_gateway.adapters.lua")
+    source = "\n".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("prelude", name))
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def connect(url: str, timeout_s: float) -> Redis:
+    """A client that gives up after `timeout_s` and never repeats a command by itself: a script must not run twice for one call."""
+    return Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), retry_on_error=[], health_check_interval=0
+    )
+
+
+@dataclass(slots=True)
+class _Call:
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | int]
+    done: asyncio.Future[Any]
+
+
+class ScriptRunner:
+    """`run` a script and get its reply. Needs a running loop from the first call on."""
+
+    def __init__(self, redis: Redis, timeout_s: float, metrics: Metrics) -> None:
+        self._redis, self._timeout_s = redis, timeout_s
+        self._waiting: list[_Call] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._seconds = metrics.histogram("kite_gateway_admission_seconds")
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """The script's reply. Raises Unavailable when Redis does not answer in time: the script may have run or not."""
+        if len(self._waiting) >= _MAX_WAITING:
+            raise Unavailable("too many calls wait for Redis")
+        loop = asyncio.get_running_loop()
+        call = _Call(script, keys, args, loop.create_future())
+        self._waiting.append(call)
+        if self._flushing is None:
+            self._flushing = loop.create_task(self._flush(), name="gateway.redis")
+        return await call.done
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:_PIPELINE_SIZE], self._waiting[_PIPELINE_SIZE:]
+                # Whoever hung up meanwhile is not run for: nothing has been reserved yet.
+                if wanted := [call for call in group if not call.done.done()]:
+                    await self._run_group(wanted)
+        finally:
+            self._flushing = None
+
+    async def _run_group(self, group: list[_Call]) -> None:
+        began = monotonic_s()
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                replies = await self._execute(group)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("redis.unavailable", reason=type(error).__name__, calls=len(group) + len(self._waiting))
+            # What waits behind would only wait for the same timeout again.
+            self._fail([*group, *self._waiting])
+            self._waiting.clear()
+            return
+        except Exception:
+            # A defect, here or in the client: these calls fail, the next ones are still served.
+            log.exception("redis.pipeline_failed", calls=len(group))
+            self._fail(group)
+            return
+        self._seconds.observe(monotonic_s() - began)
+        for call, reply in zip(group, replies, strict=True):
+            _settle(call, reply)
+
+    async def _execute(self, group: list[_Call]) -> list[Any]:
+        replies: list[Any] = await self._pipeline(group, by_digest=True)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # Redis was started anew and knows no scripts: those calls did not run, so running them now is the first time.
+            again = await self._pipeline([group[place] for place in unknown], by_digest=False)
+            for place, reply in zip(unknown, again, strict=True):
+                replies[place] = reply
+        return replies
+
+    async def _pipeline(self, group: list[_Call], *, by_digest: bool) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in group:
+            if by_digest:
+                pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            else:
+                pipeline.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+    def _fail(self, calls: Sequence[_Call]) -> None:
+        for call in calls:
+            if not call.done.done():
+                call.done.set_exception(Unavailable(_AWAY))
+
+
+def _settle(call: _Call, reply: Any) -> None:
+    if call.done.done():
+        return
+    if not isinstance(reply, Exception):
+        call.done.set_result(reply)
+    elif isinstance(reply, ResponseError) and not isinstance(reply, NoScriptError) and "user_script" in str(reply):
+        # A defect of a script, not an outage.
+        call.done.set_exception(RuntimeError(f"script failed: {reply}"))
+    else:
+        call.done.set_exception(Unavailable(_AWAY))

@@ -1,0 +1,92 @@
+"""What the gateway needs from outside. Each port belongs to the use cases here and knows no client library."""
+
+from typing import Protocol
+
+from kite_common.events.usage import UsageRecorded
+from kite_common.events.webhooks import WebhookConfigured
+from kite_common.ids import EventId, TeamId, WebhookConfigId
+
+from kite_gateway.domain.access import Principal
+from kite_gateway.domain.admission import AdmissionRequest, Facts
+from kite_gateway.domain.rate_limit import RateLimit
+
+
+class Credentials(Protocol):
+    """Who holds which API key."""
+
+    def identify(self, key_text: str, now_ms: int) -> Principal | None:
+        """The holder of a key that is good at `now_ms`, None for any other text. Takes no IO.
+
+        Raises Unavailable until all issued keys are known.
+        """
+        ...
+
+
+class Reservations(Protocol):
+    """Limit, quota, wallet and idempotency claim of a team, checked and taken in one atomic step. Refuses nothing by itself."""
+
+    async def admit(self, request: AdmissionRequest) -> Facts:
+        """Check and, if every check passes, reserve the event and claim its key. An unadmitted request holds nothing.
+
+        Raises Unavailable if no answer came in time; what was reserved then lapses by itself.
+        """
+        ...
+
+    async def confirm(self, request: AdmissionRequest) -> None:
+        """Mark the claim of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
+        ...
+
+    async def release(self, request: AdmissionRequest) -> None:
+        """Give back what `admit` took, for an event that is surely not in the log. Best effort: it lapses by itself."""
+        ...
+
+
+class RateLimits(Protocol):
+    """The team's token bucket, for routes that cost nothing else."""
+
+    async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:
+        """Take one request; whether it was allowed, and the limit as it is then. Raises Unavailable."""
+        ...
+
+
+class MessageLog(Protocol):
+    """The event log of the team."""
+
+    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded) -> None:
+        """Append an event and its usage, both or neither; returns once all replicas in sync have them.
+
+        Raises Unavailable if surely nothing was written, OutcomeOpen if that is not known.
+        """
+        ...
+
+
+class WebhookConfigs(Protocol):
+    """The one outbound webhook config of each team."""
+
+    async def current(self, team_id: TeamId) -> WebhookConfigured | None:
+        """The config, active or not, with everything that was stored before the call. Raises Unavailable."""
+        ...
+
+    async def store(self, config: WebhookConfigured) -> None:
+        """Store a config; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
+        ...
+
+
+class SecretSeal(Protocol):
+    """Seals the signing secrets of webhook configs."""
+
+    def seal(self, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> str | None:
+        """The sealed secret, readable only together with team and config; None if the server has no key to seal with."""
+        ...
+
+
+class Ids(Protocol):
+    """Fresh identifiers."""
+
+    def event_id(self, unix_ms: int) -> EventId:
+        """The id of an event received at that time."""
+        ...
+
+    def webhook_config_id(self, unix_ms: int) -> WebhookConfigId:
+        """The id of a config created at that time."""
+        ...

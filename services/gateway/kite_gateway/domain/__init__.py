@@ -1,0 +1,1 @@
+"""Rules of the gateway: values in, values out. No clock, randomness, IO."""

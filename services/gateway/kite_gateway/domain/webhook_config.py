@@ -1,0 +1,140 @@
+"""What a PUT of the webhook config may say, and what becomes of the team's one config (wire contract, section 3 and 10.3)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from kite_common.crypto import validate_webhook_secret
+from kite_common.errors import Malformed
+from kite_common.events.webhooks import SealedSecret, WebhookConfigured
+from kite_common.ids import TeamId, WebhookConfigId
+
+from kite_gateway.domain.target import is_private_host
+
+MAX_URL_CHARS: Final = 2_048
+MAX_EVENT_TYPES: Final = 100
+MAX_EVENT_TYPE_CHARS: Final = 128
+
+UrlReason = Literal["missing", "syntax", "scheme", "private_address"]
+# RFC 3986 allows visible ASCII only, and none of these among it; names in other scripts come as punycode.
+_URL_TEXT: Final = re.compile(r"[!-~]+")
+_NO_URL_CHARS: Final = re.compile(r'[\\"<>^`{|}]')
+_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_EVENT_TYPE: Final = re.compile(r"[!-)+-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class WantedConfig:
+    """A config as it was asked for, checked. The secret is plain text here and is hidden in repr()."""
+
+    url: str
+    secret: str = field(repr=False)
+    event_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidConfig:
+    """What is wrong: a public error code, prose that quotes no secret, and for URLs the reason."""
+
+    code: Literal["invalid_url", "invalid_secret", "invalid_event_types"]
+    message: str
+    reason: UrlReason | None = None
+
+
+def read_config(body: Mapping[str, Any], *, allow_private: bool) -> WantedConfig | InvalidConfig:
+    """The config a JSON object asks for, or the first thing that is wrong with it. Unknown fields are ignored."""
+    url, secret = body.get("url"), body.get("secret")
+    problem = _url_problem(url, allow_private=allow_private) or _secret_problem(secret) or _types_problem(body.get("event_types"))
+    if problem is not None:
+        return problem
+    return WantedConfig(str(url), str(secret), tuple(body.get("event_types") or ()))
+
+
+def configured(
+    current: WebhookConfigured | None, wanted: WantedConfig, team_id: TeamId, new_id: WebhookConfigId, sealed: str, now_ms: int
+) -> WebhookConfigured:
+    """The team's config after a PUT. An active one keeps id and creation time; a new secret holds at once, without overlap.
+
+    `sealed` is the secret sealed for the id that the result has: `identity(current, new_id)`.
+    """
+    active = current is not None and current.active
+    return WebhookConfigured(
+        team_id=team_id,
+        id=identity(current, new_id),
+        url=wanted.url,
+        event_types=wanted.event_types,
+        secrets=(SealedSecret(sealed=sealed),),
+        active=True,
+        created_at=current.created_at if active and current is not None else now_ms,
+        updated_at=now_ms,
+    )
+
+
+def identity(current: WebhookConfigured | None, new_id: WebhookConfigId) -> WebhookConfigId:
+    """The id a config has after a PUT: that of the active one, or a new one."""
+    return WebhookConfigId(current.id) if current is not None and current.active else new_id
+
+
+def deactivated(current: WebhookConfigured, now_ms: int) -> WebhookConfigured:
+    """The config after DELETE: inactive, and without the secrets nobody needs any more."""
+    return current.model_copy(update={"active": False, "secrets": (), "updated_at": now_ms})
+
+
+def _url_problem(url: object, *, allow_private: bool) -> InvalidConfig | None:
+    if url is None or url == "":
+        return InvalidConfig("invalid_url", "url is required.", "missing")
+    if not isinstance(url, str) or len(url) > MAX_URL_CHARS or not _URL_TEXT.fullmatch(url) or _NO_URL_CHARS.search(url):
+        return _bad_syntax(f"url must be an absolute URL of at most {MAX_URL_CHARS} visible ASCII characters.")
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        port_is_usable = parts.port != 0
+    except ValueError:
+        return _bad_syntax("url is not a valid URL.")
+    if not parts.scheme:
+        return _bad_syntax("url must be absolute.")
+    if parts.scheme not in ("http", "https"):
+        return InvalidConfig("invalid_url", "url must begin with http:// or https://.", "scheme")
+    if "@" in parts.netloc or "#" in url:
+        return _bad_syntax("url must have neither user info nor a fragment.")
+    if not port_is_usable or not _is_host(host, parts):
+        return _bad_syntax("url must name a host.")
+    if is_private_host(host) and not allow_private:
+        return InvalidConfig("invalid_url", "url must not point to a private or loopback address.", "private_address")
+    return None
+
+
+def _is_host(host: str, parts: SplitResult) -> bool:
+    # urlsplit has checked what stands in brackets: an IPv6 address, or a form of the future that has no colon before its dot.
+    return ":" in host and "%" not in host if parts.netloc.startswith("[") else _HOST_NAME.fullmatch(host) is not None
+
+
+def _bad_syntax(message: str) -> InvalidConfig:
+    return InvalidConfig("invalid_url", message, "syntax")
+
+
+def _secret_problem(secret: object) -> InvalidConfig | None:
+    if not isinstance(secret, str):
+        return InvalidConfig("invalid_secret", "secret is required and must be a string.")
+    try:
+        validate_webhook_secret(secret)
+    except Malformed as error:
+        return InvalidConfig("invalid_secret", str(error))
+    return None
+
+
+def _types_problem(types: object) -> InvalidConfig | None:
+    if types is None:
+        return None
+    if not isinstance(types, list) or len(types) > MAX_EVENT_TYPES:
+        return InvalidConfig("invalid_event_types", f"event_types must be a list of at most {MAX_EVENT_TYPES} strings.")
+    if not all(isinstance(entry, str) and _is_event_type(entry) for entry in types):
+        expected = f"an exact type or a prefix that ends in '.*', at most {MAX_EVENT_TYPE_CHARS} characters, without other '*'"
+        return InvalidConfig("invalid_event_types", f"Each entry of event_types must be {expected}.")
+    return None
+
+
+def _is_event_type(entry: str) -> bool:
+    return len(entry) <= MAX_EVENT_TYPE_CHARS and _EVENT_TYPE.fullmatch(entry.removesuffix(".*")) is not None

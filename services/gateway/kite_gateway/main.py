@@ -1,0 +1,98 @@
+"""Puts the gateway together: settings -> components. No rules, no effect on import."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from kite_common.crypto import parse_cipher_keys
+from kite_common.runtime.component import Component, readiness_of
+from kite_common.runtime.http import HttpServer
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.supervisor import run_service
+from kite_common.runtime.system import SystemClock, random_bits, random_bytes
+from kite_common.stream.kafka import Kafka
+from kite_common.stream.publisher import Publisher
+from kite_common.stream.table import Table
+from kite_common.topics import CREDENTIALS, EVENTS, WEBHOOKS
+
+from kite_gateway.adapters.credentials import TableCredentials, decode_credential
+from kite_gateway.adapters.http import app as surface_of
+from kite_gateway.adapters.http.app import Surface, create_app
+from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.proxy import ReplayProxy
+from kite_gateway.adapters.ids import RandomIds
+from kite_gateway.adapters.message_log import KafkaMessageLog
+from kite_gateway.adapters.place import places
+from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
+from kite_gateway.adapters.scripts import ScriptRunner, connect
+from kite_gateway.adapters.stream_time import StreamTime
+from kite_gateway.adapters.webhook_configs import CipherSeal, TableWebhookConfigs, decode_webhook_config
+from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.configure_webhook import ConfigureWebhook
+from kite_gateway.settings import GatewaySettings
+
+# Requests a minute of a team without an active subscription: as on the plan free (wire contract, 2.4).
+_WITHOUT_SUBSCRIPTION_PER_MINUTE: Final = 60
+# Longest wait until a config can be seen after it was stored, or before it is read.
+_CONFIG_TIMEOUT_S: Final = 5.0
+
+
+def build(settings: GatewaySettings) -> list[Component]:
+    """The components in the order they start; the HTTP server is last, so it stops first and drains over the others."""
+    metrics, clock, ids, place_of = Metrics(), SystemClock(), RandomIds(), places(settings.partitions)
+    kafka = Kafka(settings.kafka_bootstrap, f"kite-gateway-{settings.instance}")
+    redis = connect(settings.redis_url, settings.redis_timeout_s)
+    stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
+    limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
+    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential)
+    configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config)
+    events = Publisher(kafka, EVENTS.name, settings.partitions)
+    config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions)
+    replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
+    components: list[Component] = [stream_time, credentials, configs, events, config_writes, *([replay] if replay else [])]
+    surface = Surface(
+        bearer=Bearer(
+            TableCredentials(credentials, settings.api_key_pepper.get_secret_value().encode()),
+            RedisRateLimits(runner, place_of, limits),
+            clock,
+        ),
+        accept_message=AcceptMessage(
+            RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
+        ),
+        configure_webhook=ConfigureWebhook(
+            TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S), CipherSeal(_cipher_keys(settings), random_bytes), clock, ids
+        ),
+        replay=replay,
+        readiness=lambda: readiness_of(components),
+        metrics=metrics,
+        random_bits=random_bits,
+        cors_origins=settings.cors_origins,
+        allow_private_targets=settings.allow_private_targets,
+        max_in_flight=settings.max_in_flight,
+        public_url=settings.public_url,
+    )
+    server = HttpServer(
+        create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s,
+        trusted_proxies=settings.trusted_proxies,
+    )  # fmt: skip
+    components.append(server)
+    return components
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document as contracts/openapi.json holds it: without the address of a deployment."""
+    return surface_of.openapi_document()
+
+
+def main() -> None:
+    """Run the gateway until it is told to stop."""
+    sys.exit(run_service("gateway", GatewaySettings, build))
+
+
+def _cipher_keys(settings: GatewaySettings) -> Sequence[bytes]:
+    secret = settings.webhook_secret_cipher_key
+    return () if secret is None else parse_cipher_keys(secret.get_secret_value())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+"""Fakes of the gateway's ports, and what every implementation of Reservations must do. For tests only; no mocks.
+
+FakeReservations is also the reference of adapters/lua/admit.lua: the same checks in plain Python over the same account fields.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final, Protocol
+
+from redis.asyncio import Redis
+
+from kite_common.clock import utc_day
+from kite_common.errors import KiteError
+from kite_common.events.usage import UsageRecorded
+from kite_common.events.webhooks import WebhookConfigured
+from kite_common.ids import EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.projection import keys
+
+from kite_gateway.application.ports import Reservations
+from kite_gateway.domain.access import Principal
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, Usage
+from kite_gateway.domain.rate_limit import Bucket, RateLimit, describe, full, take
+
+WITHOUT_SUBSCRIPTION_PER_MINUTE: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A projected account, with the field names of kite_common.projection.keys.ACCOUNT_FIELDS that admission reads."""
+
+    status: str = "active"
+    provider: str = "x402"
+    subscription: str = "sub"
+    rate_per_min: int = 0
+    price: int = 100
+    month_limit: int = 1_000
+    day_limit: int = 1_000
+    period_start: int = 0
+    period_end: int = 1 << 47
+    used: int = 0
+    day: int = 0
+    day_used: int = 0
+    balance: int = 1_000_000
+
+
+async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
+    """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
+    values: dict[str, str | int] = {"applied": 1, "plan_id": "", "plan_name": "", "charged": 0, **asdict(account)}
+    await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
+
+
+@dataclass(slots=True)
+class _Held:
+    request: AdmissionRequest
+    at_ms: int
+    amount: int
+
+
+@dataclass(slots=True)
+class _ClaimState:
+    claim: Claim
+    first: FirstAnswer
+    accepted: bool = False
+
+
+@dataclass(slots=True)
+class FakeReservations:
+    """Reservations of teams in memory. Tests set `accounts`, `now_ms` and `stream_time_ms`."""
+
+    accounts: dict[TeamId, Account] = field(default_factory=dict)
+    now_ms: int = 0
+    stream_time_ms: int = 0
+    held: dict[EventId, _Held] = field(default_factory=dict)
+    _buckets: dict[TeamId, Bucket] = field(default_factory=dict)
+    _claims: dict[tuple[TeamId, str], _ClaimState] = field(default_factory=dict)
+
+    async def admit(self, request: AdmissionRequest) -> Facts:
+        account = self.accounts.get(request.team_id)
+        if account is None:
+            return Facts(Outcome.UNKNOWN_ACCOUNT, self.now_ms)
+        self._lapse(request.team_id)
+        rate = account.rate_per_min if account.status == "active" else WITHOUT_SUBSCRIPTION_PER_MINUTE
+        level, allowed = self._take(request.team_id, rate)
+        facts = Facts(Outcome.RATE_LIMITED, self.now_ms, rate, level)
+        if not allowed:
+            return facts
+        return self._claimed(request, facts) or self._checked(request, account, facts)
+
+    async def confirm(self, request: AdmissionRequest) -> None:
+        state = self._own_claim(request)
+        if state is not None:
+            state.accepted = True
+
+    async def release(self, request: AdmissionRequest) -> None:
+        if self._own_claim(request) is not None and request.claim is not None:
+            del self._claims[request.team_id, request.claim.id]
+        self.held.pop(request.event_id, None)
+
+    def settle(self, event_id: EventId) -> None:
+        """What billing does: the reservation is gone, the account has the usage, the claim is accepted."""
+        held = self.held.pop(event_id)
+        team_id, claim = held.request.team_id, held.request.claim
+        account = self.accounts[team_id]
+        self.accounts[team_id] = replace(account, used=account.used + 1, balance=account.balance - held.amount)
+        if claim is not None:
+            self._claims[team_id, claim.id].accepted = True
+
+    def _lapse(self, team_id: TeamId) -> None:
+        before = self.stream_time_ms - keys.LAPSE_MS
+        for event_id in [one for one, held in self._of(team_id).items() if held.at_ms < before]:
+            del self.held[event_id]
+
+    def _take(self, team_id: TeamId, rate: int) -> tuple[int, bool]:
+        if rate == 0:
+            return 0, True
+        bucket, allowed = take(self._buckets.get(team_id, full(rate, self.now_ms)), rate, self.now_ms)
+        self._buckets[team_id] = bucket
+        return bucket.level, allowed
+
+    def _claimed(self, request: AdmissionRequest, facts: Facts) -> Facts | None:
+        state = self._claims.get((request.team_id, request.claim.id)) if request.claim else None
+        if state is None or request.claim is None or not (state.accepted or state.first.event_id in self.held):
+            return None
+        if state.claim != request.claim:
+            return replace(facts, outcome=Outcome.KEY_REUSED)
+        if not state.accepted:
+            return replace(facts, outcome=Outcome.IN_PROGRESS)
+        return replace(facts, outcome=Outcome.REPLAYED, first=state.first)
+
+    def _checked(self, request: AdmissionRequest, account: Account, facts: Facts) -> Facts:
+        if account.status != "active":
+            return replace(facts, outcome=Outcome.NO_SUBSCRIPTION)
+        price = account.price if account.provider == "x402" else 0
+        held = self._of(request.team_id).values()
+        found = replace(
+            self._counted(request.team_id, account, facts), price_atomic=price, subscription_id=account.subscription,
+            available_atomic=account.balance - sum(one.amount for one in held),
+        )  # fmt: skip
+        outcome = _first_failing(found)
+        if outcome is not Outcome.ADMITTED:
+            return replace(found, outcome=outcome)
+        admitted = replace(found, outcome=outcome, month_used=found.month_used + 1, day_used=found.day_used + 1)
+        self.held[request.event_id] = _Held(request, self.now_ms, price)
+        if request.claim is not None:
+            usage = Usage(admitted.month_used, admitted.month_limit, price)
+            first = FirstAnswer(request.event_id, request.received_ms, usage)
+            self._claims[request.team_id, request.claim.id] = _ClaimState(request.claim, first)
+        return admitted
+
+    def _counted(self, team_id: TeamId, account: Account, facts: Facts) -> Facts:
+        ended, today = self.now_ms >= account.period_end, utc_day(self.now_ms)
+        begins = account.period_end if ended else account.period_start
+        times = [held.at_ms for held in self._of(team_id).values()]
+        return replace(
+            facts,
+            month_used=(0 if ended else account.used) + sum(at >= begins for at in times),
+            day_used=(account.day_used if account.day >= today else 0) + sum(utc_day(at) >= today for at in times),
+            month_limit=account.month_limit, day_limit=account.day_limit,
+            period_start=account.period_start, period_end=account.period_end,
+        )  # fmt: skip
+
+    def _of(self, team_id: TeamId) -> dict[EventId, _Held]:
+        return {event_id: held for event_id, held in self.held.items() if held.request.team_id == team_id}
+
+    def _own_claim(self, request: AdmissionRequest) -> _ClaimState | None:
+        state = self._claims.get((request.team_id, request.claim.id)) if request.claim else None
+        return state if state is not None and state.first.event_id == request.event_id else None
+
+
+def _first_failing(found: Facts) -> Outcome:
+    if found.month_used >= found.month_limit:
+        return Outcome.MONTH_USED_UP
+    if found.day_used >= found.day_limit:
+        return Outcome.DAY_USED_UP
+    return Outcome.WALLET_TOO_LOW if found.available_atomic < found.price_atomic else Outcome.ADMITTED
+
+
+@dataclass(slots=True)
+class FakeMessageLog:
+    """A log in memory. `failure` is raised instead of appending; `gate`, if set, is awaited before."""
+
+    records: list[tuple[TeamId, bytes, str, UsageRecorded]] = field(default_factory=list)
+    failure: KiteError | None = None
+    gate: asyncio.Event | None = None
+
+    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.records.append((team_id, event, traceparent, usage))
+
+
+@dataclass(slots=True)
+class FakeCredentials:
+    """Key texts and their holders."""
+
+    holders: Mapping[str, Principal] = field(default_factory=dict)
+
+    def identify(self, key_text: str, now_ms: int) -> Principal | None:
+        return self.holders.get(key_text)
+
+
+@dataclass(slots=True)
+class FakeRateLimits:
+    """No limit, or one that is used up."""
+
+    used_up: bool = False
+
+    async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:
+        return (False, describe(0, 60)) if self.used_up else (True, None)
+
+
+@dataclass(slots=True)
+class FakeWebhookConfigs:
+    """Configs in memory."""
+
+    configs: dict[str, WebhookConfigured] = field(default_factory=dict)
+
+    async def current(self, team_id: TeamId) -> WebhookConfigured | None:
+        await asyncio.sleep(0)
+        return self.configs.get(team_id)
+
+    async def store(self, config: WebhookConfigured) -> None:
+        await asyncio.sleep(0)
+        self.configs[config.team_id] = config
+
+
+@dataclass(slots=True)
+class FakeSeal:
+    """Seals by marking; `has_key` False: the server has no key."""
+
+    has_key: bool = True
+
+    def seal(self, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> str | None:
+        return f"sealed({secret},{team_id},{config_id})" if self.has_key else None
+
+
+@dataclass(slots=True)
+class CountingIds:
+    """Ids in ascending order."""
+
+    drawn: int = 0
+
+    def event_id(self, unix_ms: int) -> EventId:
+        self.drawn += 1
+        return uuid7(unix_ms, self.drawn)
+
+    def webhook_config_id(self, unix_ms: int) -> WebhookConfigId:
+        return WebhookConfigId(self.event_id(unix_ms))
+
+
+class ReservationsHarness(Protocol):
+    """What the behaviour suite needs beside the port: a team of its own, and billing's hand on it."""
+
+    @property
+    def reservations(self) -> Reservations: ...
+
+    async def open(self, account: Account) -> TeamId:
+        """A new team with this projected account."""
+        ...
+
+    def request(self, team_id: TeamId, claim: Claim | None = None) -> AdmissionRequest:
+        """A new request of the team."""
+        ...
+
+
+Behaviour = Callable[[ReservationsHarness], Awaitable[None]]
+
+
+async def an_unknown_account_is_not_admitted(harness: ReservationsHarness) -> None:
+    team = TeamId("team_nobody")
+    assert (await harness.reservations.admit(harness.request(team))).outcome is Outcome.UNKNOWN_ACCOUNT
+
+
+async def a_wallet_pays_for_what_it_holds_and_no_more(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(price=100, balance=350))
+    outcomes = [(await harness.reservations.admit(harness.request(team))).outcome for _ in range(5)]
+    assert outcomes == [Outcome.ADMITTED] * 3 + [Outcome.WALLET_TOO_LOW] * 2
+
+
+async def a_refusal_names_price_and_what_is_free(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(price=100, balance=150))
+    await harness.reservations.admit(harness.request(team))
+    facts = await harness.reservations.admit(harness.request(team))
+    assert (facts.outcome, facts.price_atomic, facts.available_atomic) == (Outcome.WALLET_TOO_LOW, 100, 50)
+
+
+async def a_flat_plan_takes_nothing_from_the_wallet(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(provider="clerk", price=100, balance=0))
+    facts = await harness.reservations.admit(harness.request(team))
+    assert (facts.outcome, facts.price_atomic) == (Outcome.ADMITTED, 0)
+
+
+async def the_month_ends_at_its_limit(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(used=8, month_limit=10))
+    facts = [await harness.reservations.admit(harness.request(team)) for _ in range(3)]
+    assert [(one.outcome, one.month_used) for one in facts] == [
+        (Outcome.ADMITTED, 9), (Outcome.ADMITTED, 10), (Outcome.MONTH_USED_UP, 10),
+    ]  # fmt: skip
+
+
+async def a_day_that_is_over_counts_nothing(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(day=1, day_used=500, day_limit=1))
+    facts = [await harness.reservations.admit(harness.request(team)) for _ in range(2)]
+    assert [(one.outcome, one.day_used) for one in facts] == [(Outcome.ADMITTED, 1), (Outcome.DAY_USED_UP, 1)]
+
+
+async def a_period_that_is_over_counts_nothing(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(period_end=1, used=500, month_limit=1))
+    facts = [await harness.reservations.admit(harness.request(team)) for _ in range(2)]
+    assert [(one.outcome, one.month_used) for one in facts] == [(Outcome.ADMITTED, 1), (Outcome.MONTH_USED_UP, 1)]
+
+
+async def without_an_active_subscription_nothing_is_reserved(harness: ReservationsHarness) -> None:
+    for status in ("past_due", "cancelled", "none"):
+        team = await harness.open(Account(status=status))
+        facts = await harness.reservations.admit(harness.request(team))
+        assert (facts.outcome, facts.per_minute) == (Outcome.NO_SUBSCRIPTION, WITHOUT_SUBSCRIPTION_PER_MINUTE)
+
+
+async def a_rate_ends_at_its_burst(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(rate_per_min=2))
+    outcomes = [(await harness.reservations.admit(harness.request(team))).outcome for _ in range(3)]
+    assert outcomes == [Outcome.ADMITTED, Outcome.ADMITTED, Outcome.RATE_LIMITED]
+
+
+async def a_confirmed_claim_gives_its_first_answer(harness: ReservationsHarness) -> None:
+    team, claim = await harness.open(Account(used=4)), Claim("k" * 32, "body")
+    first = harness.request(team, claim)
+    await harness.reservations.admit(first)
+    await harness.reservations.confirm(first)
+    facts = await harness.reservations.admit(harness.request(team, claim))
+    assert facts.first == FirstAnswer(first.event_id, first.received_ms, Usage(5, 1_000, 100))
+
+
+async def a_claim_in_flight_holds_its_key(harness: ReservationsHarness) -> None:
+    team, claim = await harness.open(Account()), Claim("k" * 32, "body")
+    await harness.reservations.admit(harness.request(team, claim))
+    again = await harness.reservations.admit(harness.request(team, claim))
+    other = await harness.reservations.admit(harness.request(team, Claim(claim.id, "other body")))
+    assert (again.outcome, other.outcome) == (Outcome.IN_PROGRESS, Outcome.KEY_REUSED)
+
+
+async def a_released_claim_frees_its_key_and_its_money(harness: ReservationsHarness) -> None:
+    team, claim = await harness.open(Account(price=100, balance=100)), Claim("k" * 32, "body")
+    first = harness.request(team, claim)
+    await harness.reservations.admit(first)
+    await harness.reservations.release(first)
+    await harness.reservations.release(first)
+    facts = await harness.reservations.admit(harness.request(team, Claim(claim.id, "other body")))
+    assert (facts.outcome, facts.available_atomic) == (Outcome.ADMITTED, 100)
+
+
+async def a_refused_request_frees_its_key(harness: ReservationsHarness) -> None:
+    team, claim = await harness.open(Account(price=100, balance=100)), Claim("k" * 32, "body")
+    other = harness.request(team)
+    await harness.reservations.admit(other)
+    refused = await harness.reservations.admit(harness.request(team, claim))
+    await harness.reservations.release(other)
+    admitted = await harness.reservations.admit(harness.request(team, Claim(claim.id, "other body")))
+    assert (refused.outcome, admitted.outcome) == (Outcome.WALLET_TOO_LOW, Outcome.ADMITTED)
+
+
+RESERVATIONS_SUITE: Final[tuple[Behaviour, ...]] = (
+    an_unknown_account_is_not_admitted, a_wallet_pays_for_what_it_holds_and_no_more, a_refusal_names_price_and_what_is_free,
+    a_flat_plan_takes_nothing_from_the_wallet, the_month_ends_at_its_limit, a_day_that_is_over_counts_nothing,
+    a_period_that_is_over_counts_nothing, without_an_active_subscription_nothing_is_reserved, a_rate_ends_at_its_burst,
+    a_confirmed_claim_gives_its_first_answer, a_claim_in_flight_holds_its_key, a_released_claim_frees_its_key_and_its_money,
+    a_refused_request_frees_its_key,
+)  # fmt: skip

@@ -1,0 +1,61 @@
+"""contracts/openapi.json is what the gateway serves, is valid, and names every route and error code it has."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kite_common.errors import CODES
+from kite_gateway.main import openapi_document
+
+STORED = Path(__file__).parents[2] / "contracts" / "openapi.json"
+METHODS = {"get", "put", "post", "delete", "head"}
+
+
+def _operations() -> list[dict[str, Any]]:
+    return [operation for methods in openapi_document()["paths"].values() for operation in methods.values()]
+
+
+def test_the_stored_document_is_the_served_one() -> None:
+    stored = orjson.loads(STORED.read_bytes())
+    assert stored == openapi_document(), "run `make openapi` and look at the difference"
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = openapi_document()
+    schemas = document["components"]["schemas"]
+    found = [ref for ref in _refs(document) if ref.removeprefix("#/components/schemas/") not in schemas]
+    assert found == []
+
+
+def test_operation_ids_are_unique_and_methods_are_methods() -> None:
+    ids = [operation["operationId"] for operation in _operations()]
+    assert len(ids) == len(set(ids))
+    assert {method for methods in openapi_document()["paths"].values() for method in methods} <= METHODS
+
+
+def test_every_error_code_has_a_route_and_its_status() -> None:
+    named: set[str] = set()
+    for operation in _operations():
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                codes = answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["error"]["enum"]
+                assert {CODES[code].status for code in codes} == {int(status)}
+                named |= set(codes)
+    # What any path and method can meet is no operation's own.
+    assert set(CODES) - named == {"not_found", "method_not_allowed"}
+
+
+def test_every_bearer_route_says_so_and_takes_a_team() -> None:
+    for path, methods in openapi_document()["paths"].items():
+        for operation in methods.values():
+            is_bearer = path.startswith("/api/v1/")
+            assert bool(operation["security"]) == is_bearer
+            assert any(parameter["name"] == "team_id" for parameter in operation["parameters"]) == is_bearer
+
+
+def _refs(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [ref for value in node.values() for ref in _refs(value)]
+    return [ref for value in node for ref in _refs(value)] if isinstance(node, list) else []

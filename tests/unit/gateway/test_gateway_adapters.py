@@ -1,0 +1,223 @@
+"""Adapters that need no stack: credentials, sealing, request reading, the document against the routes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.routing import Route
+from starlette.types import Message
+
+from kite_common import auth, crypto
+from kite_common.errors import ApiError, Malformed, Unavailable
+from kite_common.events.codec import encode
+from kite_common.events.credentials import CredentialIssued
+from kite_common.ids import TeamId, WebhookConfigId
+from kite_common.log_position import partition_of
+from kite_common.runtime.component import READY, Readiness
+from kite_common.stream.group import Input
+from kite_common.testing import make
+from kite_gateway.adapters.credentials import TableCredentials, decode_credential
+from kite_gateway.adapters.http import documents, messages, proxy, webhook_config
+from kite_gateway.adapters.http.app import OPERATIONS, openapi_document
+from kite_gateway.adapters.http.context import read_head
+from kite_gateway.adapters.http.request import idempotency_claim, json_object, read_body, team_id_of
+from kite_gateway.adapters.place import places
+from kite_gateway.adapters.webhook_configs import CipherSeal
+
+NOW = make.NOW_MS
+
+
+@dataclass
+class FakeTable:
+    """A followed topic in memory that counts look-ups."""
+
+    rows: dict[str, CredentialIssued] = field(default_factory=dict)
+    state: Readiness = READY
+
+    def get(self, key: str) -> CredentialIssued | None:
+        return self.rows.get(key)
+
+    def readiness(self) -> Readiness:
+        return self.state
+
+
+def _issued(**given: Any) -> CredentialIssued:
+    values: dict[str, Any] = {
+        "team_id": make.TEAM, "id": "c", "prefix": make.API_KEY[5:13], "credential": "api_key", "name": "n", "permissions": ("write",),
+        "secret_hash": auth.hash_secret(make.PEPPER, make.API_KEY), "created_at": 1,
+    }  # fmt: skip
+    return CredentialIssued(**(values | given))
+
+
+def _credentials(*issued: CredentialIssued) -> tuple[TableCredentials, FakeTable]:
+    table = FakeTable({one.prefix: one for one in issued})
+    return TableCredentials(table, make.PEPPER), table
+
+
+def test_a_good_key_names_its_holder_also_when_asked_again() -> None:
+    credentials, _ = _credentials(_issued())
+    first, second = credentials.identify(make.API_KEY, NOW), credentials.identify(make.API_KEY, NOW)
+    assert first is not None
+    assert first is second
+    assert (first.team_id, first.permissions) == (make.TEAM, ("write",))
+
+
+@pytest.mark.parametrize("text", ["", "x", make.HOOK_TOKEN, make.API_KEY.upper(), make.API_KEY + "0", make.API_KEY[:-1] + "0", "kite_00000000_" + "0" * 32, "\udcff"])
+def test_any_other_text_names_nobody(text: str) -> None:
+    credentials, _ = _credentials(_issued())
+    assert credentials.identify(make.API_KEY, NOW) is not None
+    assert credentials.identify(text, NOW) is None
+
+
+def test_a_revocation_holds_at_once() -> None:
+    credentials, table = _credentials(_issued())
+    assert credentials.identify(make.API_KEY, NOW) is not None
+    table.rows[make.API_KEY[5:13]] = _issued(revoked_at=NOW)
+    assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_a_removed_key_is_dead_at_once() -> None:
+    credentials, table = _credentials(_issued())
+    assert credentials.identify(make.API_KEY, NOW) is not None
+    table.rows.clear()
+    assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_a_remembered_key_still_expires() -> None:
+    credentials, _ = _credentials(_issued(expires_at=NOW + 1))
+    assert credentials.identify(make.API_KEY, NOW) is not None
+    assert credentials.identify(make.API_KEY, NOW + 1) is None
+
+
+def test_new_permissions_hold_at_once() -> None:
+    credentials, table = _credentials(_issued())
+    credentials.identify(make.API_KEY, NOW)
+    table.rows[make.API_KEY[5:13]] = _issued(permissions=("read",))
+    again = credentials.identify(make.API_KEY, NOW)
+    assert again is not None
+    assert again.permissions == ("read",)
+
+
+def test_a_hook_token_of_that_prefix_is_no_api_key() -> None:
+    credentials, _ = _credentials(_issued(credential="hook_token"))
+    assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_until_all_keys_are_known_nobody_is_refused_for_good() -> None:
+    credentials, table = _credentials()
+    table.state = Readiness(ready=False, reason="loading")
+    with pytest.raises(Unavailable):
+        credentials.identify(make.API_KEY, NOW)
+    table.state = READY
+    assert credentials.identify(make.API_KEY, NOW) is None
+    table.state = Readiness(ready=False, reason="brokers away")
+    assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_a_record_becomes_its_credential_and_a_tombstone_none() -> None:
+    record = encode(_issued())
+    read = Input("kite.credentials", 0, 0, NOW, record.key, record.value, record.headers)
+    assert decode_credential(read) == _issued()
+    assert decode_credential(Input("kite.credentials", 0, 1, NOW, record.key, None, ())) is None
+    with pytest.raises(Malformed):
+        decode_credential(Input("kite.credentials", 0, 2, NOW, record.key, b"{}", record.headers))
+
+
+def test_a_sealed_secret_opens_only_for_its_team_and_config() -> None:
+    seal = CipherSeal([b"k" * 32], lambda length: b"n" * length)
+    sealed = seal.seal("secret", TeamId("team_a"), WebhookConfigId("config"))
+    assert sealed is not None
+    assert crypto.unseal([b"k" * 32], sealed, b"team_aconfig") == b"secret"
+    with pytest.raises(Malformed):
+        crypto.unseal([b"k" * 32], sealed, b"team_bconfig")
+    assert CipherSeal([], lambda length: b"n" * length).seal("secret", TeamId("team_a"), WebhookConfigId("config")) is None
+
+
+@given(st.text(alphabet=st.characters(categories=["Ll", "Nd"], max_codepoint=127), min_size=1).map(lambda text: "team_" + text), st.integers(1, 1_024))
+def test_a_team_lives_where_every_other_service_looks(team: str, partitions: int) -> None:
+    place = places(partitions)(TeamId(team))
+    assert place.partition == partition_of(team.encode(), partitions)
+    assert all(f"{{{team}}}" in key for key in place.admission)
+
+
+@given(st.binary(max_size=300))
+def test_any_body_is_an_object_or_invalid_json(body: bytes) -> None:
+    try:
+        assert isinstance(json_object(body), dict)
+    except ApiError as error:
+        assert error.code == "invalid_json"
+
+
+@given(st.binary(max_size=100))
+def test_any_query_has_a_team_or_none(query: bytes) -> None:
+    assert isinstance(team_id_of(query), str | None)
+    assert isinstance(team_id_of(b"team_id=" + query), str | None)
+
+
+@given(st.integers(1, 130), st.sampled_from([b"[", b'{"a":']))
+def test_nesting_is_counted_exactly(levels: int, opening: bytes) -> None:
+    closing = b"]" if opening == b"[" else b"}"
+    body = b'{"x":' + opening * (levels - 1) + b"1" + closing * (levels - 1) + b"}"
+    try:
+        json_object(body)
+        assert levels <= 100
+    except ApiError:
+        assert levels > 100
+
+
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=8), st.integers(0, 600))
+async def test_a_body_passes_if_and_only_if_it_fits(chunks: list[bytes], limit: int) -> None:
+    waiting: list[Message] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    waiting[-1]["more_body"] = False
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    whole = b"".join(chunks)
+    try:
+        assert await read_body(receive, {}, limit) == whole
+        assert len(whole) <= limit
+    except ApiError as error:
+        assert error.code == "payload_too_large"
+        assert len(whole) > limit
+
+
+def test_claims_tell_scopes_keys_and_bodies_apart() -> None:
+    def claim(scope: bytes, key: bytes, body: bytes) -> Any:
+        return idempotency_claim({b"idempotency-key": key}, scope, body)
+
+    one = claim(b"a", b"k", b"body")
+    assert one == claim(b"a", b"k", b"body")
+    assert one.id != claim(b"b", b"k", b"body").id
+    assert one.id != claim(b"a", b"l", b"body").id
+    assert (one.id, one.body_digest) != (claim(b"a", b"k", b"other").id, claim(b"a", b"k", b"other").body_digest)
+    assert idempotency_claim({}, b"a", b"body") is None
+
+
+def test_repeated_headers_cannot_hide_behind_each_other() -> None:
+    head: Mapping[bytes, bytes] = read_head([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
+    assert head == {b"a": b"1, 3", b"b": b"2"}
+
+
+def test_the_document_names_every_route_of_the_app() -> None:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    nothing: Any = None
+    webhook_config.add_routes(app, nothing, nothing, allow_private=False)
+    app.router.routes += messages.routes(nothing) + proxy.routes(proxy.ReplayProxy("http://x", 1)) + documents.routes(openapi_document())
+    served = {(method, route.path) for route in app.router.routes if isinstance(route, Route) for method in route.methods or ()}
+    named = {(operation.method, operation.path) for operation in OPERATIONS}
+    assert {(method, path) for method, path in served if method != "HEAD"} <= named
+    assert {path for _, path in named} - {path for _, path in served} == {"/health", "/livez", "/ready", "/readyz", "/metrics"}
+
+
+def test_the_page_shows_every_route_escaped() -> None:
+    page = documents.render(openapi_document())
+    for operation in OPERATIONS:
+        assert operation.path in page
+    hostile = openapi_document()
+    hostile["info"]["title"] = "<script>alert(1)</script>"
+    assert "<script" not in documents.render(hostile)
