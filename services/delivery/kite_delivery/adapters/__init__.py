@@ -1,0 +1,1 @@
+"""Everything technical: Kafka, HTTP, sealed secrets, logs. No rules."""

@@ -1,0 +1,168 @@
+"""Endpoints over the table of kite.webhooks. Secrets are unsealed in memory only, for as long as their config stands; never logged.
+
+Delivery writes kite.webhooks in one single case, a receiver that answered 410: the one exception to "one writer per topic". It
+looks first whether the config is still the one it saw (same id, same `updated_at`, table up to date). Between that look and the
+append lies a race of a few milliseconds: a PUT acknowledged in it is overwritten by the inactive config. The team sees an inactive
+config in GET and puts it again; nothing is delivered to a wrong place. Accepted, because closing it would need a transaction
+between two services for an event that ends an endpoint anyway.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from kite_common.crypto import unseal
+from kite_common.errors import Malformed
+from kite_common.events.codec import decode_as, encode
+from kite_common.events.webhooks import WebhookConfigured, secret_context
+from kite_common.ids import TeamId, WebhookConfigId
+from kite_common.runtime.observe import get_logger
+from kite_delivery.adapters.durable import Publishes, publish_durably
+from kite_delivery.domain.delivery import Endpoint
+
+log = get_logger("kite.delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAt:
+    """A config and when the log took it, milliseconds since 1970."""
+
+    config: WebhookConfigured
+    appended_ms: int
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What the domain needs of it, without secrets.
+
+        An update keeps `created_at`, and only the last record of a team survives compaction: so an active config counts from
+        its creation, or from its record if that is earlier than the writer's clock says.
+        """
+        config = self.config
+        return Endpoint(
+            team_id=TeamId(config.team_id),
+            config_id=WebhookConfigId(config.id),
+            url=config.url,
+            event_types=config.event_types,
+            active=config.active,
+            active_since_ms=self.appended_ms if config.created_at == config.updated_at else min(self.appended_ms, config.created_at),
+            changed_ms=self.appended_ms,
+            updated_at=config.updated_at,
+        )
+
+
+class AppendedRecord(Protocol):
+    """What is needed of `kite_common.stream.group.Input`."""
+
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+
+
+class ConfigTable(Protocol):
+    """What is needed of `kite_common.stream.table.Table`."""
+
+    def get(self, key: str) -> ConfigAt | None: ...
+    async def own(self, partition: int) -> None: ...
+    async def release(self, partition: int) -> None: ...
+    async def refreshed(self, partition: int | None = None) -> None: ...
+
+
+def decode_config(record: AppendedRecord) -> ConfigAt | None:
+    """The table's value of a record; None for a deleted one, and for bytes nobody can read, which are told about."""
+    if record.value is None:
+        return None
+    try:
+        return ConfigAt(decode_as(WebhookConfigured, record.value), record.timestamp_ms)
+    except Malformed as error:
+        log.error("delivery.config_unreadable", problem=str(error))  # noqa: TRY400 - a stack tells nothing that the problem does not
+        return None
+
+
+class TableEndpoints:
+    """The configs of the partitions this process owns, for events or for retries."""
+
+    def __init__(self, table: ConfigTable, webhooks: Publishes, cipher_keys: Sequence[bytes]) -> None:
+        self._table, self._webhooks, self._cipher_keys = table, webhooks, tuple(cipher_keys)
+        self._endpoints: dict[str, tuple[ConfigAt, Endpoint]] = {}
+        self._unsealed: dict[str, tuple[WebhookConfigured, tuple[tuple[str, int | None], ...]]] = {}
+        self._owners: Counter[int] = Counter()
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def owned(self, partition: int) -> AsyncIterator[None]:
+        """Follow the partition's configs while inside. Two groups may own it at the same time: the last one out lets it go."""
+        async with self._turn:
+            if not self._owners[partition]:
+                await self._table.own(partition)
+            self._owners[partition] += 1
+        try:
+            yield
+        finally:
+            await self._let_go(partition)
+
+    async def refreshed(self, partition: int) -> None:
+        """Wait until every config written before this call is seen. Raises Unavailable if the log is away."""
+        await self._table.refreshed(partition)
+
+    def of(self, team_id: TeamId) -> Endpoint | None:
+        """The team's config, also an inactive one."""
+        held = self._table.get(team_id)
+        if held is None:
+            self._endpoints.pop(team_id, None)
+            return None
+        known = self._endpoints.get(team_id)
+        if known is not None and known[0] is held:
+            return known[1]
+        endpoint = held.endpoint
+        self._endpoints[team_id] = (held, endpoint)
+        return endpoint
+
+    def secrets(self, endpoint: Endpoint, now_ms: int) -> tuple[str, ...]:
+        """The secrets that live now, newest first. Raises Malformed if the config changed hands or its secrets cannot be opened."""
+        held = self._table.get(endpoint.team_id)
+        if held is None or held.config.id != endpoint.config_id:
+            raise Malformed("the config is no longer there")
+        known = self._unsealed.get(endpoint.team_id)
+        if known is None or known[0] is not held.config:
+            known = (held.config, self._unseal(held.config))
+            self._unsealed[endpoint.team_id] = known
+        return tuple(secret for secret, expires_at in known[1] if expires_at is None or now_ms < expires_at)
+
+    async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
+        """Switch the config off if it still is the one that was seen; see the module's text for the race that is left."""
+        await self._table.refreshed(partition)
+        held = self._table.get(endpoint.team_id)
+        if held is None or not held.config.active or (held.config.id, held.config.updated_at) != (endpoint.config_id, endpoint.updated_at):
+            return False
+        off = held.config.model_copy(update={"active": False, "secrets": (), "updated_at": max(now_ms, held.config.updated_at + 1)})
+        await publish_durably(self._webhooks, partition, [encode(off)])
+        log.info("delivery.endpoint_deactivated", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id, reason="gone")
+        return True
+
+    def _unseal(self, config: WebhookConfigured) -> tuple[tuple[str, int | None], ...]:
+        context = secret_context(config.team_id, config.id)
+        try:
+            return tuple((unseal(self._cipher_keys, one.sealed, context).decode(), one.expires_at) for one in config.secrets)
+        except Malformed as error:
+            log.error(  # noqa: TRY400 - a stack tells nothing that the problem does not
+                "delivery.secret_unreadable", team_id=config.team_id, webhook_config_id=config.id, problem=str(error)
+            )
+            raise
+
+    async def _let_go(self, partition: int) -> None:
+        async with self._turn:
+            self._owners[partition] -= 1
+            if not self._owners[partition]:
+                del self._owners[partition]
+                await self._table.release(partition)
+                self._forget_released()
+
+    def _forget_released(self) -> None:
+        """Drop what was unsealed for teams whose configs are no longer followed."""
+        for team_id in [team_id for team_id in self._endpoints if self._table.get(team_id) is None]:
+            del self._endpoints[team_id]
+            self._unsealed.pop(team_id, None)

@@ -1,0 +1,1 @@
+"""What delivery does with an event, told with the domain and the ports only: no client library."""

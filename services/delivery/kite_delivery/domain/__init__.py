@@ -1,0 +1,1 @@
+"""The rules of delivery as pure functions and values: no clock, no randomness, no IO."""

@@ -1,0 +1,50 @@
+"""One event on its way to one endpoint, and the endpoint: the values all other rules speak about. Decides nothing."""
+
+from dataclasses import dataclass
+
+from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A team's webhook config at one moment, without its secrets. Times are milliseconds since 1970.
+
+    `active_since_ms` is when it began to count by the log, `changed_ms` the append time of its last change (for an inactive
+    one: when it ended), `updated_at` the change's own stamp, by which two writers tell whether they saw the same one.
+    """
+
+    team_id: TeamId
+    config_id: WebhookConfigId
+    url: str
+    event_types: tuple[str, ...]
+    active: bool
+    active_since_ms: int
+    changed_ms: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event and how far its delivery is. `body` is the exact CloudEvent with kiteseq, the same in every attempt.
+
+    `config_id` and `delivery_id` are None until the event has met an endpoint. `attempts` counts those made so far.
+    `due_ms` is when the next attempt may start.
+    """
+
+    partition: int
+    team_id: TeamId
+    event_id: EventId
+    event_type: str
+    kiteseq: int
+    body: bytes
+    appended_ms: int
+    due_ms: int = 0
+    attempts: int = 0
+    config_id: WebhookConfigId | None = None
+    delivery_id: DeliveryId | None = None
+    traceparent: str | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the next attempt, from 1."""
+        return self.attempts + 1

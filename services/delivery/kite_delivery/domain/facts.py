@@ -1,0 +1,180 @@
+"""Deliveries as the facts the log keeps of them, and back. Builds values only; every id is given or derived."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeliveryStatus
+from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId, delivery_of
+from kite_common.log_position import position_of
+from kite_delivery.domain.delivery import Delivery, Endpoint
+from kite_delivery.domain.outcome import Answer, Outcome, Reply
+from kite_delivery.domain.retry import Done, GiveUp, NextStep, RetryAt
+from kite_delivery.domain.route import End
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that is over: what was sent where, what came back, what follows. Times are milliseconds since 1970.
+
+    `delivery` is as it was before the attempt; its number is `delivery.attempt`. One that was blocked is no attempt on record.
+    """
+
+    delivery: Delivery
+    endpoint: Endpoint
+    reply: Reply
+    outcome: Outcome
+    step: NextStep
+    started_ms: int
+    ended_ms: int
+    traceparent: str | None = None
+
+    @property
+    def status(self) -> DeliveryStatus:
+        """The delivery's status after it."""
+        match self.step:
+            case Done():
+                return "delivered"
+            case RetryAt():
+                return "retrying"
+            case GiveUp():
+                return "dead"
+            case _ as unreachable:
+                assert_never(unreachable)
+
+
+def bound(delivery: Delivery, endpoint: Endpoint) -> Delivery:
+    """The delivery with the endpoint it has met; unchanged if it has met one before."""
+    if delivery.config_id is not None:
+        return delivery
+    return replace(delivery, config_id=endpoint.config_id, delivery_id=delivery_of(delivery.event_id, endpoint.config_id))
+
+
+def attempted(attempt: Attempt) -> DeliveryAttempted:
+    """The record of an attempt. Repeated for the same attempt it is the same fact but for its times."""
+    delivery, reply = attempt.delivery, attempt.reply
+    answer = reply if isinstance(reply, Answer) else None
+    return DeliveryAttempted(
+        team_id=delivery.team_id,
+        delivery_id=_id_of(delivery),
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        kiteseq=delivery.kiteseq,
+        webhook_config_id=attempt.endpoint.config_id,
+        url=attempt.endpoint.url,
+        attempt=delivery.attempt,
+        started_at=attempt.started_ms,
+        duration_ms=max(0, attempt.ended_ms - attempt.started_ms),
+        response_status=answer.status if answer else None,
+        error=reply.error,
+        response_excerpt=answer.excerpt if answer else None,
+        status=attempt.status,
+        reason=attempt.step.reason if isinstance(attempt.step, GiveUp) else None,
+        next_attempt_at=attempt.step.due_ms if isinstance(attempt.step, RetryAt) else None,
+    )
+
+
+def concluded(delivery: Delivery, end: End, now_ms: int) -> DeliveryConcluded:
+    """The record of a delivery that ended without a further attempt."""
+    config_id = delivery.config_id or end.config_id
+    return DeliveryConcluded(
+        team_id=delivery.team_id,
+        delivery_id=delivery.delivery_id or delivery_of(delivery.event_id, config_id),
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        kiteseq=delivery.kiteseq,
+        webhook_config_id=config_id,
+        url=end.url,
+        status=end.status,
+        reason=end.reason,
+        at=now_ms,
+    )
+
+
+def parked(delivery: Delivery, now_ms: int) -> DeliveryParked:
+    """The delivery as a retry tier keeps it, whole: nothing else is needed to go on. Raises ValueError if it has met no endpoint."""
+    if delivery.config_id is None:
+        raise ValueError("only a delivery to an endpoint can be parked")
+    return DeliveryParked(
+        team_id=delivery.team_id,
+        delivery_id=_id_of(delivery),
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        kiteseq=delivery.kiteseq,
+        webhook_config_id=delivery.config_id,
+        attempts=delivery.attempts,
+        due_at=delivery.due_ms,
+        parked_at=now_ms,
+        appended_at=delivery.appended_ms,
+        traceparent=delivery.traceparent,
+        body=delivery.body.decode(),
+    )
+
+
+def unparked(fact: DeliveryParked, partition: int) -> Delivery:
+    """The delivery that was parked; `unparked(parked(d, t), d.partition) == d`."""
+    return Delivery(
+        partition=partition,
+        team_id=TeamId(fact.team_id),
+        event_id=EventId(fact.event_id),
+        event_type=fact.event_type,
+        kiteseq=fact.kiteseq,
+        body=fact.body.encode(),
+        appended_ms=fact.appended_at,
+        due_ms=fact.due_at,
+        attempts=fact.attempts,
+        config_id=WebhookConfigId(fact.webhook_config_id),
+        delivery_id=DeliveryId(fact.delivery_id),
+        traceparent=fact.traceparent,
+    )
+
+
+def given_up(delivery: Delivery, reason: str, events_topic: str, now_ms: int) -> DeadLetter:
+    """The dead letter of a delivery: where its event stands in the log, and the event's bytes as they stand there."""
+    offset, partition = position_of(delivery.kiteseq)
+    return DeadLetter(
+        team_id=delivery.team_id,
+        service="delivery",
+        reason=reason,
+        topic=events_topic,
+        partition=partition,
+        offset=offset,
+        at=now_ms,
+        original_key=_base64(delivery.team_id.encode()),
+        original_value=_base64(_without_kiteseq(delivery)),
+        original_headers=(("kite-record", _base64(b"event")), ("kite-delivery-id", _base64(_id_of(delivery).encode()))),
+    )
+
+
+def unreadable(
+    reason: str, team_id: str, place: tuple[str, int, int], now_ms: int,
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]],
+) -> DeadLetter:  # fmt: skip
+    """The dead letter of a record that is no delivery: `place` is its topic, partition and offset, the rest its bytes."""
+    topic, partition, offset = place
+    return DeadLetter(
+        team_id=team_id,
+        service="delivery",
+        reason=reason,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        at=now_ms,
+        original_key=None if key is None else _base64(key),
+        original_value=None if value is None else _base64(value),
+        original_headers=tuple((name, _base64(text)) for name, text in headers),
+    )
+
+
+def _without_kiteseq(delivery: Delivery) -> bytes:
+    """What `envelope.with_kiteseq` was given."""
+    return delivery.body.removesuffix(b',"kiteseq":%d}' % delivery.kiteseq) + b"}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _id_of(delivery: Delivery) -> DeliveryId:
+    return delivery.delivery_id or delivery_of(delivery.event_id, delivery.config_id)

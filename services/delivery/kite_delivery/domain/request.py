@@ -1,0 +1,64 @@
+"""The request of one attempt: url, headers, exact bytes. Sends nothing, resolves nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from kite_common import VERSION
+from kite_common.crypto import sign_kite, sign_standard_webhook
+from kite_common.events.envelope import CONTENT_TYPE
+from kite_delivery.domain.delivery import Delivery, Endpoint
+
+USER_AGENT: Final = f"Kite-Webhooks/{VERSION}"
+_HEADER_LIMIT: Final = 256
+# All visible ASCII stays as it is, but for the percent sign, which would make the encoding ambiguous.
+_PLAIN: Final = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundRequest:
+    """A POST, ready to be sent as it is."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def build(delivery: Delivery, endpoint: Endpoint, secrets: Sequence[str], now_ms: int, traceparent: str | None = None) -> OutboundRequest:
+    """The signed request of the delivery's next attempt (wire contract, 10.1; Standard Webhooks 1.0.0).
+
+    `secrets` are those that live at `now_ms`, newest first, at least one. The body is `delivery.body`, byte by byte.
+    Raises Malformed if a `whsec_` secret is not base64, ValueError without a secret.
+    """
+    if not secrets:
+        raise ValueError("an endpoint has at least one secret")
+    timestamp_s, body = now_ms // 1000, delivery.body
+    headers = [
+        ("Content-Type", CONTENT_TYPE),
+        ("webhook-id", delivery.event_id),
+        ("webhook-timestamp", str(timestamp_s)),
+        ("webhook-signature", sign_standard_webhook(secrets, delivery.event_id, timestamp_s, body)),
+        ("X-Kite-Signature", sign_kite(secrets[0], body)),
+        ("X-Kite-Event-Id", header_text(delivery.event_id)),
+        ("X-Kite-Event-Type", header_text(delivery.event_type)),
+        ("X-Kite-Team-Id", header_text(delivery.team_id)),
+        ("X-Kite-Delivery-Attempt", str(delivery.attempt)),
+        ("User-Agent", USER_AGENT),
+    ]
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent))
+    return OutboundRequest(endpoint.url, tuple(headers), body)
+
+
+def header_text(text: str) -> str:
+    """`text` as a legal header value: percent-encoded UTF-8 where it is not visible ASCII, at most 256 characters.
+
+    A cut never leaves half of an encoded byte.
+    """
+    encoded = quote(text, safe=_PLAIN)
+    if len(encoded) <= _HEADER_LIMIT:
+        return encoded
+    cut = encoded[:_HEADER_LIMIT]
+    torn = cut.rfind("%", _HEADER_LIMIT - 2)
+    return cut if torn < 0 else cut[:torn]

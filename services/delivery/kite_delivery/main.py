@@ -1,0 +1,120 @@
+"""Puts delivery together: settings in, components out. No rules, no effect on import."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from kite_common.crypto import parse_cipher_keys
+from kite_common.runtime.component import Component, readiness_of
+from kite_common.runtime.http import HttpServer, operations_app
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.supervisor import run_service
+from kite_common.runtime.system import SystemClock, jitter, monotonic_s, random_bits
+from kite_common.runtime.trace import TraceContext
+from kite_common.stream.group import GroupConsumer
+from kite_common.stream.kafka import Kafka
+from kite_common.stream.publisher import Publisher
+from kite_common.stream.table import Table
+from kite_common.topics import DEAD_LETTERS, DELIVERIES, EVENTS, RETRIES, WEBHOOKS
+from kite_delivery.adapters.delivery_log import KafkaDeliveryLog
+from kite_delivery.adapters.endpoints import ConfigAt, TableEndpoints, decode_config
+from kite_delivery.adapters.events_consumer import EventsOwner
+from kite_delivery.adapters.http_sender import HttpSender
+from kite_delivery.adapters.lane_keeper import LaneKeeper
+from kite_delivery.adapters.observer import LogAndMetrics
+from kite_delivery.adapters.partition_loop import LoopTimes
+from kite_delivery.adapters.retries_consumer import RetriesOwner
+from kite_delivery.adapters.retry_topics import RetryTopics
+from kite_delivery.application.budget import Budget
+from kite_delivery.application.deliver_message import DeliverMessage
+from kite_delivery.application.lanes import Lanes
+from kite_delivery.application.partition_work import PartitionWork
+from kite_delivery.domain.lane import LaneLimits
+from kite_delivery.domain.retry import RetryPolicy
+from kite_delivery.settings import DeliverySettings
+
+EVENTS_GROUP: Final = "kite-delivery"
+RETRIES_GROUP: Final = "kite-delivery-retries"
+
+
+def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
+    """The components in the order they start; they stop in reverse, so what records outlives what sends.
+
+    `prefix` stands before the names of all topics and groups: tests that share a broker keep apart by it.
+    """
+    metrics, clock = Metrics(), SystemClock()
+    metrics.up("delivery")
+    kafka = Kafka(settings.kafka_bootstrap, client_id="kite-delivery")
+    publishers = _publishers(kafka, settings, prefix)
+    configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=())
+    endpoints = TableEndpoints(configs, publishers[WEBHOOKS.name], _cipher_keys(settings))
+    sender = HttpSender(timeout_s=settings.delivery_attempt_timeout_s, allow_private=settings.allow_private_targets, now_s=monotonic_s)
+    log = KafkaDeliveryLog(publishers[DELIVERIES.name], publishers[DEAD_LETTERS.name], metrics)
+    delays_ms, observer = _milliseconds(settings.delivery_tiers_s), LogAndMetrics(metrics)
+    retries = RetryTopics(
+        [publishers[topic.name] for topic in RETRIES], delays_ms,
+        aside_most_ms=round(settings.delivery_aside_most_s * 1000), clock=clock, metrics=metrics,
+    )  # fmt: skip
+    budget = Budget(settings.delivery_max_held, settings.delivery_max_held_mib * 1024 * 1024)
+    lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, budget, monotonic_s)
+    deliver = DeliverMessage(
+        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace
+    )
+    new_work = partial(PartitionWork, deliver, lanes, budget, capacity=settings.delivery_window)
+    times = LoopTimes(settings.delivery_commit_every_s, settings.delivery_release_within_s)
+    events_topic, retry_topics = prefix + EVENTS.name, tuple(prefix + topic.name for topic in RETRIES)
+    events = EventsOwner(endpoints, new_work, log, clock, times, topic=events_topic)
+    parked = RetriesOwner(endpoints, new_work, log, clock, times, topics=retry_topics, delays_ms=delays_ms)
+    components: list[Component] = [
+        *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
+        GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events),
+        GroupConsumer(kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked),
+    ]  # fmt: skip
+    operations = operations_app(lambda: readiness_of(components), metrics)
+    return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]
+
+
+def main() -> int:
+    """Run delivery until it is told to stop; the exit code."""
+    return run_service("delivery", DeliverySettings, build)
+
+
+def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str) -> Mapping[str, Publisher]:
+    topics = (DELIVERIES, DEAD_LETTERS, WEBHOOKS, *RETRIES)
+    return {topic.name: Publisher(kafka, prefix + topic.name, settings.partitions) for topic in topics}
+
+
+def _cipher_keys(settings: DeliverySettings) -> Sequence[bytes]:
+    secret = settings.webhook_secret_cipher_key
+    return () if secret is None else parse_cipher_keys(secret.get_secret_value())
+
+
+def _retry_policy(settings: DeliverySettings) -> RetryPolicy:
+    return RetryPolicy(settings.delivery_retry_waits_s, settings.delivery_retry_jitter, settings.delivery_retry_after_max_s)
+
+
+def _lane_limits(settings: DeliverySettings) -> LaneLimits:
+    return LaneLimits(
+        concurrency=settings.delivery_concurrency,
+        queue=settings.delivery_queue,
+        queue_wait_s=settings.delivery_queue_wait_s,
+        rate_per_s=settings.delivery_rate_per_s,
+        burst=settings.delivery_burst,
+        breaker_failures=settings.delivery_breaker_failures,
+        breaker_open_s=settings.delivery_breaker_open_s,
+    )
+
+
+def _milliseconds(seconds: Sequence[float]) -> tuple[int, ...]:
+    return tuple(round(one * 1000) for one in seconds)
+
+
+def _child_trace(parent: str | None) -> str:
+    """The span of one POST: a child of the event's, or the beginning of a trace."""
+    context = TraceContext.parse(parent)
+    return (context.child(random_bits(64)) if context is not None else TraceContext.begin(random_bits(192))).header()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The use case over fakes: what is sent, what is recorded, in which order."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from kite_common.clock import FrozenClock
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.ids import WebhookConfigId, delivery_of
+from kite_delivery.application.deliver_message import DeliverMessage
+from kite_delivery.domain import facts
+from kite_delivery.domain.delivery import Delivery
+from kite_delivery.domain.facts import Attempt
+from kite_delivery.domain.outcome import Answer, Failure, Reply
+from kite_delivery.domain.retry import RetryPolicy
+from kite_delivery.domain.route import End
+from kite_delivery.testing import FakeEndpoints, FakeLog, FakeSender, SilentObserver, a_delivery, an_endpoint
+
+NOW = datetime(2026, 4, 30, 10, tzinfo=UTC)
+NOW_MS = 1_777_543_200_000
+ENDPOINT = an_endpoint()
+
+
+class Scene:
+    def __init__(self, reply: Reply | None = None, endpoints: FakeEndpoints | None = None) -> None:
+        self.endpoints = endpoints or FakeEndpoints(ENDPOINT)
+        self.sender = FakeSender(lambda _request: reply or Answer(200))
+        self.log = FakeLog()
+        self.deliver = DeliverMessage(
+            self.endpoints, self.sender, self.log, self.log, SilentObserver(),
+            policy=RetryPolicy(), clock=FrozenClock(NOW), jitter=lambda: 0.5, trace=lambda parent: f"child of {parent}",
+        )  # fmt: skip
+
+    async def run(self, delivery: Delivery) -> Attempt | End:
+        result = await self.deliver.attempt(delivery)
+        if isinstance(result, Attempt):
+            await self.deliver.settle(result)
+        else:
+            await self.deliver.conclude([(delivery, result)])
+        return result
+
+
+async def test_a_delivered_event_is_one_signed_post_and_one_record() -> None:
+    scene = Scene(Answer(204))
+    await scene.run(a_delivery())
+    [request] = scene.sender.sent
+    assert (request.url, request.body) == (ENDPOINT.url, a_delivery().body)
+    [fact] = scene.log.facts
+    assert isinstance(fact, DeliveryAttempted)
+    assert (fact.status, fact.attempt, fact.response_status, fact.next_attempt_at) == ("delivered", 1, 204, None)
+    assert fact.delivery_id == delivery_of(a_delivery().event_id, ENDPOINT.config_id)
+
+
+async def test_a_failed_attempt_is_recorded_before_it_is_parked_for_the_next() -> None:
+    scene = Scene(Answer(500, excerpt="oops"))
+    await scene.run(a_delivery())
+    attempted, parked = scene.log.facts
+    assert isinstance(attempted, DeliveryAttempted)
+    assert isinstance(parked, DeliveryParked)
+    assert (attempted.status, attempted.response_excerpt, attempted.next_attempt_at) == ("retrying", "oops", NOW_MS + 5_500)
+    assert (parked.due_at, parked.attempts, parked.parked_at) == (NOW_MS + 5_500, 1, NOW_MS)
+
+
+async def test_a_parked_delivery_comes_back_as_it_went_and_sends_the_same_bytes_under_the_same_id() -> None:
+    scene = Scene(Failure("timeout"))
+    body = '{"data":"é \\u0000 \\"quoted\\" 🪁","kiteseq":8195}'.encode()
+    await scene.run(a_delivery(body=body))
+    again = facts.unparked(DeliveryParked.model_validate_json(scene.log.parked[0].to_json()), partition=3)
+    await scene.run(again)
+    first, second = scene.sender.sent
+    assert first.body == second.body == body
+    assert dict(first.headers)["webhook-id"] == dict(second.headers)["webhook-id"]
+    assert dict(second.headers)["X-Kite-Delivery-Attempt"] == "2"
+
+
+async def test_the_tenth_failure_ends_dead_with_a_dead_letter_that_holds_the_stored_bytes() -> None:
+    scene = Scene(Failure("connect"))
+    await scene.run(replace(facts.bound(a_delivery(), ENDPOINT), attempts=9))
+    attempted, letter = scene.log.facts
+    assert isinstance(attempted, DeliveryAttempted)
+    assert isinstance(letter, DeadLetter)
+    assert (attempted.status, attempted.reason, attempted.attempt, attempted.error) == ("dead", "attempts_exhausted", 10, "connect")
+    assert (letter.topic, letter.partition, letter.offset) == ("kite.events", 3, 8)
+    assert letter.original_value == "eyJzcGVjdmVyc2lvbiI6IjEuMCJ9"
+
+
+async def test_410_ends_dead_and_only_then_switches_the_endpoint_off() -> None:
+    scene = Scene(Answer(410))
+    await scene.run(a_delivery())
+    assert isinstance(scene.log.facts[0], DeliveryAttempted)
+    assert (scene.log.facts[0].status, scene.log.facts[0].reason) == ("dead", "gone")
+    assert scene.endpoints.deactivated == [ENDPOINT]
+    waiting = replace(facts.bound(a_delivery(), ENDPOINT), attempts=1)
+    await scene.run(waiting)
+    assert scene.log.statuses == ["dead", "cancelled"]
+    assert len(scene.sender.sent) == 1
+
+
+async def test_410_leaves_a_config_alone_that_changed_meanwhile() -> None:
+    scene = Scene(Answer(410))
+    result = await scene.deliver.attempt(a_delivery())
+    scene.endpoints.by_team[ENDPOINT.team_id] = replace(ENDPOINT, url="https://new.example.com", updated_at=9_000)
+    assert isinstance(result, Attempt)
+    await scene.deliver.settle(result)
+    assert scene.endpoints.deactivated == []
+
+
+async def test_a_blocked_address_ends_blocked_without_an_attempt_on_record() -> None:
+    scene = Scene(Failure("blocked"))
+    await scene.run(a_delivery())
+    [fact] = scene.log.facts
+    assert isinstance(fact, DeliveryConcluded)
+    assert (fact.status, fact.url, fact.delivery_id) == ("blocked", ENDPOINT.url, delivery_of(a_delivery().event_id, ENDPOINT.config_id))
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "status"),
+    [
+        (FakeEndpoints(), "no_endpoint"),
+        (FakeEndpoints(an_endpoint(event_types=("com.stripe.*",))), "filtered"),
+        (FakeEndpoints(an_endpoint(active=False, changed_ms=5_000)), "cancelled"),
+    ],
+)
+async def test_an_event_nobody_waits_for_is_recorded_and_not_sent(endpoints: FakeEndpoints, status: str) -> None:
+    scene = Scene(endpoints=endpoints)
+    await scene.run(a_delivery())
+    assert scene.log.statuses == [status]
+    assert scene.sender.sent == []
+
+
+async def test_a_retry_uses_the_url_of_the_moment() -> None:
+    scene = Scene()
+    waiting = replace(facts.bound(a_delivery(), ENDPOINT), attempts=1)
+    scene.endpoints.by_team[ENDPOINT.team_id] = replace(ENDPOINT, url="https://new.example.com")
+    await scene.run(waiting)
+    assert scene.sender.sent[0].url == "https://new.example.com"
+
+
+async def test_a_config_made_after_a_deletion_does_not_inherit_what_waits() -> None:
+    scene = Scene(endpoints=FakeEndpoints(replace(ENDPOINT, config_id=WebhookConfigId("another"))))
+    await scene.run(replace(facts.bound(a_delivery(), ENDPOINT), attempts=1))
+    assert scene.log.statuses == ["cancelled"]
+
+
+async def test_what_cannot_be_signed_is_never_sent_and_tried_again() -> None:
+    scene = Scene()
+    scene.endpoints.unreadable = True
+    await scene.run(a_delivery())
+    assert scene.sender.sent == []
+    assert isinstance(scene.log.facts[0], DeliveryAttempted)
+    assert (scene.log.facts[0].error, scene.log.facts[0].status) == ("secret", "retrying")
+
+
+async def test_stepping_aside_is_not_an_attempt() -> None:
+    scene = Scene()
+    await scene.deliver.set_aside(a_delivery(), ENDPOINT)
+    [parked] = scene.log.parked
+    assert (parked.attempts, parked.due_at, parked.webhook_config_id) == (0, NOW_MS + 5_000, ENDPOINT.config_id)
+    assert scene.log.statuses == []
+
+
+async def test_what_is_put_back_is_parked_as_it_is_or_ends() -> None:
+    scene = Scene()
+    waiting = replace(facts.bound(a_delivery(), ENDPOINT), attempts=3, due_ms=NOW_MS + 9)
+    await scene.deliver.put_back(waiting)
+    [parked] = scene.log.parked
+    assert (parked.attempts, parked.due_at) == (3, NOW_MS + 9)
+    scene.endpoints.by_team.clear()
+    await scene.deliver.put_back(waiting)
+    assert scene.log.statuses == ["cancelled"]
+
+
+def test_an_unreadable_record_is_kept_byte_by_byte() -> None:
+    letter = facts.unreadable("not JSON", "team_a", ("kite.events", 3, 8), NOW_MS, b"team_a", None, (("kite-record", b"event"),))
+    assert (letter.original_key, letter.original_value, letter.original_headers) == ("dGVhbV9h", None, (("kite-record", "ZXZlbnQ="),))
+
+
+async def test_the_trace_of_the_event_goes_on() -> None:
+    scene = Scene()
+    await scene.run(replace(a_delivery(), traceparent="the sender's"))
+    assert dict(scene.sender.sent[0].headers)["traceparent"] == "child of the sender's"
+
+
+async def test_a_delivery_that_met_no_endpoint_cannot_be_parked() -> None:
+    with pytest.raises(ValueError, match="to an endpoint"):
+        facts.parked(a_delivery(), NOW_MS)

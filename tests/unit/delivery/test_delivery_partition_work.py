@@ -1,0 +1,279 @@
+"""Many deliveries at once: lanes, order, bounds, draining, and what a crash leaves to be read again."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from kite_common.clock import FrozenClock
+from kite_common.ids import EventId, TeamId
+from kite_common.testing.eventually import eventually
+from kite_delivery.application.budget import Budget
+from kite_delivery.application.deliver_message import DeliverMessage
+from kite_delivery.application.lanes import Lanes
+from kite_delivery.application.partition_work import PartitionWork
+from kite_delivery.domain.delivery import Delivery
+from kite_delivery.domain.lane import LaneLimits
+from kite_delivery.domain.outcome import Answer, Reply
+from kite_delivery.domain.request import OutboundRequest
+from kite_delivery.domain.retry import RetryPolicy
+from kite_delivery.testing import FakeEndpoints, FakeLog, FakeSender, SilentObserver, a_delivery, an_endpoint
+
+SLOW, QUICK = "team_slow", "team_quick"
+
+
+class HangingSender(FakeSender):
+    """Requests to the slow team's address hang until `let_go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    async def send(self, request: OutboundRequest) -> Reply:
+        self.sent.append(request)
+        if "slow" in request.url:
+            await self.let_go.wait()
+        await asyncio.sleep(0)
+        return Answer(200)
+
+    def ids_of(self, team: str) -> list[str]:
+        return [dict(request.headers)["webhook-id"] for request in self.sent if dict(request.headers)["X-Kite-Team-Id"] == team]
+
+
+class Scene:
+    def __init__(self, limits: LaneLimits | None = None, *, capacity: int = 1000, max_held: int = 10_000) -> None:
+        self.now_s = 0.0
+        self.sender, self.log = HangingSender(), FakeLog()
+        self.endpoints = FakeEndpoints(
+            an_endpoint(SLOW, "slow-config", "https://slow.example.com"), an_endpoint(QUICK, "quick-config", "https://quick.example.com")
+        )
+        self.deliver = DeliverMessage(
+            self.endpoints, self.sender, self.log, self.log, SilentObserver(), policy=RetryPolicy(),
+            clock=FrozenClock(datetime(2026, 4, 30, tzinfo=UTC)), jitter=lambda: 0.0, trace=lambda _parent: "t",
+        )  # fmt: skip
+        self.budget = Budget(max_held, 1 << 20)
+        self.lanes = Lanes(limits or LaneLimits(concurrency=2, queue=3), 1000, self.budget, lambda: self.now_s)
+        self.work = PartitionWork(self.deliver, self.lanes, self.budget, capacity=capacity)
+
+    async def take(self, *teams: str, start: int = 0) -> None:
+        for offset, team in enumerate(teams, start):
+            await self.work.begin(offset)
+            await self.work.accept(offset, event(team, offset))
+        self.work.flush()
+
+    async def until_handled(self, position: int) -> None:
+        await eventually(lambda: self.work.position == position, every_s=0.001, what=f"everything below {position} is handled")
+
+
+def event(team: str, offset: int) -> Delivery:
+    return a_delivery(team, EventId(f"event-{offset:04d}"), partition=3, offset=offset)
+
+
+async def test_everything_handled_is_delivered_in_the_order_of_the_log() -> None:
+    scene = Scene(LaneLimits(concurrency=4, queue=100))
+    await scene.take(*[QUICK] * 50)
+    await scene.until_handled(50)
+    assert scene.sender.ids_of(QUICK) == [f"event-{offset:04d}" for offset in range(50)]
+    assert scene.log.statuses == ["delivered"] * 50
+    assert (scene.lanes.open, scene.lanes.in_flight, scene.budget.free) == (0, 0, 10_000)
+
+
+async def test_a_hanging_endpoint_holds_up_no_other_and_what_it_cannot_take_is_parked_untried() -> None:
+    scene = Scene()
+    await scene.take(*[SLOW] * 20, *[QUICK] * 5)
+    await eventually(lambda: scene.log.statuses == ["delivered"] * 5, every_s=0.001, what="the quick team has all its events")
+    await eventually(lambda: len(scene.log.parked) == 15, every_s=0.001, what="what the lane cannot take is parked")
+    assert {parked.attempts for parked in scene.log.parked} == {0}
+    assert len(scene.sender.ids_of(SLOW)) == 2
+    assert scene.work.position is None
+    assert scene.work.open == 5
+    scene.sender.let_go.set()
+    await scene.until_handled(25)
+
+
+async def test_the_position_stays_below_what_is_open() -> None:
+    scene = Scene()
+    await scene.take(QUICK, SLOW, QUICK)
+    await eventually(lambda: scene.log.statuses == ["delivered"] * 2, every_s=0.001, what="both quick ones are delivered")
+    assert scene.work.position == 1
+
+
+async def test_an_offset_is_not_handled_before_its_record_is_durable() -> None:
+    scene = Scene()
+    scene.log.broken = RuntimeError("the process dies here")
+    await scene.take(QUICK)
+    await eventually(lambda: scene.work.open == 1 and len(scene.sender.sent) == 1, every_s=0.001, what="it is sent")
+    with pytest.raises(RuntimeError, match="dies here"):
+        await eventually_raises(scene.work)
+    assert scene.work.position is None
+
+
+async def test_events_without_an_endpoint_are_recorded_in_groups() -> None:
+    scene = Scene()
+    scene.endpoints.by_team.clear()
+    await scene.take(*[QUICK] * 200)
+    await scene.until_handled(200)
+    assert scene.log.statuses == ["no_endpoint"] * 200
+
+
+async def test_ends_that_fill_the_window_are_recorded_instead_of_waited_for() -> None:
+    scene = Scene(capacity=3)
+    scene.endpoints.by_team.clear()
+    async with asyncio.timeout(5):
+        await scene.take(*[QUICK] * 20)
+    await scene.until_handled(20)
+
+
+async def test_reading_waits_while_memory_is_used_up() -> None:
+    scene = Scene(LaneLimits(concurrency=16, queue=16), max_held=2)
+    reading = asyncio.create_task(scene.take(SLOW, SLOW, SLOW, SLOW))
+    await eventually(lambda: len(scene.sender.ids_of(SLOW)) == 2, every_s=0.001, what="two are held")
+    assert not reading.done()
+    scene.sender.let_go.set()
+    await reading
+    await scene.until_handled(4)
+
+
+async def test_who_waits_too_long_for_a_turn_steps_aside() -> None:
+    scene = Scene()
+    await scene.take(*[SLOW] * 4)
+    scene.now_s = 5.1
+    scene.lanes.sweep()
+    await eventually(lambda: len(scene.log.parked) == 2, every_s=0.001, what="the waiting are parked")
+    assert [parked.event_id for parked in scene.log.parked] == ["event-0002", "event-0003"]
+
+
+async def test_draining_lets_the_running_finish_and_parks_the_rest() -> None:
+    scene = Scene()
+    await scene.take(*[SLOW] * 4)
+    await eventually(lambda: len(scene.sender.sent) == 2, every_s=0.001, what="two are under way")
+    draining = asyncio.create_task(scene.work.drain(5))
+    await eventually(lambda: len(scene.log.parked) == 2, every_s=0.001, what="the waiting are parked")
+    scene.sender.let_go.set()
+    await draining
+    assert scene.work.position == 4
+    assert scene.log.statuses == ["delivered"] * 2
+
+
+async def test_draining_parks_what_does_not_finish_in_time_with_its_attempts_unchanged() -> None:
+    scene = Scene()
+    await scene.take(SLOW, QUICK)
+    await scene.work.drain(0.05)
+    assert [(parked.event_id, parked.attempts) for parked in scene.log.parked] == [("event-0000", 0)]
+    assert scene.work.position == 2
+    assert (scene.lanes.open, scene.lanes.in_flight, scene.budget.free) == (0, 0, 10_000)
+
+
+async def test_an_abandoned_partition_holds_no_lane_and_no_memory_and_finishes_nothing() -> None:
+    scene = Scene()
+    await scene.take(*[SLOW] * 5)
+    scene.work.abandon()
+    await eventually(lambda: scene.lanes.open == 0, every_s=0.001, what="the lane is free")
+    assert (scene.lanes.in_flight, scene.budget.free, scene.work.position) == (0, 10_000, None)
+    assert scene.log.facts == []
+
+
+async def test_a_short_wait_is_spent_in_memory_and_a_drain_parks_it() -> None:
+    scene = Scene()
+    for offset, wait_s in enumerate((0.01, 60.0)):
+        await scene.work.begin(offset)
+        await scene.work.accept_after(wait_s, offset, event(QUICK, offset))
+    await scene.until_handled(1)
+    await scene.work.drain(5)
+    assert [parked.event_id for parked in scene.log.parked] == ["event-0001"]
+    assert scene.work.position == 2
+
+
+async def test_a_config_that_goes_while_a_delivery_waits_for_its_turn_cancels_it() -> None:
+    scene = Scene(LaneLimits(concurrency=1, queue=5))
+    await scene.take(SLOW, SLOW)
+    await eventually(lambda: len(scene.sender.sent) == 1, every_s=0.001, what="one is under way")
+    del scene.endpoints.by_team[TeamId(SLOW)]
+    scene.sender.let_go.set()
+    await scene.until_handled(2)
+    assert scene.log.statuses == ["delivered", "no_endpoint"]
+
+
+async def test_after_a_defect_nothing_more_begins() -> None:
+    scene = Scene(capacity=1)
+    scene.log.broken = RuntimeError("a defect")
+    await scene.take(QUICK)
+    with pytest.raises(RuntimeError, match="a defect"):
+        await scene.work.begin(1)
+
+
+async def test_a_delivery_that_is_not_due_by_far_is_parked_again() -> None:
+    scene = Scene()
+    await scene.work.begin(0)
+    await scene.work.put_back(0, event(QUICK, 0))
+    await scene.until_handled(1)
+    assert len(scene.log.parked) == 1
+
+
+async def test_other_work_of_an_offset_finishes_it() -> None:
+    scene = Scene()
+    ran = asyncio.Event()
+
+    async def bury() -> None:
+        ran.set()
+
+    await scene.work.begin(0)
+    scene.work.run(0, bury)
+    await scene.until_handled(1)
+    assert ran.is_set()
+
+
+async def test_a_wait_in_memory_ends_when_the_config_is_gone() -> None:
+    scene = Scene()
+    scene.endpoints.by_team.clear()
+    await scene.work.begin(0)
+    await scene.work.accept_after(0.001, 0, event(QUICK, 0))
+    await scene.until_handled(1)
+    assert scene.log.statuses == ["no_endpoint"]
+
+
+async def test_memory_that_is_used_up_does_not_hold_back_ends() -> None:
+    scene = Scene(max_held=1)
+    await scene.work.begin(0)
+    await scene.work.accept(0, event("team_unknown", 0))
+    for offset in (1, 2):
+        await scene.work.begin(offset)
+        reading = asyncio.create_task(scene.work.accept(offset, event(SLOW, offset)))
+        await asyncio.sleep(0)
+    await scene.until_handled(1)
+    assert scene.log.statuses == ["no_endpoint"]
+    scene.sender.let_go.set()
+    await reading
+    await scene.until_handled(3)
+
+
+async def test_draining_one_partition_leaves_the_waiting_of_another_alone() -> None:
+    scene = Scene(LaneLimits(concurrency=1, queue=5))
+    other = PartitionWork(scene.deliver, scene.lanes, scene.budget, capacity=10)
+    for work in (scene.work, other):
+        for offset in (0, 1):
+            await work.begin(offset)
+            await work.accept(offset, event(SLOW, offset))
+    await scene.work.drain(0.01)
+    assert (scene.work.position, other.open) == (2, 2)
+    scene.sender.let_go.set()
+    await eventually(lambda: other.position == 2, every_s=0.001, what="the other partition goes on")
+
+
+async def test_a_rate_holds_starts_back_and_the_sweep_lets_them_go() -> None:
+    scene = Scene(LaneLimits(rate_per_s=10, burst=1, queue=5))
+    await scene.take(QUICK, QUICK)
+    await scene.until_handled(1)
+    assert scene.work.position == 1
+    scene.now_s = 0.11
+    scene.lanes.sweep()
+    await scene.until_handled(2)
+    scene.now_s = 1.0
+    scene.lanes.sweep()
+    assert scene.lanes.open == 0
+
+
+async def eventually_raises(work: PartitionWork) -> None:
+    while True:
+        work.check()
+        await asyncio.sleep(0)
