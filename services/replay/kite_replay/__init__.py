@@ -1,0 +1,1 @@
+"""Replay: the archive of the log and the routes that read it. Never changes an event."""

@@ -1,0 +1,1 @@
+"""Everything technical: Kafka, ClickHouse, Redis, HTTP."""

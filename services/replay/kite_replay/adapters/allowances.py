@@ -1,0 +1,56 @@
+"""What a team may read now, asked of Redis in one round trip: account status and token bucket. Decides nothing, writes no account."""
+
+import asyncio
+from importlib import resources
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from kite_common.errors import Unavailable
+from kite_common.ids import TeamId
+from kite_common.projection import keys
+from kite_common.runtime.component import READY, Readiness
+from kite_replay.domain.allowance import Allowance, rate_limit
+
+# A team that is `past_due` cannot send, but what it has stays readable (wire contract, 11.2).
+_UNSUBSCRIBED: Final = frozenset({keys.NO_SUBSCRIPTION, "cancelled"})
+
+
+class RedisAllowances:
+    """Takes one request from the team's bucket and tells what is left; a Component that closes its client at the end.
+
+    `team_rate_limit` holds for every team if given; `rate_unsubscribed` for teams without an active subscription (None = no limit).
+    """
+
+    name = "redis"
+
+    def __init__(self, redis: Redis, *, team_rate_limit: int | None, rate_unsubscribed: int | None) -> None:
+        self._redis = redis
+        script = resources.files(__package__).joinpath("allowance.lua").read_text(encoding="utf-8")
+        self._script = redis.register_script(script)
+        self._arguments = ["" if team_rate_limit is None else team_rate_limit, rate_unsubscribed or 0]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait for the end, then close the connections."""
+        await stop.wait()
+        await self._redis.aclose()
+
+    def readiness(self) -> Readiness:
+        """Always ready: a Redis that is away shows in the answers, which say that repeating is safe."""
+        return READY
+
+    async def take(self, team_id: TeamId) -> Allowance:
+        """Count one request of this team. Raises Unavailable if Redis is away or does not know the team (it was wiped)."""
+        try:
+            found = await self._script(keys=[keys.account(team_id), keys.bucket(team_id)], args=self._arguments)
+        except (RedisError, OSError) as error:
+            raise Unavailable("Redis is away") from error
+        status, per_minute, level, allowed = found
+        if status is None:
+            raise Unavailable("the account is not projected")
+        return Allowance(rate_limit(per_minute, level, allowed=bool(allowed)), subscribed=_text(status) not in _UNSUBSCRIBED)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""The archive in ClickHouse, as a server or in process (chDB)."""

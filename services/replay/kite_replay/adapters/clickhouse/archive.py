@@ -1,0 +1,169 @@
+"""The archive over clickhouse-connect: server or chDB, same client, same SQL. One insert, one token, one part per call and month.
+
+An insert is one block, so readers see it whole or not at all. Rows of two months are two inserts, the earlier first, because a block
+becomes one part per table partition. The token is made of the offsets in it: ClickHouse drops an insert whose token it knows.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+from clickhouse_connect.datatypes.base import ClickHouseType
+from clickhouse_connect.driver.client import Client
+
+from kite_common.clock import from_unix_ms
+from kite_common.errors import Unavailable
+from kite_common.ids import EventId, TeamId
+from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.observe import get_logger
+from kite_common.runtime.system import pause
+from kite_replay.adapters.clickhouse import sql
+from kite_replay.adapters.clickhouse.address import Address
+from kite_replay.adapters.clickhouse.clients import open_client
+from kite_replay.adapters.clickhouse.migrate import migrate
+from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
+from kite_replay.domain.query import EventQuery, Found, FoundEvent
+from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
+
+log = get_logger("kite.replay.archive")
+
+READERS: Final = 4
+_READS_WAITING: Final = 64
+# One insert at a time per table (events, deliveries, ledger), and the tails asked for on assignment.
+_WRITERS: Final = 2
+_WRITES_WAITING: Final = 4096
+# A page is cut after this many bytes: 1,000 hook events of 256 KiB would be 256 MiB in this process, several times over.
+MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
+# What the rows of a page weigh beside their bodies, at most.
+_PAGE_MARGIN: Final = 1024 * 1024
+_READ_SETTINGS: Final = {
+    "max_execution_time": 20,
+    # A page is a short range of the index: more threads would only wait for each other, and one keeps the order that `break` needs.
+    "max_threads": 1,
+    "max_result_bytes": MAX_PAGE_BYTES,
+    "result_overflow_mode": "break",
+}
+_RETRY_S: Final = 1.0
+
+
+class ClickHouseArchive:
+    """Implements Archive and EventReader, and is a Component: `run` migrates the database, and closes everything at the end."""
+
+    name = "archive"
+
+    def __init__(self, address: Address, kept_days: int) -> None:
+        self._address, self._kept_days = address, kept_days
+        opened = partial(open_client, address, address.database)
+        self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
+        self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITES_WAITING)
+        self._migrated = False
+        self._migrating = asyncio.Lock()
+        self._types: dict[TableName, Sequence[ClickHouseType]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`."""
+        while not self._migrated and not stop.is_set():
+            try:
+                await self._ready()
+            except Unavailable:
+                await pause(_RETRY_S, stop)
+        await stop.wait()
+        await asyncio.to_thread(self.close)
+
+    def readiness(self) -> Readiness:
+        """Ready once the tables are there; a ClickHouse that goes away later shows in lag and in 503 answers."""
+        return READY if self._migrated else Readiness(ready=False, reason="ClickHouse not reached yet")
+
+    def close(self) -> None:
+        """Finish what runs and close the clients. Blocks."""
+        self._readers.close()
+        self._writers.close()
+
+    async def tail(self, table: Table, partition: int) -> Tail | None:
+        await self._ready()
+        found = await self._writers.run(partial(_rows, sql.tail(table.name, partition)))
+        return Tail(*found[0]) if found else None
+
+    async def append(self, table: Table, batches: Sequence[Batch]) -> None:
+        await self._ready()
+        for token, rows in inserts_of(batches):
+            await self._writers.run(partial(self._insert, table, rows, token))
+
+    async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
+        await self._ready()
+        found = await self._readers.run(partial(_rows, sql.seq_of(team_id, created_ms, event_id)))
+        return int(found[0][0]) if found else None
+
+    async def find(self, query: EventQuery) -> Found:
+        await self._ready()
+        return await self._readers.run(partial(_page, query))
+
+    async def _ready(self) -> None:
+        if self._migrated:
+            return
+        async with self._migrating:
+            if not self._migrated:
+                with away_is_unavailable("migrate"):
+                    self._writers.adopt(await asyncio.to_thread(migrate, self._address, self._kept_days))
+                self._migrated = True
+                log.info("archive.migrated", database=self._address.database)
+
+    def _insert(self, table: Table, rows: Sequence[Row], token: str, client: Client) -> None:
+        types = self._types.get(table.name)
+        if types is None:
+            types = self._types[table.name] = client.create_insert_context(table.name, table.columns).column_types
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        client.insert(
+            table.name, columns, column_names=table.columns, column_types=types, column_oriented=True,
+            settings={"insert_deduplication_token": token, "async_insert": 0},
+        )  # fmt: skip
+
+
+def inserts_of(batches: Sequence[Batch]) -> Iterator[tuple[str, list[Row]]]:
+    """The inserts that store these batches, in order: token and rows, one per calendar month (UTC) of `created_at`.
+
+    Of each partition the earlier rows come first, so that a crash between two inserts leaves a beginning of it.
+    """
+    months: dict[str, list[Batch]] = {}
+    for batch in batches:
+        for month, rows in _by_month(batch.rows):
+            months.setdefault(month, []).append(Batch(batch.table, batch.partition, rows, 0))
+    for month in sorted(months):
+        spans = ",".join(sorted(part.span for part in months[month]))
+        yield hashlib.sha256(spans.encode()).hexdigest(), [row for part in months[month] for row in part.rows]
+
+
+def _by_month(rows: Sequence[Row]) -> Iterable[tuple[str, Sequence[Row]]]:
+    if _month(rows[0]) == _month(rows[-1]):  # times do not decrease: one look at both ends for nearly every batch
+        return [(_month(rows[0]), rows)]
+    return [(month, list(part)) for month, part in groupby(rows, key=_month)]
+
+
+def _month(row: Row) -> str:
+    return from_unix_ms(row.created_at).strftime("%Y%m")
+
+
+def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
+    return client.query(statement.text, parameters=statement.parameters, settings={"max_execution_time": 20}).result_rows
+
+
+def _page(query: EventQuery, client: Client) -> Found:
+    rows = _found(query, client)
+    if len(rows) == query.limit or sum(len(row.body) for row in rows) <= MAX_PAGE_BYTES - _PAGE_MARGIN:
+        return Found(rows)
+    # So much that it was cut, unless it happened to end just there: one more look tells.
+    behind = replace(query, after_seq=rows[-1].kiteseq, limit=1)
+    return Found(rows, cut=bool(_found(behind, client)))
+
+
+def _found(query: EventQuery, client: Client) -> tuple[FoundEvent, ...]:
+    statement = sql.page(query)
+    result = client.query(statement.text, parameters=statement.parameters, settings=_READ_SETTINGS, query_formats={"String": "bytes"})
+    if not result.result_columns:
+        return ()
+    ids, times, seqs, bodies = result.result_columns
+    return tuple(map(FoundEvent, map(bytes.decode, ids), times, seqs, bodies))

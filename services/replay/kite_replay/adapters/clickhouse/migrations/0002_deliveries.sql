@@ -1,0 +1,20 @@
+-- Attempts and outcomes of deliveries, one row per record of kite.deliveries; all facts of a delivery stand together, newest event last.
+CREATE TABLE IF NOT EXISTS deliveries
+(
+    team_id      String                CODEC (ZSTD(1)),
+    created_at   DateTime64(3, 'UTC')  CODEC (Delta, ZSTD(1)),
+    partition    UInt16                CODEC (ZSTD(1)),
+    log_offset   UInt64                CODEC (Delta, ZSTD(1)),
+    kind         String                CODEC (ZSTD(1)),
+    delivery_id  String                CODEC (ZSTD(1)),
+    event_id     String                CODEC (ZSTD(1)),
+    kiteseq      UInt64                CODEC (Delta, ZSTD(1)),
+    status       String                CODEC (ZSTD(1)),
+    fact         String                CODEC (ZSTD(1)),
+    PROJECTION tails (SELECT partition, max(log_offset), max(created_at) GROUP BY partition)
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(created_at)
+ORDER BY (team_id, kiteseq, delivery_id, log_offset)
+SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, fsync_after_insert = 1,
+    fsync_part_directory = 1

@@ -1,0 +1,97 @@
+"""EventQuery -> SQL text and parameters. Pure: values travel only as parameters, never inside the text."""
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from kite_common.events.agent_message import TYPE as AGENT_MESSAGE
+from kite_common.ids import EventId, TeamId
+from kite_replay.domain.query import EventQuery
+from kite_replay.domain.rows import TableName
+from kite_replay.domain.scopes import AgentTo, Everything, Scope, SourceContains, TypeContains
+
+# DateTime64(3) reaches from 1900 to 2299; cursors may name any time.
+_MIN_MS: Final = -2_208_988_800_000
+_MAX_MS: Final = 10_413_791_999_999
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One query: `{name:Type}` in the text stands for the parameter of that name."""
+
+    text: str
+    parameters: dict[str, str | int]
+
+
+def page(query: EventQuery) -> Statement:
+    """The rows of a page: event_id, created_ms, kiteseq, body, in log order.
+
+    The sort key is (team_id, created_at, kiteseq), so this reads one range of it and stops at the limit. LIMIT 1 BY is the last guard
+    against a row that two archivers have stored.
+    """
+    parameters: dict[str, str | int] = {
+        "team": query.team_id,
+        "from_ms": _within(query.from_ms),
+        "after_seq": -1 if query.after_seq is None else query.after_seq,
+        "row_limit": query.limit,
+    }
+    scopes = _any_of(query.scopes, parameters)
+    return Statement(
+        "SELECT event_id, toUnixTimestamp64Milli(created_at) AS created_ms, kiteseq, body FROM events"  # noqa: S608 - our own text
+        " WHERE team_id = {team:String} AND created_at >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')"
+        f" AND kiteseq > {{after_seq:Int64}} AND ({scopes})"
+        " ORDER BY team_id, created_at, kiteseq LIMIT 1 BY kiteseq LIMIT {row_limit:UInt32}",
+        parameters,
+    )
+
+
+def seq_of(team_id: TeamId, created_ms: int, event_id: EventId) -> Statement:
+    """The kiteseq of one event; no row if there is no such event."""
+    return Statement(
+        "SELECT kiteseq FROM events WHERE team_id = {team:String} AND created_at = fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC')"
+        " AND event_id = {event_id:String} LIMIT 1",
+        {"team": team_id, "at_ms": _within(created_ms), "event_id": event_id},
+    )
+
+
+def tail(table: TableName, partition: int) -> Statement:
+    """Offset and time of the last stored row of a partition; no row if there is none. Answered by the projection `tails`.
+
+    Both maxima belong to one row, since times do not decrease with the offset.
+    """
+    return Statement(
+        f"SELECT max(log_offset), toUnixTimestamp64Milli(max(created_at)) FROM {table}"  # noqa: S608 - one of our table names
+        " WHERE partition = {partition:UInt16} GROUP BY partition",
+        {"partition": partition},
+    )
+
+
+def retain(table: TableName, days: int) -> Statement:
+    """Let a table drop what is older than that; whole parts only, in the background."""
+    return Statement(f"ALTER TABLE {table} MODIFY TTL toDateTime(created_at) + toIntervalDay({int(days)})", {})
+
+
+def _any_of(scopes: tuple[Scope, ...], parameters: dict[str, str | int]) -> str:
+    """The condition that one of the scopes matches; its values are added to `parameters`. No scope: nothing matches."""
+    return " OR ".join(_condition(scope, f"scope_{index}", parameters) for index, scope in enumerate(scopes)) or "0"
+
+
+def _condition(scope: Scope, name: str, parameters: dict[str, str | int]) -> str:
+    # position() takes its needle literally, so no character of a scope has a meaning, as it would in LIKE.
+    match scope:
+        case Everything():
+            return "1"
+        case SourceContains(text):
+            parameters[name] = text
+            return " OR ".join(f"position({column}, {{{name}:String}}) > 0" for column in ("source", "type", "slug"))
+        case TypeContains(text):
+            parameters[name] = text
+            return f"position(type, {{{name}:String}}) > 0"
+        case AgentTo(agent_id):
+            parameters[name] = agent_id
+            return f"(type = '{AGENT_MESSAGE}' AND agent_to = {{{name}:String}})"
+        case _:
+            assert_never(scope)
+
+
+def _within(unix_ms: int) -> int:
+    return max(_MIN_MS, min(_MAX_MS, unix_ms))

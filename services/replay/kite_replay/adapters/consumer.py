@@ -1,0 +1,133 @@
+"""Binds the archived topics to the archiver: one task per partition, from where the archive ends. No rules.
+
+The group's offsets are committed only so that lag can be seen; nothing here reads them.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.runtime.observe import get_logger
+from kite_common.runtime.system import pause
+from kite_replay.application.archive_records import PartitionArchiver
+from kite_replay.application.grouped_inserts import GroupedInserts
+from kite_replay.application.ports import Archive, Quarantine
+from kite_replay.domain.rows import LogRecord, Table
+
+log = get_logger("kite.replay.archiver")
+
+GROUP: Final = "kite-archiver"
+_MAX_RECORDS: Final = 5_000
+_POLL_S: Final = 0.5
+# A committed position is only looked at by people and dashboards.
+_SHOW_EVERY_S: Final = 1.0
+# Handing a partition over waits this long for inserts that run; what is not stored then is read again by the next owner.
+_FINISH_S: Final = 2.0
+# ClickHouse away: asked again after one second, then slower.
+_RETRY_S: Final = (1.0, 2.0, 5.0)
+
+
+class PartitionFeed(Protocol):
+    """What of `kite_common.stream.group.Feed` is used."""
+
+    @property
+    def closing(self) -> asyncio.Event:
+        """Set when the partition is being given away."""
+        ...
+
+    async def batch(self, *topics: str, max_records: int = ..., timeout_s: float = ...) -> Sequence[LogRecord]: ...
+    async def commit(self, offsets: Mapping[str, int]) -> None: ...
+    async def end_offset(self, topic: str) -> int: ...
+    async def seek(self, topic: str, offset: int) -> None: ...
+    async def seek_to_beginning(self, topic: str) -> None: ...
+    def pause(self, *topics: str) -> None: ...
+    def resume(self, *topics: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOwner:
+    """Owner of the archived topics' partitions (`kite_common.stream.group.Owner`)."""
+
+    inserts: Mapping[Table, GroupedInserts]
+    archive: Archive
+    quarantine: Quarantine
+
+    async def own(self, partition: int, feed: PartitionFeed) -> None:
+        """Archive the partition until it is given away; an archive that is away is waited for."""
+        failures = 0
+        while not feed.closing.is_set():
+            try:
+                await self._archive_until_closing(partition, feed)
+            except Unavailable as error:
+                delay_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+                log.warning("archive.waiting", partition=partition, reason=str(error), retry_s=delay_s)
+                feed.pause(*(table.topic for table in self.inserts))
+                await pause(delay_s, feed.closing)
+                failures += 1
+
+    async def _archive_until_closing(self, partition: int, feed: PartitionFeed) -> None:
+        archivers = {
+            table.topic: PartitionArchiver(table, partition, archive=self.archive, inserts=inserts, quarantine=self.quarantine)
+            for table, inserts in self.inserts.items()
+        }
+        try:
+            for topic, archiver in archivers.items():
+                await _seek(feed, topic, partition, await archiver.begin())
+            feed.resume(*archivers)
+            await _archive(archivers, feed)
+            async with asyncio.timeout(_FINISH_S):
+                await _all([archiver.finish() for archiver in archivers.values()])
+        except TimeoutError:
+            log.warning("archive.unfinished", partition=partition)
+        finally:
+            for archiver in archivers.values():
+                archiver.abandon()
+
+
+async def _archive(archivers: Mapping[str, PartitionArchiver], feed: PartitionFeed) -> None:
+    """Take what comes until the partition is given away."""
+    shown: dict[str, int] = {}
+    show_at = 0.0
+    while not feed.closing.is_set():
+        records = await feed.batch(*archivers, max_records=_MAX_RECORDS, timeout_s=_POLL_S)
+        by_topic = _by_topic(records)
+        await _all([archivers[topic].take(taken) for topic, taken in by_topic.items()])
+        positions = {topic: position for topic, archiver in archivers.items() if (position := archiver.position()) is not None}
+        now = asyncio.get_running_loop().time()
+        if positions != shown and now >= show_at:
+            await feed.commit(positions)
+            shown, show_at = positions, now + _SHOW_EVERY_S
+
+
+def _by_topic(records: Sequence[LogRecord]) -> dict[str, list[LogRecord]]:
+    by_topic: dict[str, list[LogRecord]] = {}
+    for record in records:
+        by_topic.setdefault(record.topic, []).append(record)
+    return by_topic
+
+
+async def _all(takes: Sequence[Coroutine[None, None, None]]) -> None:
+    """Do the topics' work side by side; when one fails the others are ended first, for all of them begin anew. Raises Unavailable."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for take in takes:
+                tasks.create_task(take)
+    except* Unavailable as errors:
+        unavailable = errors
+    else:
+        return
+    raise Unavailable(str(unavailable.exceptions[0])) from unavailable
+
+
+async def _seek(feed: PartitionFeed, topic: str, partition: int, offset: int | None) -> None:
+    if offset is None:
+        await feed.seek_to_beginning(topic)
+        return
+    end = await feed.end_offset(topic)
+    if offset > end:
+        # Its offsets begin anew: new events would take the positions, and so the kiteseq, of archived ones.
+        log.error("archive.ahead_of_log", topic=topic, partition=partition, end=end, archived=offset)
+        raise ConfigurationError([f"{topic}-{partition} ends at {end}, its archive at {offset}: a topic made anew needs a new archive"])
+    await feed.seek(topic, offset)

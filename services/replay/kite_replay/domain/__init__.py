@@ -1,0 +1,1 @@
+"""The rules of archiving and reading: values and pure functions only."""

@@ -1,0 +1,224 @@
+"""For tests: records as the log would hold them, an archive in memory, and the behaviour suite that every archive passes. No mocks.
+
+A test class inherits `ArchiveBehaviour` and gives the fixture `archive`; team ids and partitions are the test's own.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kite_common.errors import Unavailable
+from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, encode
+from kite_common.ids import EventId, TeamId, uuid7
+from kite_common.log_position import kiteseq
+from kite_common.testing import make
+from kite_common.topics import EVENTS
+from kite_replay.application.ports import Archive, EventReader
+from kite_replay.domain import scopes
+from kite_replay.domain.query import EventQuery, Found, FoundEvent
+from kite_replay.domain.rows import EVENTS_TABLE, Batch, EventRow, Row, Table, TableName, Tail, size_of
+
+# A day of the second half of a month, so that a test that adds hours stays inside the month.
+NOW_MS = 1_777_636_800_000
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecord:
+    """A record as a consumer hands it over."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def event_record(
+    offset: int, *, partition: int = 0, at_ms: int = NOW_MS, team: str = make.TEAM, body: str = "hi", to: str = "builder"
+) -> ReadRecord:
+    """An agent message in kite.events; its event id follows from team, partition and offset."""
+    event = make.event(make.agent_message(body=body, to=to), event_id=event_id(offset, partition, team), received_ms=at_ms)
+    return ReadRecord(EVENTS.name, partition, offset, at_ms, team.encode(), event, ((RECORD_HEADER, EVENT_RECORD),))
+
+
+def usage_record(offset: int, *, partition: int = 0, at_ms: int = NOW_MS, team: str = make.TEAM) -> ReadRecord:
+    """The usage record that stands beside an event."""
+    record = encode(make.usage(team_id=team))
+    return ReadRecord(EVENTS.name, partition, offset, at_ms, record.key, record.value, record.headers)
+
+
+def bad_record(offset: int, *, partition: int = 0, at_ms: int = NOW_MS) -> ReadRecord:
+    """An event that is no JSON."""
+    return ReadRecord(EVENTS.name, partition, offset, at_ms, b"team_1", b"{broken", ((RECORD_HEADER, EVENT_RECORD),))
+
+
+def event_id(offset: int, partition: int = 0, team: str = make.TEAM) -> EventId:
+    """The event id of `event_record` with the same arguments."""
+    return uuid7(NOW_MS, uuid.uuid5(uuid.NAMESPACE_OID, f"{team}/{partition}/{offset}").int)
+
+
+def event_rows(
+    team: str, offsets: Sequence[int], *, partition: int = 0, at_ms: int = NOW_MS, body: bytes = b'{"data":1}'
+) -> list[EventRow]:
+    """Rows of one partition, all appended at `at_ms`."""
+    return [
+        EventRow(
+            team, at_ms, kiteseq(offset, partition), partition, offset, event_id(offset, partition, team), "com.kite.agent.message",
+            "https://getkite.sh/agents/planner", "", "builder", "", body,
+        )
+        for offset in offsets
+    ]  # fmt: skip
+
+
+def batch(rows: Sequence[Row], table: Table = EVENTS_TABLE) -> Batch:
+    """A batch of rows of one partition."""
+    return Batch(table, rows[0].partition, rows, sum(map(size_of, rows)))
+
+
+class MemoryArchive:
+    """An archive in memory. `fail_before` and `fail_after` lists of booleans: whether the next appends fail, before or after storing."""
+
+    def __init__(self) -> None:
+        self.rows: dict[TableName, list[Row]] = {"events": [], "deliveries": [], "ledger": []}
+        self.appends: list[list[str]] = []
+        self.fail_before: list[bool] = []
+        self.fail_after: list[bool] = []
+        self._tokens: set[tuple[TableName, tuple[str, ...]]] = set()
+
+    async def tail(self, table: Table, partition: int) -> Tail | None:
+        rows = [row for row in self.rows[table.name] if row.partition == partition]
+        return Tail(max(row.log_offset for row in rows), max(row.created_at for row in rows)) if rows else None
+
+    async def append(self, table: Table, batches: Sequence[Batch]) -> None:
+        self.appends.append([batch.span for batch in batches])
+        if self.fail_before and self.fail_before.pop(0):
+            raise Unavailable("away")
+        token = (table.name, tuple(sorted(batch.span for batch in batches)))
+        if token not in self._tokens:
+            self._tokens.add(token)
+            self.rows[table.name] += [row for batch in batches for row in batch.rows]
+        if self.fail_after and self.fail_after.pop(0):
+            raise Unavailable("answer lost")
+
+    async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
+        return next((row.kiteseq for row in self._events(team_id) if (row.created_at, row.event_id) == (created_ms, event_id)), None)
+
+    async def find(self, query: EventQuery) -> Found:
+        wanted = {
+            row.kiteseq: FoundEvent(row.event_id, row.created_at, row.kiteseq, row.body)
+            for row in self._events(query.team_id)
+            if row.created_at >= query.from_ms
+            and (query.after_seq is None or row.kiteseq > query.after_seq)
+            and scopes.matches(query.scopes, row.type, row.source, row.slug, row.agent_to)
+        }
+        return Found(tuple(wanted[seq] for seq in sorted(wanted)[: query.limit]))
+
+    def _events(self, team_id: str) -> list[EventRow]:
+        return [row for row in self.rows["events"] if isinstance(row, EventRow) and row.team_id == team_id]
+
+
+class FullArchive(Archive, EventReader, Protocol):
+    """Both sides of an archive."""
+
+
+def query(
+    team: str, *, from_ms: int = 0, after_seq: int | None = None, key_scopes: Sequence[str] = ("*",), limit: int = 1000
+) -> EventQuery:
+    """A query; by default for everything a team has."""
+    return EventQuery(TeamId(team), from_ms, after_seq, scopes.parse(key_scopes), limit)
+
+
+class ArchiveBehaviour:
+    """What every archive promises. The fixture `archive` is a FullArchive that other tests may share; `team` is new in each test."""
+
+    async def test_an_empty_partition_has_no_tail(self, archive: FullArchive) -> None:
+        assert await archive.tail(EVENTS_TABLE, 901) is None
+
+    async def test_the_tail_is_the_last_stored_row(self, archive: FullArchive, team: str, partition: int) -> None:
+        await archive.append(EVENTS_TABLE, [batch(event_rows(team, [4, 6], partition=partition))])
+        await archive.append(EVENTS_TABLE, [batch(event_rows(team, [8], partition=partition, at_ms=NOW_MS + 5))])
+        assert await archive.tail(EVENTS_TABLE, partition) == Tail(8, NOW_MS + 5)
+
+    async def test_rows_come_back_in_log_order_with_their_exact_bytes(self, archive: FullArchive, team: str, partition: int) -> None:
+        body = '{"data":"\\u0000 é \U0001f41d \\" \\\\","kiteseq":1}'.encode()
+        rows = event_rows(team, [2, 4, 6], partition=partition, body=body)
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        found = await archive.find(query(team))
+        assert found == Found(tuple(FoundEvent(row.event_id, row.created_at, row.kiteseq, body) for row in rows))
+
+    async def test_the_same_append_again_stores_nothing(self, archive: FullArchive, team: str, partition: int) -> None:
+        batches = [batch(event_rows(team, range(0, 20, 2), partition=partition))]
+        for _ in range(3):
+            await archive.append(EVENTS_TABLE, batches)
+        assert len((await archive.find(query(team))).rows) == 10
+
+    async def test_a_row_that_two_archivers_stored_is_read_once(self, archive: FullArchive, team: str, partition: int) -> None:
+        await archive.append(EVENTS_TABLE, [batch(event_rows(team, [2, 4, 6], partition=partition))])
+        await archive.append(EVENTS_TABLE, [batch(event_rows(team, [4, 6, 8], partition=partition))])
+        found = await archive.find(query(team))
+        assert [row.kiteseq >> 10 for row in found.rows] == [2, 4, 6, 8]
+
+    async def test_a_read_can_start_after_a_position_and_stop_at_a_limit(self, archive: FullArchive, team: str, partition: int) -> None:
+        rows = event_rows(team, range(10), partition=partition)
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        found = await archive.find(query(team, after_seq=rows[3].kiteseq, limit=2))
+        assert [row.kiteseq for row in found.rows] == [rows[4].kiteseq, rows[5].kiteseq]
+
+    async def test_a_time_is_a_start_that_includes_it(self, archive: FullArchive, team: str, partition: int) -> None:
+        for offset in range(3):
+            await archive.append(EVENTS_TABLE, [batch(event_rows(team, [offset], partition=partition, at_ms=NOW_MS + offset))])
+        found = await archive.find(query(team, from_ms=NOW_MS + 1))
+        assert [row.created_ms for row in found.rows] == [NOW_MS + 1, NOW_MS + 2]
+
+    async def test_times_far_outside_any_archive_are_only_early_or_late(self, archive: FullArchive, team: str, partition: int) -> None:
+        await archive.append(EVENTS_TABLE, [batch(event_rows(team, [1], partition=partition))])
+        assert len((await archive.find(query(team, from_ms=-62_135_596_800_000))).rows) == 1
+        assert len((await archive.find(query(team, from_ms=253_402_300_799_999))).rows) == 0
+
+    async def test_a_batch_over_the_turn_of_a_month_is_read_as_one_stream(self, archive: FullArchive, team: str, partition: int) -> None:
+        rows = event_rows(team, [1, 2], partition=partition) + event_rows(team, [3, 4], partition=partition, at_ms=NOW_MS + 40 * _DAY_MS)
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        found = await archive.find(query(team))
+        assert [row.kiteseq for row in found.rows] == [row.kiteseq for row in rows]
+
+    async def test_a_team_never_sees_another_teams_rows(self, archive: FullArchive, team: str, partition: int) -> None:
+        both = event_rows(team, [1], partition=partition) + event_rows(team + "x", [2], partition=partition)
+        await archive.append(EVENTS_TABLE, [batch(both)])
+        assert [row.kiteseq >> 10 for row in (await archive.find(query(team))).rows] == [1]
+
+    async def test_an_events_place_is_found_by_its_id_and_exact_time(self, archive: FullArchive, team: str, partition: int) -> None:
+        (row,) = event_rows(team, [7], partition=partition)
+        await archive.append(EVENTS_TABLE, [batch([row])])
+        assert await archive.seq_of(TeamId(team), NOW_MS, EventId(row.event_id)) == row.kiteseq
+        assert await archive.seq_of(TeamId(team), NOW_MS + 1, EventId(row.event_id)) is None
+        assert await archive.seq_of(TeamId(team + "x"), NOW_MS, EventId(row.event_id)) is None
+
+    async def test_scopes_are_texts_not_patterns(self, archive: FullArchive, team: str, partition: int) -> None:
+        plain = event_rows(team, range(len(_SCOPED)), partition=partition)
+        rows = [
+            row._replace(type=event_type, source=source, slug=slug, agent_to=agent_to)
+            for row, (event_type, source, slug, agent_to) in zip(plain, _SCOPED, strict=True)
+        ]
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        for texts in _SCOPE_LISTS:
+            wanted = scopes.parse(texts)
+            expected = [row.kiteseq for row in rows if scopes.matches(wanted, row.type, row.source, row.slug, row.agent_to)]
+            assert [row.kiteseq for row in (await archive.find(query(team, key_scopes=texts))).rows] == expected, texts
+
+
+_SCOPED = (
+    ("com.github.push", "https://github.com/o/r", "github", ""),
+    ("com.github.pull_request", "https://github.com/o/r", "gh-mirror", ""),
+    ("com.gh%.event", "https://a_b.example", "", ""),
+    ("com.kite.agent.message", "https://getkite.sh/agents/a", "", "builder"),
+    ("com.kite.agent.message", "https://getkite.sh/agents/a", "", "it's \\ {x:String} ' OR 1"),
+    ("com.stripe.charge", "https://api.stripe.com", "stripe", "builder"),
+)
+_SCOPE_LISTS: tuple[list[str], ...] = (
+    ["*"], [], ["bogus"], ["source:"], ["source:github"], ["source:%"], ["source:_"], ["type:gh%"], ["type:com.github"], ["type:GITHUB"],
+    ["agent_to:builder"], ["agent_to:it's \\ {x:String} ' OR 1"], ["source:stripe", "type:push"], ["nothing:x", "source:gh-"],
+)  # fmt: skip

@@ -1,0 +1,36 @@
+"""One chDB engine for all tests of a run: a process can host only one. A test isolates itself by team and partition, or by a database."""
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kite_replay.adapters.clickhouse.address import InProcess
+from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+
+_partitions = itertools.count(10)
+
+
+@pytest.fixture(scope="session")
+def chdb_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("chdb")
+
+
+@pytest.fixture(scope="session")
+def archive(chdb_path: Path) -> Iterator[ClickHouseArchive]:
+    # Retention must not reach the fixed times of the tests, whenever they run.
+    archive = ClickHouseArchive(InProcess(str(chdb_path)), kept_days=3650)
+    yield archive
+    archive.close()
+
+
+@pytest.fixture
+def team() -> str:
+    return f"team_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def partition() -> int:
+    return next(_partitions)

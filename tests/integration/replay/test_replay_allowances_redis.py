@@ -1,0 +1,89 @@
+"""The team's token bucket and account status in a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from kite_common.errors import Unavailable
+from kite_common.ids import TeamId
+from kite_common.projection import keys
+from kite_replay.adapters.allowances import RedisAllowances
+
+
+@pytest.fixture
+async def redis(stack: Any) -> AsyncIterator[Redis]:
+    client = Redis.from_url(stack.redis_url)
+    yield client
+    await client.aclose()
+
+
+def allowances(redis: Redis, team_rate_limit: int | None = None) -> RedisAllowances:
+    return RedisAllowances(redis, team_rate_limit=team_rate_limit, rate_unsubscribed=60)
+
+
+async def project(redis: Redis, team: str, status: str = "active", rate: int = 300) -> TeamId:
+    await redis.hset(keys.account(TeamId(team)), mapping={"status": status, "rate_per_min": rate})
+    return TeamId(team)
+
+
+async def test_requests_above_the_rate_wait_and_are_told_how_long(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team, rate=2)
+    told = [(await allowances(redis).take(team_id)).rate for _ in range(3)]
+    assert [rate.remaining for rate in told if rate] == [1, 0, 0]
+    assert [rate.limit for rate in told if rate] == [2, 2, 2]
+    last = told[-1]
+    assert last is not None
+    assert last.retry_after_s is not None
+    assert 1 <= last.retry_after_s <= 30
+    assert last.reset_s <= 60
+
+
+async def test_requests_at_once_share_one_bucket(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team, rate=10)
+    told = await asyncio.gather(*(allowances(redis).take(team_id) for _ in range(30)))
+    assert sum(one.rate is not None and one.rate.retry_after_s is None for one in told) == 10
+
+
+async def test_an_unlimited_plan_has_no_bucket(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team, rate=0)
+    assert (await allowances(redis).take(team_id)).rate is None
+    assert not await redis.exists(keys.bucket(team_id))
+
+
+async def test_the_operators_limit_is_over_the_plans(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team, rate=0)
+    rate = (await allowances(redis, team_rate_limit=7).take(team_id)).rate
+    assert rate is not None
+    assert rate.limit == 7
+
+
+@pytest.mark.parametrize(
+    ("status", "subscribed", "limit"), [("active", True, 300), ("past_due", True, 60), ("cancelled", False, 60), ("none", False, 60)]
+)
+async def test_the_status_decides_subscription_and_limit(redis: Redis, team: str, status: str, subscribed: bool, limit: int) -> None:
+    allowance = await allowances(redis).take(await project(redis, team, status))
+    assert allowance.subscribed is subscribed
+    assert allowance.rate is not None
+    assert allowance.rate.limit == limit
+
+
+async def test_a_team_that_is_not_projected_is_unavailable_and_leaves_nothing_behind(redis: Redis, team: str) -> None:
+    with pytest.raises(Unavailable):
+        await allowances(redis).take(TeamId(team))
+    assert not await redis.exists(keys.bucket(TeamId(team)))
+
+
+async def test_a_bucket_is_forgotten_when_it_is_full_again(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team, rate=60)
+    await allowances(redis).take(team_id)
+    assert 0 < await redis.pttl(keys.bucket(team_id)) <= 1_001
+
+
+async def test_redis_away_is_unavailable(team: str) -> None:
+    client = Redis.from_url("redis://127.0.0.1:9/0", socket_connect_timeout=1)
+    with pytest.raises(Unavailable):
+        await allowances(client).take(TeamId(team))
+    await client.aclose()

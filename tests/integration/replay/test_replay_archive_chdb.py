@@ -1,0 +1,194 @@
+"""The archive adapter on a real engine: the suite of all archives, and what only an engine can show."""
+
+import asyncio
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from kite_common.clock import FrozenClock, from_unix_ms
+from kite_common.errors import ApiError, Unavailable
+from kite_common.events.codec import encode
+from kite_common.ids import TeamId
+from kite_common.testing import make
+from kite_common.topics import DELIVERIES, LEDGER
+from kite_replay.adapters.clickhouse.address import InProcess, Server
+from kite_replay.adapters.clickhouse.archive import MAX_PAGE_BYTES, ClickHouseArchive
+from kite_replay.adapters.clickhouse.clients import open_client
+from kite_replay.adapters.clickhouse.migrate import migrate
+from kite_replay.adapters.clickhouse.pool import ClientPool
+from kite_replay.application.read_events import ReadEvents, ReadRequest
+from kite_replay.domain import cursor as cursors
+from kite_replay.domain.allowance import Allowance
+from kite_replay.domain.retention import Retention
+from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, TABLES, Tail, to_rows
+from kite_replay.testing import NOW_MS, ArchiveBehaviour, ReadRecord, batch, event_rows, query
+
+_ARCHIVING = Path(__file__).with_name("archiving_process.py")
+
+
+class TestClickHouseArchive(ArchiveBehaviour):
+    """The fixtures are those of conftest.py."""
+
+
+async def test_deliveries_and_ledger_entries_are_archived_with_their_position(archive: ClickHouseArchive, partition: int) -> None:
+    for table, topic, fact in (
+        (DELIVERIES_TABLE, DELIVERIES.name, make.delivery_attempted()),
+        (LEDGER_TABLE, LEDGER.name, make.ledger_entry(amount_atomic=-(2**53 - 1))),
+    ):
+        record = encode(fact)
+        rows, _ = to_rows(table, [ReadRecord(topic, partition, 77, NOW_MS, record.key, record.value, record.headers)], 0)
+        await archive.append(table, [batch(rows, table)])
+        assert await archive.tail(table, partition) == Tail(77, NOW_MS)
+
+
+async def test_one_append_of_many_partitions_is_one_part(chdb_path: Path) -> None:
+    archive = await _fresh(chdb_path)
+    batches = [batch(event_rows("team_a", range(1_000), partition=partition, body=b"x" * 1_000)) for partition in range(10)]
+    await archive.append(EVENTS_TABLE, batches)
+    parts = "SELECT sum(rows), count() FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active"
+    assert await _ask(archive, parts) == (10_000, 1)
+    archive.close()
+
+
+async def test_a_page_of_huge_events_is_cut_and_can_be_walked(archive: ClickHouseArchive, team: str, partition: int) -> None:
+    offsets = range(200)
+    for start in range(0, 200, 50):
+        rows = event_rows(team, offsets[start : start + 50], partition=partition, body=b'"' + b"x" * 262_144 + b'"')
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+    seen: list[int] = []
+    pages, after = 0, None
+    while True:
+        found = await archive.find(query(team, after_seq=after))
+        assert sum(len(row.body) for row in found.rows) < 3 * MAX_PAGE_BYTES
+        seen += [row.kiteseq >> 10 for row in found.rows]
+        pages, after = pages + 1, found.rows[-1].kiteseq
+        if not found.cut:
+            break
+    assert seen == list(offsets)
+    assert pages > 1
+    assert found.rows
+
+
+async def test_ten_readers_walk_pages_of_seven_while_a_writer_appends_and_miss_nothing(
+    archive: ClickHouseArchive, team: str, partition: int
+) -> None:
+    total, written = 400, asyncio.Event()
+
+    async def write() -> None:
+        for start in range(0, total, 9):
+            rows = event_rows(team, range(start, min(total, start + 9)), partition=partition, at_ms=NOW_MS + start // 100)
+            await archive.append(EVENTS_TABLE, [batch(rows)])
+        written.set()
+
+    async def walk() -> list[int]:
+        read, since = ReadEvents(archive, Retention(90), FrozenClock(from_unix_ms(NOW_MS))), None
+        seen: list[int] = []
+        while True:
+            complete = written.is_set()
+            cursor = None if since is None else cursors.parse(since)
+            page = await read(ReadRequest(TeamId(team), cursor, since, 7, ("*",)), Allowance(None, subscribed=True))
+            seen += [row.kiteseq >> 10 for row in page.rows]
+            since = page.next_cursor
+            if complete and not page.has_more:
+                return seen
+
+    *walks, _ = await asyncio.gather(*(walk() for _ in range(10)), write())
+    assert all(seen == list(range(total)) for seen in walks)
+
+
+async def test_an_archiver_killed_at_any_point_leaves_one_row_per_event(tmp_path: Path) -> None:
+    length = 12_000
+    for delay_s in (0.05, 0.3, 0.6, 0.9, 1.2):
+        process = await _start(tmp_path, length)
+        assert process.stdout is not None
+        await process.stdout.readline()  # it has begun to archive
+        try:
+            await asyncio.wait_for(process.wait(), delay_s)
+        except TimeoutError:
+            process.kill()
+        await process.wait()
+    assert await (await _start(tmp_path, length)).wait() == 0
+    counted = await _in_other_process(tmp_path, "SELECT count(), uniqExact(kiteseq), uniqExact(event_id), max(log_offset) FROM kite.events")
+    assert counted == f"{length // 2}\t{length // 2}\t{length // 2}\t{length - 2}"
+    ordered = "SELECT created_at, lagInFrame(created_at) OVER (ORDER BY kiteseq) AS before FROM kite.events"
+    assert await _in_other_process(tmp_path, f"SELECT countIf(created_at < before) FROM ({ordered})") == "0"  # noqa: S608 - ours
+
+
+async def test_two_processes_may_migrate_at_once(archive: ClickHouseArchive, chdb_path: Path) -> None:
+    await archive.tail(EVENTS_TABLE, 0)  # keeps the engine open
+    address = InProcess(str(chdb_path), f"db_{uuid.uuid4().hex}")
+    clients = await asyncio.gather(*(asyncio.to_thread(migrate, address, 91) for _ in range(4)))
+    names = clients[0].query("SELECT DISTINCT name FROM schema_migrations ORDER BY name").result_columns[0]
+    assert list(names) == ["0001_events.sql", "0002_deliveries.sql", "0003_ledger.sql"]
+    for client in clients:
+        client.close()
+
+
+async def test_retention_follows_its_setting(archive: ClickHouseArchive, chdb_path: Path) -> None:
+    await archive.tail(EVENTS_TABLE, 0)
+    address = InProcess(str(chdb_path), f"db_{uuid.uuid4().hex}")
+    for days in (91, 8):
+        client = await asyncio.to_thread(migrate, address, days)
+        definition = client.query("SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = 'events'")
+        assert f"toIntervalDay({days})" in definition.result_rows[0][0]
+        client.close()
+
+
+async def test_every_table_has_the_columns_its_rows_have(archive: ClickHouseArchive, chdb_path: Path) -> None:
+    await archive.tail(EVENTS_TABLE, 0)
+    client = open_client(InProcess(str(chdb_path)), "kite")
+    for table in TABLES:
+        assert tuple(client.query(f"DESCRIBE TABLE {table.name}").result_columns[0]) == table.columns
+    client.close()
+
+
+async def test_a_server_that_is_away_is_unavailable_not_a_defect() -> None:
+    archive = ClickHouseArchive(Server("127.0.0.1", 9, secure=False, username="default", password="x"), kept_days=91)
+    with pytest.raises(Unavailable):
+        await archive.tail(EVENTS_TABLE, 0)
+    with pytest.raises(Unavailable):
+        await archive.find(query("t"))
+    assert not archive.readiness().ready
+    archive.close()
+
+
+async def test_more_readers_than_can_wait_are_refused_at_once(archive: ClickHouseArchive, chdb_path: Path) -> None:
+    await archive.tail(EVENTS_TABLE, 0)
+    pool = ClientPool("test", lambda: open_client(InProcess(str(chdb_path)), "kite"), size=1, waiting=1)
+    slow = [asyncio.create_task(pool.run(lambda client: client.command("SELECT sleep(0.5)"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError, match="overloaded"):
+        await pool.run(lambda client: client.command("SELECT 1"))
+    await asyncio.gather(*slow)
+    assert await pool.run(lambda client: client.command("SELECT 1")) == 1
+    pool.close()
+
+
+async def _fresh(chdb_path: Path) -> ClickHouseArchive:
+    return ClickHouseArchive(InProcess(str(chdb_path), f"db_{uuid.uuid4().hex}"), kept_days=3650)
+
+
+async def _ask(archive: ClickHouseArchive, text: str) -> tuple[object, ...]:
+    def ask(client: Client) -> tuple[object, ...]:
+        return tuple(client.query(text).result_rows[0])
+
+    return await archive._readers.run(ask)
+
+
+async def _start(path: Path, length: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, str(_ARCHIVING), str(path / "chdb"), str(length), stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def _in_other_process(path: Path, text: str) -> str:
+    """The answer of an engine on that folder; this process hosts another one."""
+    code = "import sys, chdb; c = chdb.connect(sys.argv[1]); sys.stdout.write(str(c.query(sys.argv[2], 'TSV').bytes().decode()))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(path / "chdb"), text, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return output.decode().strip()

@@ -1,0 +1,117 @@
+"""The owner of a partition: where it starts, what it commits, how it waits."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.testing.eventually import eventually
+from kite_common.topics import EVENTS
+from kite_replay.adapters.consumer import ArchiveOwner
+from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
+from kite_replay.domain.rows import EVENTS_TABLE, BadRecord, Table, Tail
+from kite_replay.testing import MemoryArchive, ReadRecord, batch, event_record, event_rows, usage_record
+
+TOPIC = EVENTS.name
+
+
+class MemoryFeed:
+    """One partition of kite.events in memory."""
+
+    def __init__(self, log: Sequence[ReadRecord]) -> None:
+        self.log = list(log)
+        self.closing = asyncio.Event()
+        self.at: int | None = None
+        self.paused = True
+        self.committed: list[int] = []
+
+    async def batch(self, *topics: str, max_records: int = 500, timeout_s: float = 0.2) -> list[ReadRecord]:
+        assert TOPIC in topics
+        assert timeout_s < 5
+        await asyncio.sleep(0)
+        if self.paused or self.at is None:
+            return []
+        taken = [record for record in self.log if record.offset >= (self.at or 0)][: min(max_records, 7)]
+        self.at = taken[-1].offset + 1 if taken else self.at
+        return taken
+
+    async def commit(self, offsets: Mapping[str, int]) -> None:
+        self.committed.append(offsets[TOPIC])
+
+    async def end_offset(self, topic: str) -> int:
+        assert topic == TOPIC
+        return len(self.log)
+
+    async def seek(self, topic: str, offset: int) -> None:
+        assert topic == TOPIC
+        self.at = offset
+
+    async def seek_to_beginning(self, topic: str) -> None:
+        await self.seek(topic, 0)
+
+    def pause(self, *topics: str) -> None:
+        self.paused = TOPIC in topics
+
+    def resume(self, *topics: str) -> None:
+        self.paused = TOPIC not in topics
+
+
+class NoneExpected:
+    async def put(self, records: Sequence[BadRecord]) -> None:
+        raise AssertionError(records)
+
+
+def owner(archive: MemoryArchive) -> ArchiveOwner:
+    inserts = GroupedInserts(EVENTS_TABLE, archive, InsertPolicy(interval_s=0.0, retry_delays_s=()))
+    return ArchiveOwner({EVENTS_TABLE: inserts}, archive, NoneExpected())
+
+
+def log_of(length: int) -> list[ReadRecord]:
+    return [(usage_record if offset % 2 else event_record)(offset) for offset in range(length)]
+
+
+async def own_until(archive: MemoryArchive, feed: MemoryFeed, rows: int) -> None:
+    owning = asyncio.create_task(owner(archive).own(0, feed))
+    await eventually(lambda: len(archive.rows["events"]) >= rows, every_s=0.001, what=f"{rows} rows")
+    feed.closing.set()
+    await owning
+
+
+async def test_a_partition_is_archived_from_the_beginning() -> None:
+    archive, feed = MemoryArchive(), MemoryFeed(log_of(40))
+    await own_until(archive, feed, 20)
+    assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
+    assert feed.committed == sorted(set(feed.committed))
+
+
+async def test_a_partition_goes_on_where_the_archive_ends() -> None:
+    archive, feed = MemoryArchive(), MemoryFeed(log_of(40))
+    await archive.append(EVENTS_TABLE, [batch(event_rows("t", range(0, 20, 2)))])
+    await own_until(archive, feed, 20)
+    assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
+
+
+async def test_an_archive_that_is_away_is_waited_for_and_asked_again_where_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kite_replay.adapters.consumer._RETRY_S", (0.0,))
+
+    class Away(MemoryArchive):
+        refusals = 3
+
+        async def tail(self, table: Table, partition: int) -> Tail | None:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise Unavailable("away")
+            return await super().tail(table, partition)
+
+    archive, feed = Away(), MemoryFeed(log_of(40))
+    archive.fail_after = [False, True, False, True]
+    await own_until(archive, feed, 20)
+    assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
+
+
+async def test_an_archive_that_is_ahead_of_the_log_stops_the_partition() -> None:
+    archive, feed = MemoryArchive(), MemoryFeed(log_of(4))
+    await archive.append(EVENTS_TABLE, [batch(event_rows("t", [4]))])
+    with pytest.raises(ConfigurationError, match="kite.events-0 ends at 4, its archive at 5"):
+        await owner(archive).own(0, feed)
