@@ -1,0 +1,1 @@
+"""Everything technical of billing: binding to the log, projection into Redis. No rules."""
