@@ -4,6 +4,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from kite_common.stream.group import GroupConsumer, Input
+from kite_common.stream.kafka import Kafka
+from kite_common.stream.publisher import Publisher
+from kite_common.stream.table import Table as FollowedTopic
 from redis.asyncio import Redis
 
 from kite_common.config import load_catalog
@@ -16,10 +20,6 @@ from kite_common.runtime.http import HttpServer, operations_routes
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits
-from kite_common.stream.group import GroupConsumer, Input
-from kite_common.stream.kafka import Kafka
-from kite_common.stream.publisher import Publisher
-from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address

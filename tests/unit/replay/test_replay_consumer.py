@@ -43,12 +43,13 @@ class MemoryFeed:
         assert topic == TOPIC
         return len(self.log)
 
-    async def seek(self, topic: str, offset: int) -> None:
+    def seek(self, topic: str, offset: int) -> None:
         assert topic == TOPIC
         self.at = offset
 
-    async def seek_to_beginning(self, topic: str) -> None:
-        await self.seek(topic, 0)
+    async def seek_to_beginning(self, topic: str) -> int:
+        self.seek(topic, 0)
+        return 0
 
     def pause(self, *topics: str) -> None:
         self.paused = TOPIC in topics

@@ -1,0 +1,1 @@
+"""Kafka, as the services see it: topics, publishing, following tables, consumer groups, transactional state. No business rules."""

@@ -1,0 +1,125 @@
+"""What the owner of a partition reads from: the same partition number of all topics of a group. Decides nothing."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from kite_common.errors import Unavailable
+from kite_common.stream.input import Input, input_of
+
+
+class Feed:
+    """One partition while this process owns it. All topics are paused until `resume`.
+
+    `closing` gets set when the partition is to be given away; `batch` then returns nothing at once, and the owner has some three seconds to
+    finish what it had begun.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, topics: Sequence[str], partition: int, closing: asyncio.Event) -> None:
+        self.partition, self.closing = partition, closing
+        self._consumer = consumer
+        self._at = {topic: TopicPartition(topic, partition) for topic in topics}
+        # Next offsets: of what was handed out, and of what is done as far as the owner has said.
+        self.handed: dict[str, int] = {}
+        self.done: dict[str, int] = {}
+        self.resumed: set[str] = set()
+        self._closed = asyncio.create_task(closing.wait())
+
+    async def batch(self, *topics: str, max_records: int = 500, timeout_s: float = 0.2) -> Sequence[Input]:
+        """The next records of these topics, each topic in order; empty if none come within the time or the feed is closing.
+
+        Raises Unavailable if they cannot be read.
+        """
+        wanted = [self._at[topic] for topic in topics]
+        reading = asyncio.ensure_future(self._consumer.getmany(*wanted, timeout_ms=round(timeout_s * 1000), max_records=max_records))
+        try:
+            await asyncio.wait({reading, self._closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Cancelling is safe: the library takes records off its buffer in the step in which it returns them.
+            if not reading.done() or self.closing.is_set():
+                reading.cancel()
+                await asyncio.wait({reading})
+        if self.closing.is_set():
+            return ()
+        try:
+            batches = reading.result()
+        except KafkaError as error:
+            raise Unavailable(f"cannot read: {type(error).__name__}") from error
+        for one, records in batches.items():
+            self.handed[one.topic] = records[-1].offset + 1
+        return [input_of(record) for records in batches.values() for record in records]
+
+    async def committed(self, topic: str) -> int | None:
+        """The group's committed next offset, None if there is none. Raises Unavailable."""
+        with _brokers():
+            found: int | None = await self._consumer.committed(self._at[topic])
+            return found
+
+    async def commit(self, offsets: Mapping[str, int]) -> None:
+        """Commit next offsets by topic. Raises Unavailable, also if the partition has another owner by now."""
+        with _brokers():
+            await self._consumer.commit({self._at[topic]: offset for topic, offset in offsets.items()})
+        self.done.update(offsets)
+
+    def seek(self, topic: str, offset: int) -> None:
+        """Read on from this offset."""
+        self.handed[topic] = offset
+        self.done.setdefault(topic, offset)
+        with _still_ours():
+            self._consumer.seek(self._at[topic], offset)
+
+    async def seek_to_beginning(self, topic: str) -> int:
+        """Read on from the oldest record kept; its offset. Raises Unavailable."""
+        with _brokers():
+            offset: int = (await self._consumer.beginning_offsets([self._at[topic]]))[self._at[topic]]
+        self.seek(topic, offset)
+        return offset
+
+    async def end_offset(self, topic: str) -> int:
+        """The next offset readers of committed records will get to. Raises Unavailable."""
+        with _brokers():
+            end: int = (await self._consumer.end_offsets([self._at[topic]]))[self._at[topic]]
+        return end
+
+    async def position(self, topic: str) -> int:
+        """The next offset to be read; behind markers of transactions, which `handed` is not. Raises Unavailable."""
+        with _brokers():
+            position: int = await self._consumer.position(self._at[topic])
+        return position
+
+    def pause(self, *topics: str) -> None:
+        """Read nothing of these topics; counts as having nothing to do."""
+        self.resumed.difference_update(topics)
+        with _still_ours():
+            self._consumer.pause(*(self._at[topic] for topic in topics))
+
+    def resume(self, *topics: str) -> None:
+        """Read these topics."""
+        self.resumed.update(topics)
+        with _still_ours():
+            self._consumer.resume(*(self._at[topic] for topic in topics))
+
+    def dispose(self) -> None:
+        """End of use."""
+        self._closed.cancel()
+
+
+@contextlib.contextmanager
+def _brokers() -> Iterator[None]:
+    """Errors of the brokers made ours."""
+    try:
+        yield
+    except IllegalStateError as error:
+        raise Unavailable("the partition was taken away") from error
+    except KafkaError as error:
+        raise Unavailable(f"the log is away: {type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def _still_ours() -> Iterator[None]:
+    """A partition that was just taken away cannot be moved in; its owner is about to be told."""
+    with contextlib.suppress(IllegalStateError):
+        yield

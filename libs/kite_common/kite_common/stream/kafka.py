@@ -1,0 +1,82 @@
+"""Where the brokers are, and the client settings all parts share. Connects to nothing."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from kite_common.errors import Malformed
+from kite_common.topics import MAX_MESSAGE_BYTES
+
+_CLOSE_S: Final = 2.0
+_REQUEST_TIMEOUT_MS: Final = 10_000
+# Quick enough to come back at once after a broker's restart, slow enough not to spin while it is away.
+_RETRY_BACKOFF_MS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """A cluster: `bootstrap` is "host:port" or several of them with commas, `client_id` names this process in the brokers' logs."""
+
+    bootstrap: str
+    client_id: str = "kite"
+
+    def producer(self, **overrides: Any) -> AIOKafkaProducer:
+        """A producer that is not started: idempotent, acknowledged by all replicas in sync, nothing lingers."""
+        settings: dict[str, Any] = {
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+            "max_batch_size": MAX_MESSAGE_BYTES,
+            "max_request_size": 8 * MAX_MESSAGE_BYTES,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "retry_backoff_ms": _RETRY_BACKOFF_MS,
+        }
+        return AIOKafkaProducer(**self._common(), **settings | overrides)
+
+    def consumer(self, *topics: str, **overrides: Any) -> AIOKafkaConsumer:
+        """A consumer that is not started: reads committed records, from the beginning where no position is known, commits nothing."""
+        settings: dict[str, Any] = {
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+            "max_partition_fetch_bytes": 2 * MAX_MESSAGE_BYTES,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "retry_backoff_ms": 5 * _RETRY_BACKOFF_MS,
+        }
+        return AIOKafkaConsumer(*topics, **self._common(), **settings | overrides)
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """An admin client that is not started."""
+        return AIOKafkaAdminClient(**self._common(), request_timeout_ms=3 * _REQUEST_TIMEOUT_MS)
+
+    def _common(self) -> dict[str, Any]:
+        return {"bootstrap_servers": self.bootstrap, "client_id": self.client_id}
+
+
+def batch_size_of(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> int:
+    """At most how many bytes a record takes in a batch. Raises Malformed for one that no batch could hold."""
+    size = 64 + len(key or b"") + len(value or b"") + sum(16 + len(name) + len(content) for name, content in headers)
+    if size > MAX_MESSAGE_BYTES - 1024:
+        raise Malformed(f"a record of {size} bytes is larger than the log takes ({MAX_MESSAGE_BYTES})")
+    return size
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Close the connections and forget the queue; nothing that was handed over is sent any more.
+
+    `stop()` would first send what is queued, and the library has no public way to drop it: hence the private names.
+    """
+    producer._closed = True
+    sending = producer._sender.sender_task
+    if sending is not None:
+        sending.cancel()
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        async with asyncio.timeout(_CLOSE_S):
+            await producer.client.close()
+    if sending is not None:
+        await asyncio.wait({sending}, timeout=_CLOSE_S)

@@ -1,0 +1,97 @@
+"""Whether a group member moves on: what its owners have done against where the topics end, over time. Asks nobody but the clock."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.system import monotonic_s
+from kite_common.stream.feed import Feed
+
+# Work that waits this long without any progress makes the member not ready (architecture: red within 30 s).
+_STALLED_S: Final = 20.0
+
+At = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _State:
+    """How far one topic's partition is, and since when it has not moved although there is work."""
+
+    mark: tuple[int, int] = (-1, -1)
+    stuck_since: float | None = None
+
+
+class Progress:
+    """Fed once a second by the group; asked by readiness."""
+
+    def __init__(self, group: str, metrics: Metrics | None) -> None:
+        self._group, self._metrics = group, metrics
+        self._states: dict[At, _State] = {}
+        self._starting: dict[int, float] = {}
+        self._started_once = False
+        self._away: str | None = "not a member yet"
+        self._away_since = monotonic_s()
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """These partitions are ours from now on."""
+        self._starting |= dict.fromkeys(partitions, monotonic_s())
+        self._away = None
+
+    def revoked(self, partitions: Iterable[int]) -> None:
+        """These are not ours any more."""
+        gone = set(partitions)
+        self._starting = {number: since for number, since in self._starting.items() if number not in gone}
+        for at in [at for at in self._states if at[1] in gone]:
+            del self._states[at]
+            self._gauge("kite_consumer_lag", at, 0)
+            self._gauge("kite_consumer_stalled_seconds", at, 0)
+
+    def away(self, reason: str) -> None:
+        """The brokers do not answer."""
+        if self._away is None:
+            self._away, self._away_since = reason, monotonic_s()
+
+    def seen(self, feeds: Mapping[int, Feed], topics: Sequence[str], ends: Mapping[At, int], positions: Mapping[At, int]) -> None:
+        """One look: where topics end, and where each running topic is read on."""
+        self._away = None
+        now = monotonic_s()
+        for number, feed in feeds.items():
+            if feed.resumed:
+                self._starting.pop(number, None)
+            for topic in topics:
+                at = (topic, number)
+                if at in ends:
+                    self._look(at, feed, ends[at], positions.get(at), now)
+        self._started_once = self._started_once or not self._starting
+
+    def readiness(self) -> Readiness:
+        """Ready while all moves on; names the first partition that does not."""
+        now = monotonic_s()
+        if self._away is not None and (not self._started_once or now - self._away_since > _STALLED_S):
+            return Readiness(ready=False, reason=self._away)
+        waiting = sorted(number for number, since in self._starting.items() if not self._started_once or now - since > _STALLED_S)
+        if waiting:
+            return Readiness(ready=False, reason=f"partition {waiting[0]} is starting")
+        stuck = sorted(at for at, state in self._states.items() if state.stuck_since is not None and now - state.stuck_since > _STALLED_S)
+        if stuck:
+            return Readiness(ready=False, reason=f"no progress in {stuck[0][0]}-{stuck[0][1]}")
+        return READY
+
+    def _look(self, at: At, feed: Feed, end: int, position: int | None, now: float) -> None:
+        state = self._states.setdefault(at, _State())
+        topic = at[0]
+        open_records = max(0, feed.handed.get(topic, 0) - feed.done.get(topic, 0)) if topic in feed.handed else 0
+        unread = 0 if position is None else max(0, end - position)
+        mark = (feed.done.get(topic, -1), -1 if position is None else position)
+        if mark != state.mark or not (open_records or unread):
+            state.mark, state.stuck_since = mark, None
+        elif state.stuck_since is None:
+            state.stuck_since = now
+        self._gauge("kite_consumer_lag", at, open_records + unread)
+        self._gauge("kite_consumer_stalled_seconds", at, 0 if state.stuck_since is None else now - state.stuck_since)
+
+    def _gauge(self, name: str, at: At, value: float) -> None:
+        if self._metrics is not None:
+            self._metrics.gauge(name).labels(group=self._group, topic=at[0], partition=str(at[1])).set(value)

@@ -1,0 +1,20 @@
+"""What all tests share: the local stack, once a run, and Hypothesis without a deadline."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import settings
+
+from kite_cli.local.stack import LocalStack, StackOptions
+from support.stack import RunningStack
+
+# On a busy machine time says nothing about the code, so it decides no test.
+settings.register_profile("kite", deadline=None, print_blob=True)
+settings.load_profile("kite")
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
+    """A real broker and a real Valkey, started when the first test asks for them."""
+    async with LocalStack(StackOptions(tmp_path_factory.mktemp("stack"))) as local:
+        yield RunningStack(local.addresses.kafka_bootstrap, local.addresses.redis_url, local)
