@@ -46,8 +46,8 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     metrics, clock = Metrics(), SystemClock()
     metrics.up("delivery")
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-delivery")
-    publishers = _publishers(kafka, settings, prefix)
-    configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=())
+    publishers = _publishers(kafka, settings, prefix, metrics)
+    configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=(), metrics=metrics)
     endpoints = TableEndpoints(configs, publishers[WEBHOOKS.name], _cipher_keys(settings))
     sender = HttpSender(timeout_s=settings.delivery_attempt_timeout_s, allow_private=settings.allow_private_targets, now_s=monotonic_s)
     log = KafkaDeliveryLog(publishers[DELIVERIES.name], publishers[DEAD_LETTERS.name], metrics)
@@ -68,8 +68,8 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     parked = RetriesOwner(endpoints, new_work, log, clock, times, topics=retry_topics, delays_ms=delays_ms)
     components: list[Component] = [
         *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
-        GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events),
-        GroupConsumer(kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked),
+        GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics),
+        GroupConsumer(kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked, metrics),
     ]  # fmt: skip
     operations = operations_app(lambda: readiness_of(components), metrics)
     return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]
@@ -80,9 +80,9 @@ def main() -> int:
     return run_service("delivery", DeliverySettings, build)
 
 
-def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str) -> Mapping[str, Publisher]:
+def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str, metrics: Metrics) -> Mapping[str, Publisher]:
     topics = (DELIVERIES, DEAD_LETTERS, WEBHOOKS, *RETRIES)
-    return {topic.name: Publisher(kafka, prefix + topic.name, settings.partitions) for topic in topics}
+    return {topic.name: Publisher(kafka, prefix + topic.name, settings.partitions, metrics) for topic in topics}
 
 
 def _cipher_keys(settings: DeliverySettings) -> Sequence[bytes]:

@@ -4,10 +4,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from kite_common.stream.group import GroupConsumer, Input
-from kite_common.stream.kafka import Kafka
-from kite_common.stream.publisher import Publisher
-from kite_common.stream.table import Table as FollowedTopic
 from redis.asyncio import Redis
 
 from kite_common.config import load_catalog
@@ -20,6 +16,10 @@ from kite_common.runtime.http import HttpServer, operations_routes
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits
+from kite_common.stream.group import GroupConsumer, Input
+from kite_common.stream.kafka import Kafka
+from kite_common.stream.publisher import Publisher
+from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
@@ -48,11 +48,12 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     metrics.up(SERVICE)
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
-    dead_letters = Publisher(kafka, DEAD_LETTERS.name, settings.partitions)
-    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, _credential)
+    dead_letters = Publisher(kafka, DEAD_LETTERS.name, settings.partitions, metrics)
+    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, _credential, metrics=metrics)
     consumer = GroupConsumer(
-        kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance, _owner(settings, archive, dead_letters, clock, metrics)
-    )
+        kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
+        _owner(settings, archive, dead_letters, clock, metrics), metrics,
+    )  # fmt: skip
     allowances = _allowances(settings)
     route = EventsRoute(
         TableCredentials(credentials, settings.api_key_pepper.get_secret_value().encode()),

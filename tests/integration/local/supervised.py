@@ -4,9 +4,10 @@ import asyncio
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from kite_cli.local.stack import ServiceSpec
 from kite_cli.local.up import UpOptions, up
-from rich.console import Console
 
 SERVICE = (sys.executable, str(Path(__file__).with_name("tiny_service.py")))
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.kafka_jars import VERSION, missing, pins

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from kite_cli.local.folders import lock_of, state_of
 from kite_cli.local.identity import Identity, identify, is_alive
 from kite_cli.local.leftovers import read_state

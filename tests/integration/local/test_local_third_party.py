@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from redis.asyncio import Redis
+
 from kite_cli.local.readiness import until
 from kite_cli.local.stack import LocalStack, StackOptions
 from kite_cli.local.valkey import ValkeyNode, answers
-from redis.asyncio import Redis
 
 TOPIC = "local-test"
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from kite_cli.local.environment import Addresses, clickhouse_url, service_environment
 
 ADDRESSES = Addresses(

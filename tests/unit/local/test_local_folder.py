@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from kite_cli.local.identity import boot_id, identify
 from kite_cli.local.lock import DataLock, Holder, holder_of
 from kite_cli.local.logs import open_log, tail, turn_over

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from kite_cli.local.identity import Identity
 from kite_cli.local.leftovers import State, read_state, to_end, write_state
 

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from kite_cli.local.ports import LOOPBACK, PortBook, holder_text, is_free, listening_inodes
 
 TABLE = """\

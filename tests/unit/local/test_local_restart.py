@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kite_cli.local.restart import GiveUp, RestartAfter, RestartPolicy, Run
 
 POLICY = RestartPolicy()

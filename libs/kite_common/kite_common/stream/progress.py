@@ -1,18 +1,25 @@
 """Whether a group member moves on: what its owners have done against where the topics end, over time. Asks nobody but the clock."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import monotonic_s
-from kite_common.stream.feed import Feed
 
 # Work that waits this long without any progress makes the member not ready (architecture: red within 30 s).
 _STALLED_S: Final = 20.0
 
 At = tuple[str, int]
+
+
+class Offsets(Protocol):
+    """What is looked at of a `Feed`: next offsets by topic, and the topics that are being read."""
+
+    handed: dict[str, int]
+    done: dict[str, int]
+    resumed: set[str]
 
 
 @dataclass(slots=True)
@@ -26,17 +33,17 @@ class _State:
 class Progress:
     """Fed once a second by the group; asked by readiness."""
 
-    def __init__(self, group: str, metrics: Metrics | None) -> None:
-        self._group, self._metrics = group, metrics
+    def __init__(self, group: str, metrics: Metrics | None, now_s: Callable[[], float] = monotonic_s) -> None:
+        self._group, self._metrics, self._now_s = group, metrics, now_s
         self._states: dict[At, _State] = {}
         self._starting: dict[int, float] = {}
         self._started_once = False
         self._away: str | None = "not a member yet"
-        self._away_since = monotonic_s()
+        self._away_since = self._now_s()
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """These partitions are ours from now on."""
-        self._starting |= dict.fromkeys(partitions, monotonic_s())
+        self._starting |= dict.fromkeys(partitions, self._now_s())
         self._away = None
 
     def revoked(self, partitions: Iterable[int]) -> None:
@@ -51,12 +58,12 @@ class Progress:
     def away(self, reason: str) -> None:
         """The brokers do not answer."""
         if self._away is None:
-            self._away, self._away_since = reason, monotonic_s()
+            self._away, self._away_since = reason, self._now_s()
 
-    def seen(self, feeds: Mapping[int, Feed], topics: Sequence[str], ends: Mapping[At, int], positions: Mapping[At, int]) -> None:
+    def seen(self, feeds: Mapping[int, Offsets], topics: Sequence[str], ends: Mapping[At, int], positions: Mapping[At, int]) -> None:
         """One look: where topics end, and where each running topic is read on."""
         self._away = None
-        now = monotonic_s()
+        now = self._now_s()
         for number, feed in feeds.items():
             if feed.resumed:
                 self._starting.pop(number, None)
@@ -68,7 +75,7 @@ class Progress:
 
     def readiness(self) -> Readiness:
         """Ready while all moves on; names the first partition that does not."""
-        now = monotonic_s()
+        now = self._now_s()
         if self._away is not None and (not self._started_once or now - self._away_since > _STALLED_S):
             return Readiness(ready=False, reason=self._away)
         waiting = sorted(number for number, since in self._starting.items() if not self._started_once or now - since > _STALLED_S)
@@ -79,7 +86,7 @@ class Progress:
             return Readiness(ready=False, reason=f"no progress in {stuck[0][0]}-{stuck[0][1]}")
         return READY
 
-    def _look(self, at: At, feed: Feed, end: int, position: int | None, now: float) -> None:
+    def _look(self, at: At, feed: Offsets, end: int, position: int | None, now: float) -> None:
         state = self._states.setdefault(at, _State())
         topic = at[0]
         open_records = max(0, feed.handed.get(topic, 0) - feed.done.get(topic, 0)) if topic in feed.handed else 0

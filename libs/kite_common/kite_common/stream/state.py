@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import orjson
 from aiokafka import TopicPartition
@@ -11,7 +11,6 @@ from kite_common.errors import KiteError, Malformed, Unavailable
 from kite_common.events.codec import RECORD_HEADER, Record
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import monotonic_s
-from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input, input_of
 from kite_common.stream.kafka import Kafka
 
@@ -58,6 +57,15 @@ class Restored(Generic[StateT]):
     marker: Marker
 
 
+class Positions(Protocol):
+    """What is asked of a `Feed`."""
+
+    partition: int
+
+    async def committed(self, topic: str) -> int | None: ...
+    async def seek_to_beginning(self, topic: str) -> int: ...
+
+
 async def restore(kafka: Kafka, topic: str, partition: int, decode: Callable[[Input], tuple[str, StateT]]) -> Restored[StateT]:
     """Read a partition of the state topic to its end. The former owner must be fenced before.
 
@@ -91,7 +99,7 @@ async def restore(kafka: Kafka, topic: str, partition: int, decode: Callable[[In
     return Restored(states, marker)
 
 
-async def start_positions(feed: Feed, topics: Sequence[str], marker: Marker) -> dict[str, int]:
+async def start_positions(feed: Positions, topics: Sequence[str], marker: Marker) -> dict[str, int]:
     """Where to go on in each topic: what the marker says, if the group's committed positions agree.
 
     A committed position may have expired (the group was away for a week): then the marker alone counts. One without a marker, or another
