@@ -14,8 +14,6 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from kite_common.stream.admin import ensure_topics
-from kite_common.stream.kafka import Kafka
 from redis.asyncio import Redis
 
 from kite_common.events.codec import RECORD_HEADER, Record, decode, encode
@@ -25,6 +23,8 @@ from kite_common.log_position import kiteseq, partition_of
 from kite_common.projection import keys
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
+from kite_common.stream.admin import ensure_topics
+from kite_common.stream.kafka import Kafka
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERIES, EVENTS, LEDGER

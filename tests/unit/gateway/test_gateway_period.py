@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kite_billing.domain.period import period_containing
 
+from kite_billing.domain.period import period_containing
 from kite_common.clock import to_unix_ms
 from kite_gateway.domain.period import end_of_current_period, end_of_utc_day
 

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from kite_common.errors import Unavailable
+from kite_common.stream.ends import Ends
 from kite_common.stream.input import Input, input_of
 
 
@@ -18,10 +19,11 @@ class Feed:
     finish what it had begun.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, topics: Sequence[str], partition: int, closing: asyncio.Event) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, ends: Mapping[str, Ends], partition: int, closing: asyncio.Event) -> None:
+        """`ends` has the topics to read, each with where to ask for its ends."""
         self.partition, self.closing = partition, closing
-        self._consumer = consumer
-        self._at = {topic: TopicPartition(topic, partition) for topic in topics}
+        self._consumer, self._ends = consumer, ends
+        self._at = {topic: TopicPartition(topic, partition) for topic in ends}
         # Next offsets: of what was handed out, and of what is done as far as the owner has said.
         self.handed: dict[str, int] = {}
         self.done: dict[str, int] = {}
@@ -80,9 +82,7 @@ class Feed:
 
     async def end_offset(self, topic: str) -> int:
         """The next offset readers of committed records will get to. Raises Unavailable."""
-        with _brokers():
-            end: int = (await self._consumer.end_offsets([self._at[topic]]))[self._at[topic]]
-        return end
+        return (await self._ends[topic].now([self.partition]))[self.partition]
 
     async def position(self, topic: str) -> int:
         """The next offset to be read; behind markers of transactions, which `handed` is not. Raises Unavailable."""

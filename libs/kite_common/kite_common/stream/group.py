@@ -6,7 +6,6 @@ when partitions are taken away, an exit after a freeze.
 """
 
 import asyncio
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -15,17 +14,18 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.errors import ConfigurationError, KiteError, Unavailable
 from kite_common.runtime.component import Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import boottime_s, pause
+from kite_common.stream.ends import Ends
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.progress import At, Progress
 
-__all__ = ["Feed", "GroupConsumer", "Input", "Owner"]
+__all__ = ["Feed", "Frozen", "GroupConsumer", "Input", "Owner"]
 
 log = get_logger("kite.stream.group")
 
@@ -35,8 +35,10 @@ _RELEASE_S: Final = 3.0
 _RESTART_S: Final = (0.3, 0.6, 1.2, 2.4, 5.0)
 _WATCH_S: Final = 0.5
 _OBSERVE_S: Final = 1.0
-# sysexits.h EX_TEMPFAIL: start me again.
-_EXIT_FROZEN: Final = 75
+
+
+class Frozen(KiteError):
+    """The process stood still for so long that others may own its partitions by now: it has to end and be started again."""
 
 
 class Owner(Protocol):
@@ -70,6 +72,7 @@ class GroupConsumer:
         self._metrics = metrics
         self._held: dict[int, _Held] = {}
         self._progress = Progress(group, metrics)
+        self._ends = {topic: Ends(kafka, topic) for topic in self._topics}
         self._fatal: asyncio.Future[None] | None = None
 
     def readiness(self) -> Readiness:
@@ -77,7 +80,7 @@ class GroupConsumer:
         return self._progress.readiness()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Be a member until stopped. Raises ConfigurationError if an owner does."""
+        """Be a member until stopped. Raises ConfigurationError if an owner does, Frozen after the process stood still."""
         self._fatal = asyncio.get_running_loop().create_future()
         tasks: set[asyncio.Future[Any]] = {
             self._fatal,
@@ -85,15 +88,21 @@ class GroupConsumer:
             asyncio.create_task(_watch_for_freeze(), name=f"{self.name}-freeze"),
             asyncio.create_task(stop.wait()),
         }
+        release_s = _RELEASE_S
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
                 one.result()
+        except Frozen:
+            # Whatever owners are at, it is not theirs any more.
+            release_s = 0.0
+            raise
         finally:
-            await self._close(list(self._held))
+            await self._close(list(self._held), release_s)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(ends.close() for ends in self._ends.values()))
 
     async def _member(self) -> None:
         while True:
@@ -118,7 +127,7 @@ class GroupConsumer:
         return self._kafka.consumer(
             group_id=self._group, group_instance_id=f"{self._group}-{self._instance}", session_timeout_ms=round(_SESSION_S * 1000),
             heartbeat_interval_ms=round(_HEARTBEAT_S * 1000), max_poll_interval_ms=600_000, rebalance_timeout_ms=15_000,
-            partition_assignment_strategy=(RangePartitionAssignor,), fetch_max_wait_ms=20, max_partition_fetch_bytes=1 << 20,
+            partition_assignment_strategy=(RangePartitionAssignor,), fetch_max_wait_ms=100, max_partition_fetch_bytes=1 << 20,
         )  # fmt: skip
 
     def opened(self, consumer: AIOKafkaConsumer, partitions: Iterable[int]) -> None:
@@ -141,13 +150,13 @@ class GroupConsumer:
             log.info("group.revoked", group=self._group, partitions=numbers)
             self._count("kite_consumer_rebalances_total", len(numbers), change="revoked")
 
-    async def _close(self, partitions: Sequence[int]) -> None:
+    async def _close(self, partitions: Sequence[int], release_s: float = _RELEASE_S) -> None:
         held = [self._held.pop(number) for number in partitions]
         for one in held:
             one.closing.set()
         tasks = {one.task for one in held if one.task is not None}
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_RELEASE_S)
+            _, late = await asyncio.wait(tasks, timeout=release_s)
             for task in late:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,7 +165,7 @@ class GroupConsumer:
         """Let the owner work on the partition until it is taken away, again after every error."""
         failures = 0
         while not held.closing.is_set():
-            feed = held.feed = Feed(consumer, self._topics, partition, held.closing)
+            feed = held.feed = Feed(consumer, self._ends, partition, held.closing)
             feed.pause(*self._topics)
             try:
                 await self._owner.own(partition, feed)
@@ -215,10 +224,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 async def _watch_for_freeze() -> None:
-    """A process that was frozen for half a session may have been replaced without knowing it: end it, whoever runs it starts it anew."""
+    """A process that was frozen for half a session may have been replaced without knowing it. Raises Frozen."""
     while True:
         before = boottime_s()
         await asyncio.sleep(_WATCH_S)
-        if boottime_s() - before > _SESSION_S / 2 + _WATCH_S:
-            log.error("group.was_frozen", seconds=round(boottime_s() - before, 1))
-            os._exit(_EXIT_FROZEN)
+        stood_still_s = boottime_s() - before - _WATCH_S
+        if stood_still_s > _SESSION_S / 2:
+            raise Frozen(f"the process stood still for {stood_still_s:.1f} s")

@@ -1,0 +1,504 @@
+"""The projection on a real Valkey: fence, settlement, lapse, outages, wipes; and together with the gateway's own admission script."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from kite_common.clock import FrozenClock, from_unix_ms
+from kite_common.errors import OutcomeOpen, Unavailable
+from kite_common.events.accounts import AccountSnapshot
+from kite_common.events.codec import Record, decode
+from kite_common.events.commands import CommandOutcome, Subscribe
+from kite_common.ids import CommandId, TeamId
+from kite_common.projection import keys
+from kite_common.projection.account_fields import account_fields
+from kite_common.projection.outcomes import CommandSender
+from kite_common.projection.pending import Settled, Write
+from kite_common.projection.redis import AccountProjector
+from kite_common.projection.writes import ProjectionWrites
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.system import SystemClock
+from kite_common.stream.transaction import Position
+from kite_common.testing import make
+from kite_common.testing.eventually import eventually
+from kite_gateway.adapters.ids import RandomIds
+from kite_gateway.adapters.place import places
+from kite_gateway.adapters.reservations import Limits, RedisReservations
+from kite_gateway.adapters.scripts import ScriptRunner, connect
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Outcome
+
+# A database of our own: kite:projected has a field per partition, and other tests have other logs.
+DATABASE = 5
+PARTITION = 3
+TEAM = TeamId(make.TEAM)
+NOW = make.NOW_MS
+
+
+@pytest.fixture
+async def redis(stack: Any) -> AsyncIterator[Redis]:
+    client = Redis.from_url(url_of(stack), decode_responses=True)
+    await client.flushdb()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def writes(redis: Redis) -> ProjectionWrites:
+    return ProjectionWrites(redis)
+
+
+async def reserve(redis: Redis, *numbers: int, at_ms: int = NOW, amount: int = 100, claim: str | None = None) -> list[Settled]:
+    """What admission holds for these events of TEAM."""
+    held = [Settled(TEAM, make.event_id(number), claim) for number in numbers]
+    for one in held:
+        await redis.zadd(keys.reservations(TEAM), {one.event_id: at_ms})
+        await redis.hset(keys.reserved(TEAM), one.event_id, f"{amount} 1 1")
+        await redis.hincrby(keys.reserved(TEAM), "total", amount)
+        if claim is not None:
+            await redis.hset(keys.idempotency(TEAM, claim), mapping={"state": "in_flight", "event_id": one.event_id})
+    return held
+
+
+async def held(redis: Redis) -> tuple[int, int, int]:
+    """Reservations of TEAM: pending, with an amount, and the total."""
+    pipeline = redis.pipeline()
+    pipeline.zcard(keys.reservations(TEAM))
+    pipeline.hlen(keys.reserved(TEAM))
+    pipeline.hget(keys.reserved(TEAM), "total")
+    pending, amounts, total = await pipeline.execute()
+    return pending, max(0, amounts - 1), int(total or 0)
+
+
+def write(applied: int, *settled: Settled, create: bool = True, **given: Any) -> Write:
+    return Write(make.account(applied=applied, **given), settled, create)
+
+
+async def projected(redis: Redis, team: TeamId = TEAM) -> dict[str, str]:
+    return {str(name): str(value) for name, value in (await redis.hgetall(keys.account(team))).items()}
+
+
+def as_stored(account: AccountSnapshot) -> dict[str, str]:
+    fields = account_fields(account)
+    return {str(name): str(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+
+
+async def test_an_account_is_written_whole(redis: Redis, writes: ProjectionWrites) -> None:
+    assert await writes.accounts([write(5)], 0) == (["written"], 0)
+    assert await projected(redis) == as_stored(make.account(applied=5))
+
+
+async def test_an_older_snapshot_is_ignored_and_its_reservations_go_all_the_same(redis: Redis, writes: ProjectionWrites) -> None:
+    await writes.accounts([write(5, balance_atomic=500)], 0)
+    settled = await reserve(redis, 1, 2)
+    assert await writes.accounts([write(4, *settled, balance_atomic=600)], 0) == (["older"], 0)
+    assert (await projected(redis))["balance"] == "500"
+    assert await held(redis) == (0, 0, 0)
+
+
+async def test_the_same_snapshot_again_changes_nothing(redis: Redis, writes: ProjectionWrites) -> None:
+    settled = await reserve(redis, 1)
+    await reserve(redis, 2)
+    assert await writes.accounts([write(5, *settled)], 0) == (["written"], 0)
+    assert await writes.accounts([write(5, *settled)], 0) == (["same"], 0)
+    assert await held(redis) == (1, 1, 100)
+
+
+async def test_a_missing_account_is_told_and_not_created_when_it_should_be_there(redis: Redis, writes: ProjectionWrites) -> None:
+    assert await writes.accounts([write(5, create=False)], 0) == (["missing"], 0)
+    assert await projected(redis) == {}
+
+
+async def test_the_claim_of_a_settled_event_is_accepted_and_another_events_is_left_alone(redis: Redis, writes: ProjectionWrites) -> None:
+    settled = await reserve(redis, 1, claim="mine") + await reserve(redis, 2, claim="taken") + await reserve(redis, 3, claim="gone")
+    await redis.hset(keys.idempotency(TEAM, "taken"), "event_id", "another")
+    await redis.delete(keys.idempotency(TEAM, "gone"))
+    await writes.accounts([write(5, *settled)], 0)
+    assert await redis.hget(keys.idempotency(TEAM, "mine"), "state") == "accepted"
+    assert await redis.hget(keys.idempotency(TEAM, "taken"), "state") == "in_flight"
+    assert not await redis.exists(keys.idempotency(TEAM, "gone"))
+
+
+async def test_reservations_lapse_strictly_before_the_given_time(redis: Redis, writes: ProjectionWrites) -> None:
+    await reserve(redis, 1, at_ms=NOW - 1)
+    await reserve(redis, 2, at_ms=NOW)
+    assert await writes.accounts([write(5)], NOW) == (["written"], 1)
+    assert await held(redis) == (1, 1, 100)
+
+
+async def test_what_is_settled_and_old_counts_as_settled(redis: Redis, writes: ProjectionWrites) -> None:
+    settled = await reserve(redis, 1, at_ms=NOW - 5)
+    assert await writes.accounts([write(5, *settled)], NOW) == (["written"], 0)
+    assert await held(redis) == (0, 0, 0)
+
+
+async def test_two_thousand_events_of_one_team_go_in_one_call(redis: Redis, writes: ProjectionWrites) -> None:
+    settled = await reserve(redis, *range(2_000))
+    await writes.accounts([write(5, *settled)], 0)
+    assert await held(redis) == (0, 0, 0)
+
+
+async def test_scripts_that_redis_forgot_are_loaded_again(redis: Redis, writes: ProjectionWrites) -> None:
+    await redis.script_flush()
+    assert await writes.accounts([write(5)], 0) == (["written"], 0)
+
+
+async def test_marks_only_rise_and_their_loss_is_noticed(redis: Redis, writes: ProjectionWrites) -> None:
+    await writes.begin(PARTITION, 50)
+    assert await writes.finish(PARTITION, 7, 100, 0, ())
+    assert await writes.finish(PARTITION, 6, 90, 0, ())
+    marks = await writes.marks(PARTITION)
+    assert (marks.projected, marks.stream_time_ms) == (7, 100)
+    assert not await writes.finish(PARTITION, 9, 100, 8, ())
+    await redis.delete(keys.PROJECTED)
+    assert not await writes.finish(PARTITION, 9, 100, 7, ())
+    assert (await writes.marks(PARTITION)).projected is None
+
+
+async def test_redis_away_is_unavailable() -> None:
+    client = Redis.from_url("redis://127.0.0.1:9/0", socket_connect_timeout=1)
+    with pytest.raises(Unavailable):
+        await ProjectionWrites(client).marks(PARTITION)
+    await client.aclose()
+
+
+@dataclass
+class KnownUsages:
+    """What the log would say (`kite_common.projection.keeper.UsageLog`)."""
+
+    lots: list[tuple[int, Sequence[Settled]]] = field(default_factory=list)
+    asked_ms: list[int] = field(default_factory=list)
+
+    async def settled_since(self, partition: int, since_ms: int) -> AsyncGenerator[tuple[int, Sequence[Settled]], None]:
+        self.asked_ms.append(since_ms)
+        for lot in self.lots:
+            yield lot
+
+
+@dataclass
+class Billing:
+    """A projector, and the hand that commits steps to it."""
+
+    projector: AccountProjector
+    clock: FrozenClock
+    usages: KnownUsages
+    metrics: Metrics
+    applied: int = 0
+    accounts: dict[str, AccountSnapshot] = field(default_factory=dict)
+
+    def restore(self, accounts: Sequence[AccountSnapshot], applied: int, stream_time_ms: int = 0) -> None:
+        self.applied, self.accounts = applied, {one.team_id: one for one in accounts}
+        self.projector.restored(PARTITION, self.accounts, Position(applied, stream_time_ms))
+
+    def commit(self, *settled: Settled, stream_time_ms: int = NOW, outcomes: Sequence[CommandOutcome] = (), **given: Any) -> None:
+        """A step that changes TEAM's account."""
+        self.applied += 1
+        account = self.accounts[TEAM] = make.account(**({"applied": self.applied} | given))
+        self.projector.applied(PARTITION, {TEAM: account}, settled, outcomes, Position(self.applied, stream_time_ms))
+
+    def tick(self, stream_time_ms: int) -> None:
+        self.projector.applied(PARTITION, {}, (), (), Position(self.applied, stream_time_ms))
+
+    async def until_ready(self) -> None:
+        await eventually(lambda: self.projector.readiness().ready, what="everything is projected")
+
+
+@contextlib.asynccontextmanager
+async def billing_on(url: str, usages: KnownUsages | None = None) -> AsyncIterator[Billing]:
+    client = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
+    clock, metrics, known = FrozenClock(from_unix_ms(NOW)), Metrics(), usages or KnownUsages()
+    projector, stop = AccountProjector(client, known, clock, metrics), asyncio.Event()
+    task = asyncio.create_task(projector.run(stop))
+    try:
+        yield Billing(projector, clock, known, metrics)
+    finally:
+        stop.set()
+        await task
+
+
+def url_of(stack: Any) -> str:
+    return str(stack.redis_url).rsplit("/", 1)[0] + f"/{DATABASE}"
+
+
+@pytest.fixture
+async def billing(stack: Any, redis: Redis) -> AsyncIterator[Billing]:
+    async with billing_on(url_of(stack)) as one:
+        yield one
+
+
+async def marks(redis: Redis) -> list[str | None]:
+    found = [await redis.hget(key, str(PARTITION)) for key in (keys.PROJECTED, keys.STREAM_TIME)]
+    return [None if value is None else str(value) for value in found]
+
+
+async def until_marks(redis: Redis, applied: int, stream_time_ms: int) -> None:
+    async def as_expected() -> bool:
+        return await marks(redis) == [str(applied), str(stream_time_ms)]
+
+    await eventually(as_expected, what=f"the marks are {applied} and {stream_time_ms}")
+
+
+async def start(billing: Billing, redis: Redis) -> None:
+    """An empty partition, then TEAM's account."""
+    billing.restore((), 0)
+    billing.tick(NOW - 1)
+    await billing.until_ready()
+    billing.commit()
+    await until_marks(redis, 1, NOW)
+
+
+async def test_stream_time_is_told_after_the_accounts_it_stands_for(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    billing.commit(balance_atomic=5, stream_time_ms=NOW + 10)
+    await until_marks(redis, 2, NOW + 10)
+    assert (await projected(redis))["balance"] == "5"
+
+
+async def test_an_unknown_stream_time_is_not_told(billing: Billing, redis: Redis) -> None:
+    billing.restore((), 0)
+    billing.commit(stream_time_ms=0)
+    await eventually(lambda: not billing.projector.readiness().ready, what="the projection waits")
+    assert await marks(redis) == [None, None]
+    billing.tick(NOW)
+    await until_marks(redis, 1, NOW)
+
+
+async def test_a_restart_settles_what_its_predecessor_could_not(stack: Any, redis: Redis) -> None:
+    async with billing_on(url_of(stack)) as before:
+        await start(before, redis)
+    settled = await reserve(redis, 1, claim="key")
+    # Committed at position 2, but the process ended before it could write.
+    usages = KnownUsages([(NOW + 5, settled)])
+    async with billing_on(url_of(stack), usages) as after:
+        after.restore([make.account(applied=2, balance_atomic=900)], 2, stream_time_ms=NOW + 5)
+        await eventually(lambda: usages.asked_ms, what="the log is asked")
+        assert await held(redis) == (1, 1, 100)
+        assert (await projected(redis))["applied"] == "1"
+        after.tick(NOW + 6)
+        await until_marks(redis, 2, NOW + 6)
+    assert usages.asked_ms[0] <= NOW
+    assert await held(redis) == (0, 0, 0)
+    assert (await projected(redis))["balance"] == "900"
+    assert await redis.hget(keys.idempotency(TEAM, "key"), "state") == "accepted"
+
+
+async def test_after_a_wipe_nothing_stands_there_until_admitted_messages_are_in(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    before = await projected(redis)
+    await redis.flushdb()
+    billing.tick(NOW + 1)
+    await eventually(lambda: not billing.projector.readiness().ready, what="the loss is noticed")
+    hold_until = NOW + keys.PUBLISH_TIMEOUT_MS
+    billing.commit(balance_atomic=77, stream_time_ms=hold_until, outcomes=[make.command_outcome(command_id="held")])
+    await eventually(lambda: redis.exists(keys.outcome(CommandId("held"))), what="an outcome does not wait")
+    assert await projected(redis) == {}
+    billing.tick(hold_until + 1)
+    await until_marks(redis, 2, hold_until + 1)
+    assert await projected(redis) == before | {"applied": "2", "balance": "77"}
+    await billing.until_ready()
+
+
+async def test_a_lost_account_is_noticed_although_the_marks_are_there(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    await redis.delete(keys.account(TEAM))
+    billing.tick(NOW + 1)
+    await eventually(lambda: not billing.projector.readiness().ready, what="the loss is noticed by the sweep")
+    billing.tick(NOW + keys.PUBLISH_TIMEOUT_MS + 1)
+    await eventually(lambda: projected(redis), what="the account is back")
+
+
+async def test_a_restart_on_an_empty_redis_waits_too(billing: Billing, redis: Redis) -> None:
+    billing.restore([make.account(applied=4)], 4, stream_time_ms=NOW)
+    await eventually(lambda: "before Redis lost" in billing.projector.readiness().reason, what="the loss is noticed")
+    billing.tick(NOW + keys.PUBLISH_TIMEOUT_MS + 1)
+    await until_marks(redis, 4, NOW + keys.PUBLISH_TIMEOUT_MS + 1)
+    assert await projected(redis) == as_stored(make.account(applied=4))
+
+
+async def test_redis_of_another_log_is_left_alone_and_told(billing: Billing, redis: Redis) -> None:
+    await redis.hset(keys.PROJECTED, str(PARTITION), "1000")
+    await redis.hset(keys.STREAM_TIME, str(PARTITION), str(NOW))
+    billing.restore([make.account(applied=4)], 4, stream_time_ms=NOW)
+    await eventually(lambda: "ahead of the log" in billing.projector.readiness().reason, what="it is told")
+    assert await projected(redis) == {}
+
+
+async def test_reservations_lapse_also_where_nothing_happens(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    await reserve(redis, 1, at_ms=NOW)
+    billing.tick(NOW + keys.LAPSE_MS)
+    await until_marks(redis, 1, NOW + keys.LAPSE_MS)
+    assert await held(redis) == (1, 1, 100)
+    billing.tick(NOW + keys.LAPSE_MS + 1)
+
+    async def lapsed() -> bool:
+        billing.tick(NOW + keys.LAPSE_MS + 1)
+        return await held(redis) == (0, 0, 0)
+
+    await eventually(lapsed, what="the reservation has lapsed")
+    assert billing.metrics.value("kite_billing_reservations_lapsed_total") == 1
+
+
+async def test_what_happens_while_redis_is_away_is_written_when_it_is_back(stack: Any, redis: Redis) -> None:
+    async with _switch(stack.redis_url) as switch, billing_on(f"redis://127.0.0.1:{switch.port}/{DATABASE}") as billing:
+        await start(billing, redis)
+        settled = await reserve(redis, *range(20))
+        await switch.off()
+        for number, one in enumerate(settled):
+            billing.commit(one, balance_atomic=2_000 - 100 * (number + 1), stream_time_ms=NOW + number)
+        await eventually(lambda: not billing.projector.readiness().ready, what="Redis is missed")
+        assert (await held(redis))[0] == 20
+        await switch.on()
+        await until_marks(redis, 21, NOW + 19)
+    assert await held(redis) == (0, 0, 0)
+    assert (await projected(redis))["balance"] == "0"
+
+
+async def test_a_stop_writes_what_waits(stack: Any, redis: Redis) -> None:
+    async with billing_on(url_of(stack)) as billing:
+        await start(billing, redis)
+        settled = await reserve(redis, 1)
+        billing.commit(*settled, stream_time_ms=NOW + 1)
+    assert await marks(redis) == ["2", str(NOW + 1)]
+    assert await held(redis) == (0, 0, 0)
+
+
+async def test_every_reader_sees_a_charge_once(stack: Any, billing: Billing, redis: Redis) -> None:
+    """The gateway admits by its script, billing settles in steps, and whoever looks meanwhile finds money and counters unchanged."""
+    now_ms, events, price, balance = SystemClock().unix_ms(), 300, 100, 50_000
+    granted = make.subscription(period_start=now_ms - 1_000, period_end=now_ms + make.MONTH_MS)
+    fields: dict[str, Any] = {"subscription": granted, "day": now_ms // 86_400_000}
+    billing.restore((), 0)
+    billing.commit(stream_time_ms=now_ms, balance_atomic=balance, **fields)
+    await until_marks(redis, 1, now_ms)
+    client = connect(url_of(stack), 5.0)
+    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(8), Limits(10_000, 60, 60.0), lambda _: 0, lambda _: 0.0)
+    requests = [AdmissionRequest(TEAM, RandomIds().event_id(now_ms), now_ms, Claim(f"{number:032d}", "body")) for number in range(events)]
+    admitted = await asyncio.gather(*(gateway.admit(request) for request in requests))
+    assert {one.outcome for one in admitted} == {Outcome.ADMITTED}
+    views = asyncio.create_task(_watch(redis, lambda: billing.applied > events))
+    for number, request in enumerate(requests, start=1):
+        billing.commit(
+            Settled(TEAM, request.event_id, request.claim.id if request.claim else None), balance_atomic=balance - number * price,
+            period_used=number, day_used=number, stream_time_ms=now_ms, **fields,
+        )  # fmt: skip
+        await asyncio.sleep(0)
+    await until_marks(redis, events + 1, now_ms)
+    seen = await views
+    assert set(seen) == {(balance - events * price, events)}
+    assert await held(redis) == (0, 0, 0)
+    replayed = await gateway.admit(requests[0])
+    assert (replayed.outcome, replayed.first and replayed.first.event_id) == (Outcome.REPLAYED, requests[0].event_id)
+    await client.aclose()
+
+
+async def _watch(redis: Redis, over: Callable[[], bool]) -> list[tuple[int, int]]:
+    """Money that is free, and events that are used or reserved, as one atomic read after the other finds them."""
+    seen: list[tuple[int, int]] = []
+    while not over() or len(seen) < 50:
+        pipeline = redis.pipeline(transaction=True)
+        pipeline.hmget(keys.account(TEAM), "balance", "used")
+        pipeline.hget(keys.reserved(TEAM), "total")
+        pipeline.zcard(keys.reservations(TEAM))
+        (balance, used), total, pending = await pipeline.execute()
+        seen.append((int(balance) - int(total), int(used) + pending))
+    return seen
+
+
+@dataclass
+class BillingBehind:
+    """A log of commands whose reader answers at once through Redis, or never."""
+
+    writes: ProjectionWrites
+    answers: bool = True
+    published: list[tuple[int, Record]] = field(default_factory=list)
+
+    async def publish(self, partition: int, records: Sequence[Record]) -> int:
+        self.published += [(partition, record) for record in records]
+        if self.answers:
+            command = decode(records[0].headers, records[0].value)
+            assert isinstance(command, Subscribe)
+            await self.writes.outcomes([make.command_outcome(command_id=command.command_id)])
+        return 0
+
+
+async def test_a_sender_gets_the_outcome_and_a_repeat_the_same(stack: Any, redis: Redis, writes: ProjectionWrites) -> None:
+    log = BillingBehind(writes)
+    sender = CommandSender(redis, log, 8)
+    outcome = await sender.send(make.subscribe(command_id="c1"))
+    assert (outcome.command_id, outcome.refusal) == ("c1", None)
+    assert await sender.send(make.subscribe(command_id="c1")) == outcome
+    assert len(log.published) == 1
+    assert 0 < await redis.ttl(keys.outcome(CommandId("c1"))) <= keys.OUTCOME_TTL_S
+
+
+async def test_a_waiting_sender_is_woken(redis: Redis, writes: ProjectionWrites) -> None:
+    log, stop = BillingBehind(writes, answers=False), asyncio.Event()
+    sender = CommandSender(redis, log, 8, timeout_s=30)
+    running = asyncio.create_task(sender.run(stop))
+    waiting = [asyncio.create_task(sender.send(make.subscribe(command_id=f"c{number % 2}"))) for number in range(4)]
+    await eventually(lambda: len(log.published) == 4, what="all are published")
+    await writes.outcomes([make.command_outcome(command_id="c0"), make.command_outcome(command_id="c1", refusal="no_account")])
+    outcomes = await asyncio.gather(*waiting)
+    assert [outcome.refusal for outcome in outcomes] == [None, "no_account", None, "no_account"]
+    stop.set()
+    await running
+
+
+async def test_a_sender_that_hears_nothing_says_that_the_outcome_is_open(redis: Redis, writes: ProjectionWrites) -> None:
+    with pytest.raises(OutcomeOpen):
+        await CommandSender(redis, BillingBehind(writes, answers=False), 8, timeout_s=0.3).send(make.subscribe(command_id="c1"))
+
+
+@dataclass
+class Switch:
+    """A way to Redis that can be shut."""
+
+    port: int
+    off: Callable[[], Awaitable[None]]
+    on: Callable[[], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def _switch(url: str) -> AsyncIterator[Switch]:
+    host, port = url.split("://")[1].split("/")[0].rsplit(":", 1)
+    writers: set[asyncio.StreamWriter] = set()
+    closed = False
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if closed:
+            writer.close()
+            return
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writers.update((writer, far_writer))
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
+        for one in (writer, far_writer):
+            one.close()
+
+    async def off() -> None:
+        nonlocal closed
+        closed = True
+        for one in list(writers):
+            one.close()
+        writers.clear()
+
+    async def on() -> None:
+        nonlocal closed
+        closed = False
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield Switch(server.sockets[0].getsockname()[1], off, on)
+    finally:
+        await off()
+        server.close()
