@@ -9,7 +9,8 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:{team}:bucket        hash   token bucket: t (tokens), ts (ms); expires when full again
     kite:{team}:idem:<claim>  hash   an Idempotency-Key: state in_flight|accepted, body (hash), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
-    kite:projected            hash   partition -> applied: the partition's accounts are all projected (missing after a wipe)
+    kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
+                                     written for the first time; missing after a wipe)
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 
 A reservation counts as pending usage until billing has settled it. It lapses, and its money is free again, once stream time

@@ -163,9 +163,9 @@ class _Work(Generic[StateT]):
             self._times[one.topic] = max(self._times[one.topic], one.timestamp_ms)
         if owner._metrics is not None:
             owner._metrics.histogram("kite_transaction_seconds").labels(group=owner._group).observe(monotonic_s() - began)
+        owner._processor.committed(partition, step, self.position)
         if monotonic_s() - self._looked_at > _LOOK_S:
             await self._look()
-        owner._processor.committed(partition, step, self.position)
 
     async def _commit(self, step: Step[StateT], read: Mapping[str, int], marker: Marker) -> None:
         """Outputs, state, marker and positions: all, or nothing."""

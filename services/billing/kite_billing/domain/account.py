@@ -7,6 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from kite_billing.domain.period import period_containing
+from kite_billing.domain.tariff import provider_allowed, terms_of
 from kite_common.clock import utc_day
 from kite_common.events.accounts import AccountSnapshot, Provider, Subscription
 from kite_common.events.commands import (
@@ -23,14 +25,11 @@ from kite_common.ids import CommandId, ledger_entry_of_command, subscription_of
 from kite_common.money import UNLIMITED
 from kite_common.plans import Catalog, Plan
 
-from kite_billing.domain.period import period_containing
-from kite_billing.domain.tariff import provider_allowed, terms_of
-
-# How many applied commands an account remembers. A repeat comes from a sender whose wait ran out (seconds) or from a person who presses the
-# button again (minutes), while a team's commands are its deposits and plan changes: a busy team makes a few a day, and the facilitator
-# settles about 30 payments a second for all teams together. 64 cover such a window many times over and add at most 1.2 KB to a snapshot, which
-# every step of the team writes again. Behind it stands the derived ledger id: a second credit of one command would carry the first one's id,
-# and the audit finds it.
+# How many applied commands an account remembers. A repeat comes from a sender whose wait ran out (seconds) or from a person who presses
+# the button again (minutes), while a team's commands are its deposits and plan changes: a busy team makes a few a day, and the
+# facilitator settles about 30 payments a second for all teams together. 64 cover such a window many times over and add at most 1.2 KB
+# to a snapshot, which every step of the team writes again. Behind it stands the derived ledger id: a second credit of one command would
+# carry the first one's id, and the audit finds it.
 REMEMBERED_COMMANDS: Final = 64
 
 
@@ -124,8 +123,8 @@ def decide(account: AccountSnapshot | None, command: Command, at_ms: int, rules:
 
 
 def evolve(account: AccountSnapshot | None, fact: AccountFact) -> AccountSnapshot:
-    """The account after a fact. Raises ValueError if anything but its opening comes first."""
-    if isinstance(fact, AccountOpened):
+    """The account after a fact. Raises ValueError if anything but its opening comes first, or an opening later."""
+    if isinstance(fact, AccountOpened) and account is None:
         return AccountSnapshot(team_id=fact.team_id, opened_at=fact.at_ms, day=utc_day(fact.at_ms))
     if account is None:
         raise ValueError("an account begins with its opening")
@@ -147,9 +146,7 @@ def renewal(account: AccountSnapshot, at_ms: int, catalog: Catalog) -> PeriodRen
     return PeriodRenewed(old.model_copy(update=changes))
 
 
-def _decide(
-    account: AccountSnapshot | None, command: Command, at_ms: int, rules: Rules
-) -> tuple[AccountFact, ...] | Refused:
+def _decide(account: AccountSnapshot | None, command: Command, at_ms: int, rules: Rules) -> tuple[AccountFact, ...] | Refused:
     match command:
         case OpenAccount():
             return _open(account, command, at_ms, rules)

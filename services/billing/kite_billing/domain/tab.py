@@ -3,6 +3,8 @@
 The same rules as evolve() in account.py, without a new snapshot per record: charging in one tab or in many gives the same account.
 """
 
+from kite_billing.domain.account import evolve, renewal
+from kite_billing.domain.tariff import counted, price
 from kite_common.clock import utc_day
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.ledger import LedgerEntry
@@ -11,9 +13,6 @@ from kite_common.ids import EventId, ledger_entry_of_event
 from kite_common.money import UNLIMITED
 from kite_common.plans import Catalog
 
-from kite_billing.domain.account import evolve, renewal
-from kite_billing.domain.tariff import counted, price
-
 _NEVER = 1 << 62
 
 
@@ -21,6 +20,14 @@ class Tab:
     """Open over an account, charge any number of usages, close into the next account."""
 
     __slots__ = ("_account", "_balance", "_catalog", "_charged", "_day", "_day_used", "_renews_at", "_used")
+
+    _account: AccountSnapshot
+    _balance: int
+    _charged: int
+    _day: int
+    _day_used: int
+    _renews_at: int
+    _used: int
 
     def __init__(self, account: AccountSnapshot, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -39,7 +46,8 @@ class Tab:
             self._day, self._day_used = day, 0
         units, wanted = counted(usage), price(usage)
         taken = min(wanted, self._balance)
-        # Counters stop at the largest integer JSON clients read; nothing reaches it honestly, and a forged quantity must not stop the partition.
+        # Counters stop at the largest integer JSON clients read: nothing reaches it honestly, and a forged quantity must not stop the
+        # partition.
         self._used = min(self._used + units, UNLIMITED)
         self._day_used = min(self._day_used + units, UNLIMITED)
         self._charged = min(self._charged + taken, UNLIMITED)
@@ -71,5 +79,4 @@ class Tab:
     def _renew(self, at_ms: int) -> None:
         account = self.account(self._account.applied)
         fact = renewal(account, at_ms, self._catalog)
-        if fact is not None:
-            self._take(evolve(account, fact))
+        self._take(account if fact is None else evolve(account, fact))

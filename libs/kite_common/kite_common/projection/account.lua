@@ -1,0 +1,41 @@
+-- One account and what has become of its reservations, in one step: whoever reads sees a charge as reserved or as settled, never as both
+-- and never as neither.
+-- KEYS: account, reservations, reserved [, claims]
+-- ARGV: 1 whether a missing account may be created (0|1), 2 reservations from before this time (ms) have lapsed, 3 lapsed at most per call,
+--       4 number of settled event ids, then these ids, then one event id per claim, then field, value, ... beginning with 'applied'
+-- Returns: what became of the account (1 written, 0 it stood there already, 2 a newer one stands there, -1 it is missing), lapsed
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function free(ids)
+  local freed = 0
+  for _, held in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
+    if held then freed = freed + tonumber(string.match(held, '^%d+')) end
+  end
+  redis.call('ZREM', KEYS[2], unpack(ids))
+  redis.call('HDEL', KEYS[3], unpack(ids))
+  if freed > 0 then redis.call('HINCRBY', KEYS[3], 'total', text(0 - freed)) end
+end
+
+local at, ids = 4, {}
+for place = 1, tonumber(ARGV[4]) do ids[place] = ARGV[at + place] end
+at = at + #ids
+if #ids > 0 then free(ids) end
+
+-- Only the claim of this very event: the key may have been given back and taken again.
+for place = 4, #KEYS do
+  at = at + 1
+  if redis.call('HGET', KEYS[place], 'event_id') == ARGV[at] then redis.call('HSET', KEYS[place], 'state', 'accepted') end
+end
+
+local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2], 'LIMIT', 0, tonumber(ARGV[3]))
+if #lapsed > 0 then free(lapsed) end
+
+local stored, given = tonumber(redis.call('HGET', KEYS[1], 'applied') or '-1'), tonumber(ARGV[at + 2])
+if stored < 0 and ARGV[1] == '0' then return {-1, #lapsed} end
+if stored > given then return {2, #lapsed} end
+if stored == given then return {0, #lapsed} end
+redis.call('HSET', KEYS[1], unpack(ARGV, at + 1))
+return {1, #lapsed}

@@ -1,0 +1,135 @@
+"""The projection's calls to Redis, one pipeline each. Decides nothing, repeats nothing: every call may safely be made again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, Literal
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import NoScriptError, RedisError
+
+from kite_common.errors import Unavailable
+from kite_common.events.commands import CommandOutcome
+from kite_common.ids import CommandId, TeamId
+from kite_common.projection import keys
+from kite_common.projection.account_fields import account_fields
+from kite_common.projection.pending import Write
+from kite_common.runtime.observe import get_logger
+
+log = get_logger("kite.projection")
+
+# Lapsed reservations one call gives back, as in admission, so that no call takes long.
+_LAPSED_PER_CALL: Final = 100
+
+WriteResult = Literal["written", "same", "older", "missing"]
+_RESULTS: Final[dict[int, WriteResult]] = {1: "written", 0: "same", 2: "older", -1: "missing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What Redis says of a partition: the position its accounts are projected up to, and its stream time (ms); None = not there."""
+
+    projected: int | None
+    stream_time_ms: int | None
+
+
+class ProjectionWrites:
+    """All calls raise Unavailable when Redis did not answer them all: some may have been carried out then."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        folder = resources.files(__package__)
+        self._account = redis.register_script(folder.joinpath("account.lua").read_text(encoding="utf-8"))
+        self._raise = redis.register_script(folder.joinpath("raise.lua").read_text(encoding="utf-8"))
+
+    async def marks(self, partition: int) -> Marks:
+        """What stands there now."""
+        pipeline = self._pipeline()
+        pipeline.hget(keys.PROJECTED, str(partition))
+        pipeline.hget(keys.STREAM_TIME, str(partition))
+        projected, stream_time = await self._execute(pipeline)
+        return Marks(_number(projected), _number(stream_time))
+
+    async def accounts(self, writes: Sequence[Write], lapsed_before_ms: int) -> tuple[list[WriteResult], int]:
+        """Write accounts and settle their events; what became of each, and how many reservations had lapsed."""
+        pipeline = self._pipeline()
+        for write in writes:
+            self._add_account(pipeline, write, lapsed_before_ms)
+        replies = await self._execute(pipeline)
+        return [_RESULTS[result] for result, _ in replies], sum(lapsed for _, lapsed in replies)
+
+    async def begin(self, partition: int, stream_time_ms: int) -> None:
+        """Say that projecting the partition has begun: accounts may be there from now on."""
+        pipeline = self._pipeline()
+        pipeline.hset(keys.PROJECTED, str(partition), "0")
+        self._add_raise(pipeline, keys.STREAM_TIME, partition, stream_time_ms, None)
+        await self._execute(pipeline)
+
+    async def finish(
+        self, partition: int, projected: int, stream_time_ms: int, expected: int, outcomes: Sequence[CommandOutcome]
+    ) -> bool:
+        """Say what is written by now, and wake who waits for an outcome. False: Redis has lost what it said before (`expected`)."""
+        pipeline = self._pipeline()
+        self._add_raise(pipeline, keys.PROJECTED, partition, projected, expected)
+        self._add_raise(pipeline, keys.STREAM_TIME, partition, stream_time_ms, None)
+        _add_outcomes(pipeline, outcomes)
+        whole, *_ = await self._execute(pipeline)
+        return int(whole) == 1
+
+    async def outcomes(self, outcomes: Sequence[CommandOutcome]) -> None:
+        """Only the outcomes."""
+        pipeline = self._pipeline()
+        _add_outcomes(pipeline, outcomes)
+        await self._execute(pipeline)
+
+    def _add_account(self, pipeline: Pipeline, write: Write, lapsed_before_ms: int) -> None:
+        team_id = TeamId(write.account.team_id)
+        claimed = [one for one in write.settled if one.claim is not None]
+        names = [
+            keys.account(team_id), keys.reservations(team_id), keys.reserved(team_id),
+            *(keys.idempotency(team_id, one.claim) for one in claimed if one.claim is not None),
+        ]  # fmt: skip
+        arguments: list[str | int] = [
+            int(write.create), lapsed_before_ms, _LAPSED_PER_CALL, len(write.settled), *(one.event_id for one in write.settled),
+            *(one.event_id for one in claimed), *account_fields(write.account),
+        ]  # fmt: skip
+        pipeline.evalsha(self._account.sha, len(names), *names, *arguments)
+
+    def _add_raise(self, pipeline: Pipeline, key: str, partition: int, value: int, expected: int | None) -> None:
+        pipeline.evalsha(self._raise.sha, 1, key, partition, value, "" if expected is None else expected)
+
+    def _pipeline(self) -> Pipeline:
+        return self._redis.pipeline(transaction=False)
+
+    async def _execute(self, pipeline: Pipeline) -> list[Any]:
+        commands = list(pipeline.command_stack)
+        try:
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                # Redis was started anew: it is told the scripts, and everything is said again.
+                await self._load_scripts()
+                pipeline.command_stack = commands
+                replies = await pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unavailable(f"Redis is away: {type(error).__name__}") from error
+        refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if refused is not None:
+            # Its text may name addresses: people read it in the log, callers and /readyz do not.
+            log.warning("projection.refused", reason=str(refused)[:200])
+            raise Unavailable(f"Redis refuses: {type(refused).__name__}") from refused
+        return replies
+
+    async def _load_scripts(self) -> None:
+        await self._redis.script_load(self._account.script)
+        await self._redis.script_load(self._raise.script)
+
+
+def _add_outcomes(pipeline: Pipeline, outcomes: Sequence[CommandOutcome]) -> None:
+    for outcome in outcomes:
+        pipeline.set(keys.outcome(CommandId(outcome.command_id)), outcome.to_json(), ex=keys.OUTCOME_TTL_S)
+        pipeline.publish(keys.OUTCOME_CHANNEL, outcome.command_id)
+
+
+def _number(reply: bytes | str | None) -> int | None:
+    return None if reply is None else int(reply)

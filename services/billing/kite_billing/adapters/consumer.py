@@ -1,0 +1,212 @@
+"""Binds kite.events and kite.commands to the use cases: records in, one transaction's records out. No rules, no IO.
+
+A step runs its commands before its usages, each in log order. What cannot be used goes to the dead letters and stops nothing.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from kite_billing.application.charge_usage import ChargeUsage
+from kite_billing.application.run_command import run_command
+from kite_billing.domain.account import Rules
+from kite_common.clock import Clock
+from kite_common.errors import Malformed
+from kite_common.events.accounts import AccountSnapshot
+from kite_common.events.codec import RECORD_HEADER, Record, decode, decode_as, encode
+from kite_common.events.commands import AdjustWallet, CancelSubscription, Command, CommandOutcome, CreditWallet, OpenAccount, Subscribe
+from kite_common.events.deliveries import DeadLetter
+from kite_common.events.usage import UsageRecorded
+from kite_common.ids import EventId, TeamId, parse_team_id
+from kite_common.projection.pending import Settled
+from kite_common.runtime.metrics import Metrics
+from kite_common.stream.group import Input
+from kite_common.stream.transaction import Position, Step
+from kite_common.topics import ACCOUNTS, COMMANDS, DEAD_LETTERS, EVENTS, LEDGER
+
+_SERVICE: Final = "billing"
+_USAGE: Final = (RECORD_HEADER, UsageRecorded.kind.encode())
+_COMMANDS: Final = (OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet)
+_MS: Final = 1000
+_LARGEST_ORIGINAL: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The topics of one deployment; tests that share a broker put a prefix before them."""
+
+    events: str = EVENTS.name
+    commands: str = COMMANDS.name
+    accounts: str = ACCOUNTS.name
+    ledger: str = LEDGER.name
+    dead_letters: str = DEAD_LETTERS.name
+
+    @classmethod
+    def behind(cls, prefix: str) -> "TopicNames":
+        """The usual names with `prefix` before each."""
+        return cls(*(prefix + topic.name for topic in (EVENTS, COMMANDS, ACCOUNTS, LEDGER, DEAD_LETTERS)))
+
+
+class Projects(Protocol):
+    """What is told to the projection (`kite_common.projection.redis.AccountProjector`). Must not block."""
+
+    def restored(self, partition: int, accounts: Mapping[str, AccountSnapshot], position: Position) -> None: ...
+
+    def applied(
+        self, partition: int, accounts: Mapping[str, AccountSnapshot], settled: Sequence[Settled],
+        outcomes: Sequence[CommandOutcome], position: Position,
+    ) -> None: ...  # fmt: skip
+
+    def released(self, partition: int) -> None: ...
+
+
+class BillingProcessor:
+    """`kite_common.stream.transaction.Processor` of account snapshots, one state per team."""
+
+    def __init__(self, rules: Rules, projector: Projects, clock: Clock, metrics: Metrics, topics: TopicNames | None = None) -> None:
+        self._rules, self._projector, self._clock = rules, projector, clock
+        self._topics = topics or TopicNames()
+        self._records = metrics.counter("kite_billing_records_total")
+        self._dead_letters = metrics.counter("kite_dead_letters_total").labels(service=_SERVICE)
+        self._stream_time_age = metrics.gauge("kite_billing_stream_time_age_seconds")
+
+    def decode_state(self, record: Input) -> tuple[str, AccountSnapshot]:
+        """The account of a record of kite.accounts, under its team. Raises Malformed."""
+        account = decode_as(AccountSnapshot, record.value)
+        return account.team_id, account
+
+    def encode_state(self, key: str, state: AccountSnapshot) -> Record:  # noqa: ARG002 - the account names its team
+        """The record of an account."""
+        return encode(state)
+
+    def step(
+        self, partition: int, inputs: Sequence[Input], states: Mapping[str, AccountSnapshot], applied: int  # noqa: ARG002 - the same for all
+    ) -> Step[AccountSnapshot]:
+        """What these inputs make of the accounts: pure, the same for the same arguments."""
+        work = _StepWork(self._rules, self._topics, states, applied)
+        for one in inputs:
+            if one.topic == self._topics.commands:
+                work.command(one)
+        for one in inputs:
+            if one.topic == self._topics.events and is_usage(one):
+                work.usage(one)
+        return work.step()
+
+    def restored(self, partition: int, states: Mapping[str, AccountSnapshot], position: Position) -> None:
+        """The partition is ours and its accounts are these."""
+        self._projector.restored(partition, states, position)
+
+    def committed(self, partition: int, step: Step[AccountSnapshot], position: Position) -> None:
+        """The step is durable: tell the projection and the metrics."""
+        settled = [effect for effect in step.effects if isinstance(effect, Settled)]
+        outcomes = [effect for effect in step.effects if isinstance(effect, CommandOutcome)]
+        self._projector.applied(partition, step.states, settled, outcomes, position)
+        self._records.labels(kind="usage").inc(len(settled))
+        self._records.labels(kind="command").inc(len(outcomes))
+        self._dead_letters.inc(sum(topic == self._topics.dead_letters for topic, _ in step.records))
+        age_s = max(0, self._clock.unix_ms() - position.stream_time_ms) / _MS
+        self._stream_time_age.labels(partition=str(partition)).set(age_s)
+
+    def released(self, partition: int) -> None:
+        """The partition is another's from now on."""
+        self._projector.released(partition)
+        self._stream_time_age.remove(str(partition))
+
+
+def is_usage(one: Input) -> bool:
+    """Whether the record's header announces a usage; events are told apart without a look at their value."""
+    return _USAGE in one.headers
+
+
+def usage_of(one: Input) -> UsageRecorded:
+    """The usage in a record whose header announces one. Raises Malformed, also for a usage that stands under another team's key."""
+    usage = decode_as(UsageRecorded, one.value)
+    if one.key != usage.team_id.encode():
+        raise Malformed("usage: the key is not its team")
+    return usage
+
+
+def settled_of(usage: UsageRecorded) -> Settled:
+    """What a charged usage frees in Redis."""
+    return Settled(TeamId(usage.team_id), EventId(usage.event_id), usage.idempotency)
+
+
+def _command_of(one: Input) -> Command:
+    command = decode(one.headers, one.value)
+    if not isinstance(command, _COMMANDS):
+        raise Malformed(f"{command.kind} is no command")
+    if one.key != command.team_id.encode():
+        raise Malformed(f"{command.kind}: the key is not its team")
+    parse_team_id(command.team_id)
+    return command
+
+
+class _StepWork:
+    """One step while it is made: commands first, then usages."""
+
+    def __init__(self, rules: Rules, topics: TopicNames, states: Mapping[str, AccountSnapshot], applied: int) -> None:
+        self._rules, self._topics, self._states, self._applied = rules, topics, states, applied
+        self._changed: dict[str, AccountSnapshot] = {}
+        self._charge = ChargeUsage(self._account, rules.catalog)
+        self._records: list[tuple[str, Record]] = []
+        self._effects: list[object] = []
+
+    def command(self, one: Input) -> None:
+        try:
+            command = _command_of(one)
+        except Malformed as error:
+            self._bury(one, str(error))
+            return
+        before = self._account(command.team_id)
+        ran = run_command(before, command, one.timestamp_ms, self._applied, self._rules)
+        if ran.account is not None and ran.account is not before:
+            self._changed[command.team_id] = ran.account
+        self._records += [(self._topics.ledger, encode(entry)) for entry in ran.entries]
+        self._effects.append(ran.outcome)
+
+    def usage(self, one: Input) -> None:
+        try:
+            usage = usage_of(one)
+        except Malformed as error:
+            self._bury(one, str(error))
+            return
+        entry = self._charge(usage, one.timestamp_ms)
+        if entry is None:
+            self._bury(one, "usage of a team without an account")
+            return
+        self._records.append((self._topics.ledger, encode(entry)))
+        self._effects.append(settled_of(usage))
+
+    def step(self) -> Step[AccountSnapshot]:
+        return Step(self._changed | self._charge.accounts(self._applied), tuple(self._records), tuple(self._effects))
+
+    def _account(self, team_id: str) -> AccountSnapshot | None:
+        return self._changed.get(team_id) or self._states.get(team_id)
+
+    def _bury(self, one: Input, reason: str) -> None:
+        self._records.append((self._topics.dead_letters, encode(dead_letter(one, reason))))
+
+
+def dead_letter(one: Input, reason: str) -> DeadLetter:
+    """The dead letter of an input: bytes in base64, its time that of the record, so that a step stays pure.
+
+    A value above 1 MiB is left out, because no record could hold it in base64; where it stood is in the letter.
+    """
+    fits = one.value is None or len(one.value) <= _LARGEST_ORIGINAL
+    return DeadLetter(
+        team_id=(one.key or b"").decode("utf-8", "replace"),
+        service=_SERVICE,
+        reason=reason if fits else f"{reason} (value of {len(one.value or b'')} bytes left out)",
+        topic=one.topic,
+        partition=one.partition,
+        offset=one.offset,
+        at=one.timestamp_ms,
+        original_key=_base64(one.key),
+        original_value=_base64(one.value) if fits else None,
+        original_headers=tuple((name, b64encode(value).decode()) for name, value in one.headers),
+    )
+
+
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else b64encode(value).decode()

@@ -1,0 +1,51 @@
+"""Puts billing together: settings in, components out. No rules, no effect on import."""
+
+import sys
+from typing import Final
+
+from redis.asyncio import Redis
+
+from kite_billing.adapters.consumer import BillingProcessor, TopicNames
+from kite_billing.adapters.usage_log import KafkaUsageLog
+from kite_billing.domain.account import Rules
+from kite_billing.settings import BillingSettings
+from kite_common.config import load_catalog
+from kite_common.projection.redis import AccountProjector
+from kite_common.runtime.component import Component, readiness_of
+from kite_common.runtime.http import HttpServer, operations_app
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.supervisor import run_service
+from kite_common.runtime.system import SystemClock
+from kite_common.stream.group import GroupConsumer
+from kite_common.stream.kafka import Kafka
+from kite_common.stream.transaction import TransactionalOwner
+
+GROUP: Final = "kite-billing"
+
+
+def build(settings: BillingSettings, prefix: str = "") -> list[Component]:
+    """The components in the order they start; they stop in reverse, so the projection outlives what feeds it.
+
+    `prefix` stands before the names of all topics and the group: tests that share a broker keep apart by it.
+    """
+    metrics, clock, group, topics = Metrics(), SystemClock(), prefix + GROUP, TopicNames.behind(prefix)
+    metrics.up("billing")
+    kafka = Kafka(settings.kafka_bootstrap, client_id="kite-billing")
+    redis = Redis.from_url(settings.redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s)
+    projector = AccountProjector(redis, KafkaUsageLog(kafka, topics.events, group), clock, metrics)
+    rules = Rules(load_catalog(settings), settings.clerk_paid_plans)
+    processor = BillingProcessor(rules, projector, clock, metrics, topics)
+    inputs = (topics.events, topics.commands)
+    owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics)
+    components: list[Component] = [projector, GroupConsumer(kafka, group, inputs, settings.instance, owner, metrics)]
+    operations = operations_app(lambda: readiness_of(components), metrics)
+    return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]
+
+
+def main() -> int:
+    """Run billing until it is told to stop; the exit code."""
+    return run_service("billing", BillingSettings, build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
