@@ -1,24 +1,79 @@
 # Calls tools, holds no logic. `make` alone lists the targets.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock run up down smoke check lint types imports test test-unit bench openapi contracts clean
+.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit bench openapi contracts clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed ## install everything into the checkout (.venv, .kite); needs Python >= 3.11 only
+run: install ## start Kafka, Valkey and the four services on this machine; Ctrl-C stops them
+	@$(BIN)/kitectl up
+
+smoke: install ## send one message through a running stack and print its journey (ARGS=--stats: memory, cold start)
+	@$(BIN)/kitectl smoke $(ARGS)
+
+down: install ## stop a stack that another terminal has started
+	@$(BIN)/kitectl down
+
+status: install ## what runs, and where
+	@$(BIN)/kitectl status
+
+test: install ## all tests, on a real Kafka, Valkey and ClickHouse engine that they start themselves
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-unit: install ## tests without IO
+	@$(BIN)/python -m pytest tests/unit tests/contracts $(ARGS)
+
+check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
+	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=term:skip-covered
+
+lint: install
+	@$(BIN)/ruff check .
+
+types: install
+	@$(BIN)/mypy
+
+imports: install
+	@$(BIN)/lint-imports --no-logo
+
+spelling: install
+	@$(BIN)/codespell
+
+drift: install
+	@$(BIN)/python scripts/write_openapi.py --check
+	@$(BIN)/python scripts/write_examples.py --check
+
+bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute)
+	@$(BIN)/kitectl bench $(ARGS)
+
+openapi: install ## write contracts/openapi.json from the code
+	@$(BIN)/python scripts/write_openapi.py
+
+contracts: install ## write contracts/examples and contracts/schemas from the code; never changes what a released version wrote
+	@$(BIN)/python scripts/write_examples.py
+
+install: $(VENV)/.installed ## install everything into the checkout (.venv); needs Python >= 3.11 and nothing else
 
 $(VENV)/.installed: requirements.lock requirements-bootstrap.txt pyproject.toml
-	@echo "install: python packages into $(VENV) (pinned in requirements.lock)"
+	@echo "install: python packages into $(VENV), as pinned in requirements.lock"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kite needs Python >= 3.11, found %s: set PYTHON=/path/to/python3.11" % sys.version.split()[0])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "install: could not create $(VENV); on Debian: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bootstrap.txt
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation-package none -e .
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bootstrap.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "install: could not create $(VENV); on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
+	@$(UV) pip sync --quiet --require-hashes requirements.lock requirements-bootstrap.txt
+	@$(UV) pip install --quiet --no-deps -e .
 	@touch $@
+
+lock: ## resolve the newest allowed versions into requirements.lock
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.txt; }
+	@$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements.lock
+
+clean: ## remove caches; .kite (data) and .venv stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
