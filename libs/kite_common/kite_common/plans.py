@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 from kite_common.errors import ConfigurationError
@@ -41,6 +42,7 @@ class Catalog:
         return next((plan for plan in self.plans if plan.id == plan_id.lower()), None)
 
 
+@cache
 def shipped_catalog() -> Catalog:
     """The plans that come with Kite."""
     return parse_catalog(resources.files(__package__).joinpath("plans.toml").read_text(encoding="utf-8"))
