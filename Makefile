@@ -50,6 +50,7 @@ spelling: install
 drift: install
 	@$(BIN)/python scripts/write_openapi.py --check
 	@$(BIN)/python scripts/write_examples.py --check
+	@$(BIN)/python scripts/write_schemas.py --check
 
 bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute)
 	@$(BIN)/kitectl bench $(ARGS)
@@ -59,6 +60,7 @@ openapi: install ## write contracts/openapi.json from the code
 
 contracts: install ## write contracts/examples and contracts/schemas from the code; never changes what a released version wrote
 	@$(BIN)/python scripts/write_examples.py
+	@$(BIN)/python scripts/write_schemas.py
 
 install: $(VENV)/.installed ## install everything into the checkout (.venv); needs Python >= 3.11 and nothing else
 

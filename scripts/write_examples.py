@@ -2,7 +2,8 @@
 
 An example is what some topic already holds, so one that exists is never written again: a payload that changes gets a new version
 and new examples beside the old ones, which stay and are read by every consumer's tests (tests/contracts/test_examples.py).
-Run it after adding a kind, a version, or a row below: `.venv/bin/python scripts/write_examples.py`. It prints what it wrote.
+Run it after adding a kind, a version, or a row below: `.venv/bin/python scripts/write_examples.py`. It prints what it wrote; `--check` only
+names what is missing.
 """
 
 import json
@@ -29,7 +30,9 @@ FACTS: Final[Mapping[str, Fact]] = {
     "message-on-starter": make.usage(idempotency="2f1c8e7a90b34d56a1c2e3f405162738"),
     "message-on-a-flat-plan": make.usage(event_id=SECOND, price_atomic=0, reserved_at=T + 1_500),
     "hook-event": make.usage(event_id=THIRD, usage_kind="hook", reserved_at=T + 2_750),
-    "paid-replay-of-250-rows": make.usage(event_id=make.event_id(9_000), usage_kind="replay", quantity=250, price_atomic=2_500, reserved_at=T + 9_000),
+    "paid-replay-of-250-rows": make.usage(
+        event_id=make.event_id(9_000), usage_kind="replay", quantity=250, price_atomic=2_500, reserved_at=T + 9_000
+    ),
     "debit-of-a-message": make.ledger_entry(),
     "message-on-a-flat-plan-amount-zero": make.ledger_entry(
         id=ids.ledger_entry_of_event(SECOND), event_id=SECOND, amount_atomic=0, balance_after_atomic=0, occurred_at=T + 1_500
@@ -39,7 +42,8 @@ FACTS: Final[Mapping[str, Fact]] = {
         balance_after_atomic=2_999_900, quantity=0, event_id=None, command_id=COMMAND, payment=make.payment(), occurred_at=T + 60_000,
     ),
     "debit-with-shortfall": make.ledger_entry(
-        id=ids.ledger_entry_of_event(THIRD), event_id=THIRD, amount_atomic=-40, balance_after_atomic=0, shortfall_atomic=60, occurred_at=T + 2_750
+        id=ids.ledger_entry_of_event(THIRD), event_id=THIRD, amount_atomic=-40, balance_after_atomic=0,
+        shortfall_atomic=60, occurred_at=T + 2_750
     ),
     "starter-on-x402": make.account(period_used=1, period_charged_atomic=100, day_used=1, balance_atomic=999_900, applied=4_819_627),
     "without-subscription": make.account(subscription=None, balance_atomic=40, applied=12),
@@ -57,7 +61,8 @@ FACTS: Final[Mapping[str, Fact]] = {
     "refused-unknown-plan": make.command_outcome(refusal="plan_not_found", balance_atomic=0, subscription_id=None),
     "admin-api-key": make.credential(),
     "read-key-expired-and-revoked": make.credential(
-        name="dashboard", permissions=("read",), scopes=("source:github", "agent_to:builder"), expires_at=T + 86_400_000, revoked_at=T + 3_600_000
+        name="dashboard", permissions=("read",), scopes=("source:github", "agent_to:builder"),
+        expires_at=T + 86_400_000, revoked_at=T + 3_600_000
     ),
     "hook-token-of-github": make.credential(make.HOOK_TOKEN),
     "active-for-every-type": make.webhook(),
@@ -74,7 +79,8 @@ FACTS: Final[Mapping[str, Fact]] = {
         response_status=503, response_excerpt="upstream is restarting", status="retrying", next_attempt_at=T + 5_600, duration_ms=112
     ),
     "dead-after-timeout": make.delivery_attempted(
-        attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted", duration_ms=15_000, started_at=T + 275_000_000
+        attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted",
+        duration_ms=15_000, started_at=T + 275_000_000
     ),
     "no-endpoint": make.delivery_concluded(),
     "filtered": make.delivery_concluded(
@@ -94,7 +100,8 @@ FACTS: Final[Mapping[str, Fact]] = {
 MESSAGES: Final[Mapping[str, tuple[agent_message.AgentMessage, EventId]]] = {
     "shortest": (make.agent_message(body=""), make.EVENT_ID),
     "reply-in-a-thread": (
-        make.agent_message(from_="builder", to="planner", body="Done: 3 artifacts.", thread_id="release-2026.4", reply_to_id=make.EVENT_ID), SECOND,
+        make.agent_message(from_="builder", to="planner", body="Done: 3 artifacts.", thread_id="release-2026.4", reply_to_id=make.EVENT_ID),
+        SECOND,
     ),
     "text-of-many-scripts-cut-in-the-summary": (
         make.agent_message(from_="Prüfer/α", to="строитель 7", body="Zeile eins\nZeile zwei 🪁 " + "ένα δύο τρία " * 8), THIRD,
@@ -102,22 +109,26 @@ MESSAGES: Final[Mapping[str, tuple[agent_message.AgentMessage, EventId]]] = {
 }  # fmt: skip
 
 
-def main() -> None:
-    """Write what is missing."""
-    for name, fact in FACTS.items():
-        _write(fact.kind, fact.version, name, fact.to_json())
+def main() -> int:
+    """Write what is missing, or with `--check` name it; the exit code."""
+    payloads = {_path(fact.kind, fact.version, name): fact.to_json() for name, fact in FACTS.items()}
     for name, (message, event_id) in MESSAGES.items():
-        _write(agent_message.TYPE, 1, name, agent_message.to_event(message, event_id, T))
+        payloads[_path(agent_message.TYPE, 1, name)] = agent_message.to_event(message, event_id, T)
+    missing = {path: payload for path, payload in payloads.items() if not path.exists()}
+    if "--check" in sys.argv[1:]:
+        for path in missing:
+            print(f"{path.relative_to(ROOT.parent.parent)} is missing: run `make contracts`", file=sys.stderr)
+        return 1 if missing else 0
+    for path, payload in missing.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(json.loads(payload), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT.parent.parent)}")
+    return 0
 
 
-def _write(kind: str, version: int, name: str, payload: bytes) -> None:
-    path = ROOT / kind / f"v{version}" / f"{name}.json"
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(json.loads(payload), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{path.relative_to(ROOT.parent.parent)}\n")
+def _path(kind: str, version: int, name: str) -> Path:
+    return ROOT / kind / f"v{version}" / f"{name}.json"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,14 +1,17 @@
-"""contracts/openapi.json is what the gateway serves, is valid, and names every route and error code it has."""
+"""contracts/openapi.json is what the gateway serves, holds what replay says of its routes, and names every route and error code."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from kite_common.errors import CODES
-from kite_gateway.main import openapi_document
+from kite_gateway.adapters.http.app import openapi_document
 
-STORED = Path(__file__).parents[2] / "contracts" / "openapi.json"
+ROOT = Path(__file__).parents[2]
+STORED = ROOT / "contracts" / "openapi.json"
 METHODS = {"get", "put", "post", "delete", "head"}
 
 
@@ -19,6 +22,19 @@ def _operations() -> list[dict[str, Any]]:
 def test_the_stored_document_is_the_served_one() -> None:
     stored = orjson.loads(STORED.read_bytes())
     assert stored == openapi_document(), "run `make openapi` and look at the difference"
+
+
+def test_both_services_say_what_is_stored() -> None:
+    check = subprocess.run([sys.executable, "scripts/write_openapi.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stderr) == (0, "")
+
+
+def test_what_replay_answers_is_in_the_document_with_its_schema() -> None:
+    events = openapi_document()["paths"]["/api/v1/events"]["get"]
+    row = events["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["events"]["items"]
+    assert set(row["required"]) == {"event_id", "created_at", "event"}
+    assert {parameter["name"] for parameter in events["parameters"]} == {"team_id", "since", "limit"}
+    assert {"400", "401", "403", "410", "429", "500", "503"} <= set(events["responses"])
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -126,7 +126,9 @@ async def walk(client: httpx.AsyncClient, team: Team, *, limit: int) -> list[dic
     events: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        query = {"team_id": team.id, "limit": limit} | ({"since": cursor} if cursor else {})
+        query: dict[str, str | int] = {"team_id": team.id, "limit": limit}
+        if cursor is not None:
+            query["since"] = cursor
         answer = await client.get("/api/v1/events", params=query, headers=team.headers)
         assert answer.status_code == 200, answer.text
         page = answer.json()

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from kite_common.crypto import parse_cipher_keys
 from kite_common.runtime.component import Component, readiness_of
@@ -14,9 +14,7 @@ from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
 from kite_common.topics import CREDENTIALS, EVENTS, WEBHOOKS
-
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
-from kite_gateway.adapters.http import app as surface_of
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.proxy import ReplayProxy
@@ -31,6 +29,7 @@ from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.settings import GatewaySettings
 
+SERVICE: Final = "gateway"
 # Requests a minute of a team without an active subscription: as on the plan free (wire contract, 2.4).
 _WITHOUT_SUBSCRIPTION_PER_MINUTE: Final = 60
 # Longest wait until a config can be seen after it was stored, or before it is read.
@@ -40,14 +39,15 @@ _CONFIG_TIMEOUT_S: Final = 5.0
 def build(settings: GatewaySettings) -> list[Component]:
     """The components in the order they start; the HTTP server is last, so it stops first and drains over the others."""
     metrics, clock, ids, place_of = Metrics(), SystemClock(), RandomIds(), places(settings.partitions)
-    kafka = Kafka(settings.kafka_bootstrap, f"kite-gateway-{settings.instance}")
+    metrics.up(SERVICE)
+    kafka = Kafka(settings.kafka_bootstrap, f"kite-{SERVICE}-{settings.instance}")
     redis = connect(settings.redis_url, settings.redis_timeout_s)
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
     limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
-    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential)
-    configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config)
-    events = Publisher(kafka, EVENTS.name, settings.partitions)
-    config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions)
+    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics)
+    configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
+    events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
+    config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [stream_time, credentials, configs, events, config_writes, *([replay] if replay else [])]
     surface = Surface(
@@ -60,7 +60,10 @@ def build(settings: GatewaySettings) -> list[Component]:
             RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
         ),
         configure_webhook=ConfigureWebhook(
-            TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S), CipherSeal(_cipher_keys(settings), random_bytes), clock, ids
+            TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),
+            CipherSeal(_cipher_keys(settings), random_bytes),
+            clock,
+            ids,
         ),
         replay=replay,
         readiness=lambda: readiness_of(components),
@@ -79,14 +82,9 @@ def build(settings: GatewaySettings) -> list[Component]:
     return components
 
 
-def openapi_document() -> dict[str, Any]:
-    """The OpenAPI document as contracts/openapi.json holds it: without the address of a deployment."""
-    return surface_of.openapi_document()
-
-
 def main() -> None:
     """Run the gateway until it is told to stop."""
-    sys.exit(run_service("gateway", GatewaySettings, build))
+    sys.exit(run_service(SERVICE, GatewaySettings, build))
 
 
 def _cipher_keys(settings: GatewaySettings) -> Sequence[bytes]:

@@ -16,7 +16,6 @@ from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import EventId, TeamId, WebhookConfigId, uuid7
 from kite_common.projection import keys
-
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, Usage
@@ -198,7 +197,7 @@ class FakeCredentials:
 
     holders: Mapping[str, Principal] = field(default_factory=dict)
 
-    def identify(self, key_text: str, now_ms: int) -> Principal | None:
+    def identify(self, key_text: str, now_ms: int) -> Principal | None:  # noqa: ARG002 - the port's signature
         return self.holders.get(key_text)
 
 
@@ -208,7 +207,7 @@ class FakeRateLimits:
 
     used_up: bool = False
 
-    async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:
+    async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:  # noqa: ARG002 - the port's signature
         return (False, describe(0, 60)) if self.used_up else (True, None)
 
 

@@ -165,10 +165,11 @@ async def test_a_lapsed_reservation_frees_its_money_its_quota_and_its_key(harnes
 
 async def test_many_lapsed_reservations_go_a_hundred_at_a_time(harness: RedisHarness) -> None:
     team = await harness.open(Account(price=10))
-    facts = await asyncio.gather(*(harness.admit(team) for _ in range(250)))
-    for event_id in await harness.redis.zrange(keys.reservations(team), 0, -1):
-        await harness.age(team, event_id.decode(), 1_000)
-    harness.stream_time_ms = min(one.at_ms for one in facts) + keys.LAPSE_MS
+    requests = [harness.request(team) for _ in range(250)]
+    facts = await asyncio.gather(*(harness.reservations.admit(one) for one in requests))
+    for one in requests:
+        await harness.age(team, one.event_id, 1_000)
+    harness.stream_time_ms = min(found.at_ms for found in facts) + keys.LAPSE_MS
     left = []
     for _ in range(3):
         await harness.admit(team)
@@ -279,11 +280,15 @@ async def test_the_bucket_in_redis_is_the_one_of_the_domain(stack: Any, rate: in
 
 
 accounts = st.builds(
-    Account, status=st.sampled_from(["active", "active", "past_due"]), provider=st.sampled_from(["x402", "clerk"]), rate_per_min=st.sampled_from([0, 5]),
-    price=st.integers(0, 40), month_limit=st.integers(0, 12), day_limit=st.integers(0, 12), used=st.integers(0, 6), balance=st.integers(0, 200),
+    Account, status=st.sampled_from(["active", "active", "past_due"]), provider=st.sampled_from(["x402", "clerk"]),
+    rate_per_min=st.sampled_from([0, 5]),
+    price=st.integers(0, 40), month_limit=st.integers(0, 12), day_limit=st.integers(0, 12), used=st.integers(0, 6),
+    balance=st.integers(0, 200),
     period_end=st.sampled_from([1, 1 << 47]),
 )  # fmt: skip
-steps = st.lists(st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans()), max_size=25)
+steps = st.lists(
+    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans()), max_size=25
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,178 +1,28 @@
 """The whole gateway as main builds it, on a real port, over the real Kafka and Valkey."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import orjson
-import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from yarl import URL
 
-from kite_common import auth, crypto
-from kite_common.events.codec import Record, decode, encode, record_kind
-from kite_common.events.credentials import CredentialIssued, Permission
+from kite_common import crypto
+from kite_common.events.codec import decode, record_kind
 from kite_common.events.envelope import CONTENT_TYPE_HEADER
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
-from kite_common.ids import TeamId
-from kite_common.log_position import partition_of
-from kite_common.runtime.component import Component
 from kite_common.runtime.http import HttpServer
-from kite_common.runtime.system import SystemClock, random_bytes
-from kite_common.stream.admin import ensure_topics
-from kite_common.stream.kafka import Kafka
-from kite_common.stream.publisher import Publisher
+from kite_common.runtime.system import SystemClock
 from kite_common.testing.eventually import eventually
-from kite_common.topics import ALL, CREDENTIALS, EVENTS, WEBHOOKS
+from kite_common.topics import WEBHOOKS
 from kite_gateway.adapters.scripts import connect
-from kite_gateway.main import build
-from kite_gateway.settings import GatewaySettings
-from kite_gateway.testing import Account, project
-
-PARTITIONS = 8
-PEPPER = "pepper of the gateway's tests"
-CIPHER_KEY = "0123456789abcdef0123456789abcdef"
-SEND, CONFIG = "/api/v1/agents/messages", "/api/v1/webhook-config"
-MESSAGE = {"from": "planner", "to": "builder", "body": "hello", "thread_id": "t"}
-
-
-@dataclass
-class Team:
-    """A team with an account and one key of each kind."""
-
-    id: TeamId
-    keys: dict[str, str] = field(default_factory=dict)
-    issued: dict[str, CredentialIssued] = field(default_factory=dict)
-
-    def bearer(self, permission: str = "write") -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.keys[permission]}"}
-
-    def url(self, path: str) -> str:
-        return f"{path}?team_id={self.id}"
-
-
-@dataclass
-class Gateway:
-    """A running gateway, and what tests need to reach around it."""
-
-    stack: Any
-    port: int
-    credentials: Publisher
-    session: aiohttp.ClientSession
-
-    async def open(self, account: Account | None = None) -> Team:
-        """A new team whose keys the gateway knows."""
-        team = Team(TeamId(f"team_{uuid.uuid4().hex}"))
-        redis = connect(self.stack.redis_url, 5.0)
-        await project(redis, team.id, account or Account())
-        await redis.aclose()
-        permissions: tuple[Permission, ...] = ("read", "write")
-        for permission in permissions:
-            text = auth.new_api_key(random_bytes(auth.RANDOM_BYTES))
-            team.keys[permission] = text
-            team.issued[permission] = CredentialIssued(
-                team_id=team.id, id=str(uuid.uuid4()), prefix=auth.parse_api_key(text).prefix, credential="api_key", name=permission,
-                secret_hash=auth.hash_secret(PEPPER.encode(), text), permissions=(permission,), created_at=SystemClock().unix_ms(),
-            )  # fmt: skip
-            await self.issue(team.issued[permission])
-        await eventually(lambda: self.status("GET", team.url(CONFIG), headers=team.bearer("read"), is_not=401), what="the keys are known")
-        return team
-
-    async def issue(self, credential: CredentialIssued) -> None:
-        await self.credentials.publish(partition_of(credential.key.encode(), PARTITIONS), (encode(credential),))
-
-    async def status(self, method: str, url: str, *, is_not: int, **arguments: Any) -> bool:
-        status, _, _ = await self.ask(method, url, **arguments)
-        return status != is_not
-
-    async def ask(self, method: str, url: str, **arguments: Any) -> tuple[int, Any, Any]:
-        """Status, headers, and the body: JSON if it is."""
-        exact = URL(f"http://127.0.0.1:{self.port}{url}", encoded=True)
-        async with self.session.request(method, exact, **arguments) as answer:
-            raw = await answer.read()
-            is_json = answer.headers.get("content-type", "").startswith("application/json")
-            return answer.status, answer.headers, orjson.loads(raw) if is_json and raw else raw
-
-    async def send(self, team: Team, **headers: str) -> tuple[int, Any, Any]:
-        return await self.ask("POST", team.url(SEND), headers=team.bearer() | headers, json=MESSAGE)
-
-    async def exchange(self, head: bytes, *chunks: bytes) -> bytes:
-        """What a raw connection gets back."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            for part in (head, *chunks):
-                writer.write(part)
-                await writer.drain()
-            async with asyncio.timeout(10):
-                return await reader.readuntil(b"\r\n\r\n")
-        finally:
-            writer.close()
-
-    async def records(self, team: Team, topic: str = EVENTS.name) -> list[Record]:
-        """All records of the team in a topic, in log order."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.stack.kafka, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            place = TopicPartition(topic, partition_of(team.id.encode(), PARTITIONS))
-            consumer.assign([place])
-            await consumer.seek_to_beginning(place)
-            end, found = (await consumer.end_offsets([place]))[place], []
-            while await consumer.position(place) < end:
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    found += [Record(one.key, one.value, tuple(one.headers)) for one in batch if one.key == team.id.encode()]
-            return found
-        finally:
-            await consumer.stop()
-
-
-@asynccontextmanager
-async def _running(components: Sequence[Component]) -> AsyncIterator[None]:
-    """The components at work; stopped in reverse."""
-    stops = [asyncio.Event() for _ in components]
-    tasks = [asyncio.create_task(one.run(stop), name=one.name) for one, stop in zip(components, stops, strict=True)]
-    try:
-        await eventually(
-            lambda: all(one.readiness().ready for one in components) or any(task.done() for task in tasks), within_s=20, what="all are ready"
-        )
-        yield
-    finally:
-        for stop, task in zip(reversed(stops), reversed(tasks), strict=True):
-            stop.set()
-            await task
-
-
-@asynccontextmanager
-async def _gateway(stack: Any, **given: Any) -> AsyncIterator[Gateway]:
-    kafka = Kafka(stack.kafka)
-    await ensure_topics(kafka, ALL, PARTITIONS, 1)
-    settings = GatewaySettings(**{
-        "kafka_bootstrap": stack.kafka, "redis_url": stack.redis_url, "partitions": PARTITIONS, "host": "127.0.0.1", "port": 0,
-        "api_key_pepper": PEPPER, "webhook_secret_cipher_key": CIPHER_KEY, "drain_timeout_s": 5,
-    } | given)  # fmt: skip
-    components = build(settings)
-    server = components[-1]
-    assert isinstance(server, HttpServer)
-    async with AsyncExitStack() as open_things:
-        credentials = Publisher(kafka, CREDENTIALS.name, PARTITIONS)
-        await open_things.enter_async_context(_running([credentials, *components]))
-        # No cookies, no reuse: every request stands alone.
-        session = await open_things.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        yield Gateway(stack, server.port, credentials, session)
-
-
-@pytest.fixture
-async def gateway(stack: Any) -> AsyncIterator[Gateway]:
-    async with _gateway(stack) as one:
-        yield one
+from kite_gateway.testing import Account
+from support.gateway import CIPHER_KEY, CONFIG, MESSAGE, SEND, Gateway, running, running_gateway
+from support.stack import RunningStack
 
 
 async def test_an_accepted_message_and_its_usage_stand_side_by_side_in_the_log(gateway: Gateway) -> None:
@@ -269,7 +119,8 @@ async def test_an_announced_length_is_refused_before_the_body_comes(gateway: Gat
 async def test_a_stream_without_a_length_is_cut_off_at_the_limit(gateway: Gateway) -> None:
     team = await gateway.open()
     head = (
-        f"POST {team.url(SEND)} HTTP/1.1\r\nHost: kite\r\nAuthorization: {team.bearer()['Authorization']}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        f"POST {team.url(SEND)} HTTP/1.1\r\nHost: kite\r\nAuthorization: {team.bearer()['Authorization']}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
     ).encode()
     chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
     assert (await gateway.exchange(head, *[chunk] * 17)).startswith(b"HTTP/1.1 413 ")
@@ -328,18 +179,18 @@ def _replay() -> Starlette:
             for _ in range(3):
                 yield b"x" * 100_000
 
-        if request.url.path == "/api/v1/ledger":
+        if request.query_params.get("since") == "long":
             return StreamingResponse(pieces(), 206, {"x-replay": "yes", "connection": "x-secret", "x-secret": "1"}, "text/plain")
         headers = {name: value for name, value in request.headers.items() if name not in ("user-agent", "accept-encoding", "accept")}
         body = {"path": request.scope["raw_path"].decode(), "query": request.scope["query_string"].decode(), "headers": headers}
         return Response(orjson.dumps(body), 410, {"Cache-Control": "private, no-store"}, "application/json")
 
-    return Starlette(routes=[Route(f"/api/v1/{name}", echo) for name in ("events", "deliveries", "ledger")])
+    return Starlette(routes=[Route("/api/v1/events", echo)])
 
 
-async def test_replay_paths_are_passed_on_as_they_came(stack: Any) -> None:
+async def test_replay_paths_are_passed_on_as_they_came(stack: RunningStack) -> None:
     replay = HttpServer(_replay(), host="127.0.0.1", port=0, drain_timeout_s=2)
-    async with _running([replay]), _gateway(stack, replay_url=f"http://127.0.0.1:{replay.port}") as gateway:
+    async with running([replay]), running_gateway(stack, replay_url=f"http://127.0.0.1:{replay.port}") as gateway:
         headers = {"x-request-id": "mine", "Authorization": "Bearer k", "Connection": "x-hop", "x-hop": "1", "TE": "trailers"}
         url = "/api/v1/events?team_id=a%3Ab&since=2026-01-01+00:00:00.000"
         status, answered, seen = await gateway.ask("GET", url, headers=headers)
@@ -348,14 +199,29 @@ async def test_replay_paths_are_passed_on_as_they_came(stack: Any) -> None:
         assert {name: seen["headers"].get(name) for name in ("x-request-id", "authorization", "x-hop", "te")} == {
             "x-request-id": "mine", "authorization": "Bearer k", "x-hop": None, "te": None,
         }  # fmt: skip
-        status, answered, body = await gateway.ask("GET", "/api/v1/ledger")
+        status, answered, body = await gateway.ask("GET", "/api/v1/events?since=long", data=b"a body nobody wants")
         assert (status, answered["x-replay"], answered.get("x-secret"), len(body)) == (206, "yes", None, 300_000)
-        status, answered, _ = await gateway.ask("POST", "/api/v1/events")
-        assert (status, answered["allow"]) == (405, "GET, HEAD")
+        unsent = await gateway.exchange(b"GET /api/v1/events HTTP/1.1\r\nHost: kite\r\nContent-Length: 10\r\n\r\n")
+        assert unsent.startswith(b"HTTP/1.1 410 "), "a body that never comes is not waited for"
+        for method in ("POST", "HEAD"):
+            status, answered, _ = await gateway.ask(method, "/api/v1/events")
+            assert (status, answered["allow"]) == (405, "GET")
 
 
-async def test_without_replay_only_its_paths_suffer(stack: Any) -> None:
-    async with _gateway(stack, replay_url="http://127.0.0.1:9") as gateway:
+async def test_operators_see_what_the_log_and_the_tables_do(gateway: Gateway) -> None:
+    team = await gateway.open()
+    assert (await gateway.send(team))[0] == 202
+    _, _, text = await gateway.ask("GET", "/metrics")
+    found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.decode().splitlines() if not line.startswith("#")}
+    assert found['kite_publish_seconds_count{topic="kite.events"}'] >= 1
+    assert found['kite_table_keys{topic="kite.credentials"}'] >= 2
+    assert found["kite_gateway_admission_seconds_count"] >= 1
+    assert found['kite_component_ready{component="table-kite.credentials"}'] == 1
+    assert [name for name in found if name.startswith("kite_up{") and 'service="gateway"' in name]
+
+
+async def test_without_replay_only_its_paths_suffer(stack: RunningStack) -> None:
+    async with running_gateway(stack, replay_url="http://127.0.0.1:9") as gateway:
         team = await gateway.open()
         status, headers, body = await gateway.ask("GET", team.url("/api/v1/events"), headers=team.bearer())
         assert (status, body["error"], headers["Retry-After"]) == (503, "replay_unavailable", str(body["retry_after_secs"]))

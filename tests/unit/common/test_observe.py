@@ -39,7 +39,8 @@ def test_a_line_is_one_json_object_with_time_level_logger_and_event(out: io.Byte
     (line,) = _lines(out)
     assert line.pop("ts").endswith("Z")
     assert line == {
-        "level": "info", "logger": "kite.test", "event": "message.accepted", "team_id": "team_a", "seconds": 0.25, "nested": {"a": [1, None]},
+        "level": "info", "logger": "kite.test", "event": "message.accepted", "team_id": "team_a",
+        "seconds": 0.25, "nested": {"a": [1, None]},
     }  # fmt: skip
 
 
@@ -52,7 +53,8 @@ def test_lines_below_the_level_are_not_written(out: io.BytesIO) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "authorization", "Authorization", "secret", "client_secret", "api_key", "apiKey", "token", "hook_token", "password", "pepper", "cookie",
+        "authorization", "Authorization", "secret", "client_secret", "api_key", "apiKey", "token", "hook_token", "password",
+        "pepper", "cookie",
         "set-cookie", "payment-signature", "x-payment", "x_payment_signature", "private_key", "webhook-signature", "cipher_key",
     ],
 )  # fmt: skip

@@ -21,7 +21,8 @@ from kite_gateway.domain.rate_limit import UNIT, RateLimit
 
 DAY_MS = 86_400_000
 FACTS = Facts(
-    Outcome.ADMITTED, at_ms=20_000 * DAY_MS + 1_000, per_minute=60, level=30 * UNIT, month_used=42, month_limit=100, day_used=7, day_limit=10,
+    Outcome.ADMITTED, at_ms=20_000 * DAY_MS + 1_000, per_minute=60, level=30 * UNIT, month_used=42, month_limit=100,
+    day_used=7, day_limit=10,
     period_start=20_000 * DAY_MS, period_end=20_010 * DAY_MS, price_atomic=80, available_atomic=50, subscription_id="sub",
 )  # fmt: skip
 RATE = RateLimit(per_minute=60, remaining=30, reset_s=30, retry_after_s=1)
@@ -76,7 +77,9 @@ def test_a_wait_is_never_below_a_second() -> None:
 
 def test_a_quota_of_a_period_that_has_ended_waits_for_the_next_end() -> None:
     # The projected period ended ten days ago and was a calendar month long.
-    facts = replace(FACTS, outcome=Outcome.MONTH_USED_UP, period_start=1_767_225_600_000, period_end=1_769_904_000_000, at_ms=1_770_768_000_000)
+    facts = replace(
+        FACTS, outcome=Outcome.MONTH_USED_UP, period_start=1_767_225_600_000, period_end=1_769_904_000_000, at_ms=1_770_768_000_000
+    )
     assert getattr(decide(facts), "retry_after_s", None) == (1_772_323_200_000 - 1_770_768_000_000) // 1000
 
 

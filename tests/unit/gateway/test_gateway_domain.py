@@ -25,7 +25,8 @@ from kite_gateway.domain.webhook_config import (
 TEAM = TeamId("team_a")
 GOOD: dict[str, Any] = {"url": "https://example.com/hook", "secret": "shared"}
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )  # fmt: skip
 
@@ -94,7 +95,8 @@ def test_agent_ids_of_any_text_make_a_safe_url_and_one_line(from_: str, to: str,
     "host",
     [
         "localhost", "a.localhost", "localhost.", "127.0.0.1", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "10.0.0.1", "172.16.3.4",
-        "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "::1", "::", "fe80::1", "fe80::1%1", "fc00::1",
+        "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "::1", "::",
+        "fe80::1", "fe80::1%1", "fc00::1",
         "ff02::1", "::ffff:127.0.0.1", "::ffff:a00:1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::", "::127.0.0.1",
     ],
 )  # fmt: skip
@@ -102,7 +104,9 @@ def test_addresses_that_are_not_public_are_private(host: str) -> None:
     assert is_private_host(host)
 
 
-@pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "2606:4700::1111", "localhost.example.com", "1.2.3.4.5", "256.1.1.1", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "host", ["example.com", "8.8.8.8", "2606:4700::1111", "localhost.example.com", "1.2.3.4.5", "256.1.1.1", "64:ff9b::808:808"]
+)
 def test_public_addresses_and_names_are_not(host: str) -> None:
     assert not is_private_host(host)
 
@@ -147,7 +151,9 @@ def test_a_url_that_is_no_target_says_why(url: object, reason: str) -> None:
     assert (found.code, found.reason) == ("invalid_url", reason)
 
 
-@pytest.mark.parametrize("url", ["https://example.com", "HTTP://Example.com:8080/a?b=c", "https://example.com/" + "a" * 2_028, "http://[2606:4700::1111]/"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com", "HTTP://Example.com:8080/a?b=c", "https://example.com/" + "a" * 2_028, "http://[2606:4700::1111]/"]
+)
 def test_a_public_url_is_taken_as_it_is(url: str) -> None:
     found = read_config({"url": url, "secret": "s"}, allow_private=False)
     assert isinstance(found, WantedConfig)
@@ -166,7 +172,9 @@ def test_a_secret_that_cannot_sign_is_refused_without_being_quoted(secret: objec
     assert not isinstance(secret, str) or len(secret) < 7 or secret not in found.message
 
 
-@pytest.mark.parametrize("types", ["a", {}, [""], ["*"], ["a*"], ["a.*.b"], ["a.**"], [".*"], ["a b"], [1], ["a" * 129], ["a"] * 101, [None]])
+@pytest.mark.parametrize(
+    "types", ["a", {}, [""], ["*"], ["a*"], ["a.*.b"], ["a.**"], [".*"], ["a b"], [1], ["a" * 129], ["a"] * 101, [None]]
+)
 def test_event_types_outside_the_grammar_are_refused(types: object) -> None:
     found = read_config(GOOD | {"event_types": types}, allow_private=False)
     assert isinstance(found, InvalidConfig)

@@ -16,6 +16,7 @@ from kite_common.ids import KeyPrefix, TeamId
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import random_bits
+from kite_common.testing.eventually import eventually
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.application.accept_message import AcceptMessage
@@ -111,7 +112,9 @@ async def test_an_accepted_message_is_answered_as_the_contract_says(gateway: Gat
     assert "idempotency-replayed" not in answer.headers
 
 
-@pytest.mark.parametrize("query", ["team_id=clerk-user:user_a", "team_id=clerk-user%3Auser_a", "x=1&team_id=clerk-user%3auser_a&y", "team_id=clerk-user:user_a&"])
+@pytest.mark.parametrize(
+    "query", ["team_id=clerk-user:user_a", "team_id=clerk-user%3Auser_a", "x=1&team_id=clerk-user%3auser_a&y", "team_id=clerk-user:user_a&"]
+)
 async def test_a_team_id_is_taken_raw_and_percent_encoded(query: str, client: httpx.AsyncClient) -> None:
     assert (await client.post(f"{SEND}?{query}", headers=WRITER, json=MESSAGE)).status_code == 202
 
@@ -156,8 +159,10 @@ def _deep(levels: int) -> bytes:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"[]", b'"text"', b"null", b"1", b'{"from":"a"', b'{"from":"\xff","to":"b","body":""}', b'{"from":"\xed\xa0\x80","to":"b","body":""}',
-        b'{"from":"\\ud800","to":"b","body":""}', b'{"from":"a","to":"b","body":"","x":NaN}', b'{"from":"a","to":"b","body":"","x":Infinity}',
+        b"", b"{", b"[]", b'"text"', b"null", b"1", b'{"from":"a"', b'{"from":"\xff","to":"b","body":""}',
+        b'{"from":"\xed\xa0\x80","to":"b","body":""}',
+        b'{"from":"\\ud800","to":"b","body":""}', b'{"from":"a","to":"b","body":"","x":NaN}',
+        b'{"from":"a","to":"b","body":"","x":Infinity}',
         b'{"from":"a","to":"b","body":"","x":1e999}', b'{"from":"a\x00","to":"b","body":""}', _deep(101), _deep(2_000), b"\xef\xbb\xbf{}",
         b"from=a&to=b&body=c",
     ],
@@ -263,7 +268,9 @@ async def test_a_first_request_in_flight_holds_its_key(gateway: Gateway, client:
     gateway.log.failure = OutcomeOpen("no acknowledgement")
     headers = WRITER | {"Idempotency-Key": "k"}
     await client.post(SEND + OURS, headers=headers, json=MESSAGE)
-    assert assert_problem(await client.post(SEND + OURS, headers=headers, json=MESSAGE), 409, "request_in_progress")["retry_after_secs"] >= 1
+    assert (
+        assert_problem(await client.post(SEND + OURS, headers=headers, json=MESSAGE), 409, "request_in_progress")["retry_after_secs"] >= 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -326,8 +333,7 @@ async def test_more_than_can_be_worked_on_is_refused_at_once() -> None:
     gateway.log.gate = asyncio.Event()
     async with gateway.client() as client:
         held = [asyncio.create_task(client.post(SEND + OURS, headers=WRITER, json=MESSAGE)) for _ in range(2)]
-        while gateway.metrics.value("kite_gateway_in_flight") < 2:
-            await asyncio.sleep(0)
+        await eventually(lambda: gateway.metrics.value("kite_gateway_in_flight") == 2, every_s=0, what="both are in flight")
         refused = await client.post(SEND, content=b"not looked at")
         healthy = await client.get("/health")
         gateway.log.gate.set()
@@ -341,7 +347,8 @@ async def test_more_than_can_be_worked_on_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", SEND, "POST"), ("PATCH", CONFIG, "DELETE, GET, PUT"), ("POST", CONFIG, "DELETE, GET, PUT"), ("HEAD", CONFIG, "DELETE, GET, PUT"),
+        ("GET", SEND, "POST"), ("PATCH", CONFIG, "DELETE, GET, PUT"), ("POST", CONFIG, "DELETE, GET, PUT"),
+        ("HEAD", CONFIG, "DELETE, GET, PUT"),
         ("POST", "/health", "GET, HEAD"), ("OPTIONS", SEND, "POST"),
     ],
 )  # fmt: skip
@@ -352,7 +359,9 @@ async def test_a_wrong_method_names_the_right_ones(method: str, path: str, allow
         assert_problem(answer, 405, "method_not_allowed")
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1", SEND + "/", "/api/v1/skills", "/api/federation/x", "/hooks/team_a/kite", "/api/v1/events", "/%00", "//"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api/v1", SEND + "/", "/api/v1/skills", "/api/federation/x", "/hooks/team_a/kite", "/api/v1/events", "/%00", "//"]
+)
 async def test_an_unknown_path_is_not_found_and_never_redirects(path: str, client: httpx.AsyncClient) -> None:
     assert_problem(await client.post(path), 404, "not_found")
 

@@ -11,6 +11,7 @@ from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.ids import TeamId
 from kite_common.testing import make
+from kite_common.testing.eventually import eventually
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Outcome, Refused, Usage
@@ -119,18 +120,18 @@ async def test_a_caller_that_hangs_up_does_not_stop_the_publish() -> None:
     gateway = Gateway()
     gateway.log.gate = asyncio.Event()
     call = asyncio.create_task(gateway.send(CLAIM))
-    while not gateway.reservations.held:
-        await asyncio.sleep(0)
+    await eventually(lambda: gateway.reservations.held, every_s=0, what="the event is reserved")
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     gateway.log.gate.set()
-    while not gateway.log.records:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    repeat = await gateway.send(CLAIM)
-    assert isinstance(repeat, Accepted)
-    assert repeat.replayed
+    await eventually(lambda: gateway.log.records, every_s=0, what="the event is in the log")
+
+    async def repeated() -> bool:
+        repeat = await gateway.send(CLAIM)
+        return isinstance(repeat, Accepted) and repeat.replayed
+
+    await eventually(repeated, every_s=0, what="the key is confirmed")
 
 
 async def test_twenty_at_once_with_one_key_make_one_event() -> None:

@@ -58,7 +58,6 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _counter("kite_consumer_restarts_total", "restarts", "partition owners that were started again after an error", "group", "reason"),
     _counter("kite_consumer_rebalances_total", "rebalances", "partitions that were assigned or taken away", "group", "change"),
     _gauge("kite_table_keys", "keys", "keys a table holds in memory", "topic"),
-    _gauge("kite_table_behind", "records", "records of a compacted topic that a table has not read yet", "topic"),
     _histogram("kite_publish_group_size", "writes", _SIZES, "writes that shared one record batch", "topic"),
     _histogram("kite_publish_seconds", "seconds", _FAST, "hand-over of a batch to its acknowledgement by all replicas in sync", "topic"),
     _counter("kite_publish_failures_total", "writes", "writes refused, or without an acknowledgement (open)", "topic", "outcome"),

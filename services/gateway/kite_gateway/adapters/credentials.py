@@ -11,7 +11,6 @@ from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import KeyPrefix, TeamId
 from kite_common.runtime.component import Readiness
 from kite_common.stream.group import Input
-
 from kite_gateway.domain.access import Principal
 
 # Keys whose check is remembered, some 300 bytes each.

@@ -7,7 +7,6 @@ from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, Record
 from kite_common.events.envelope import CONTENT_TYPE_HEADER, TRACE_HEADER
 from kite_common.events.usage import UsageRecorded
 from kite_common.ids import TeamId
-
 from kite_gateway.adapters.place import Place
 
 _EVENT_HEADERS: Final = ((RECORD_HEADER, EVENT_RECORD), CONTENT_TYPE_HEADER)

@@ -10,7 +10,6 @@ from typing import Any, Final
 from kite_common.errors import Unavailable
 from kite_common.ids import EventId, TeamId
 from kite_common.projection import keys
-
 from kite_gateway.adapters.place import Place
 from kite_gateway.adapters.scripts import Script, ScriptRunner, load_script
 from kite_gateway.domain.admission import AdmissionRequest, Facts, FirstAnswer, Outcome, Usage

@@ -46,7 +46,12 @@ def load_script(name: str) -> Script:
 def connect(url: str, timeout_s: float) -> Redis:
     """A client that gives up after `timeout_s` and never repeats a command by itself: a script must not run twice for one call."""
     return Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), retry_on_error=[], health_check_interval=0
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        health_check_interval=0,
     )
 
 

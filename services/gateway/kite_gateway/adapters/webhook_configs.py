@@ -11,7 +11,6 @@ from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import TeamId, WebhookConfigId
 from kite_common.runtime.component import Readiness
 from kite_common.stream.group import Input
-
 from kite_gateway.adapters.message_log import Publishes
 from kite_gateway.adapters.place import Place
 
@@ -44,9 +43,7 @@ class FollowedConfigs(Protocol):
 class TableWebhookConfigs:
     """Reads from the followed topic, writes to its log. Waits at most `timeout_s` for what it needs to see."""
 
-    def __init__(
-        self, table: FollowedConfigs, publisher: Publishes, place_of: Callable[[TeamId], Place], timeout_s: float
-    ) -> None:
+    def __init__(self, table: FollowedConfigs, publisher: Publishes, place_of: Callable[[TeamId], Place], timeout_s: float) -> None:
         self._table, self._publisher, self._place_of, self._timeout_s = table, publisher, place_of, timeout_s
 
     async def current(self, team_id: TeamId) -> WebhookConfigured | None:

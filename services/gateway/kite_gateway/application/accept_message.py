@@ -12,7 +12,6 @@ from kite_common.errors import Unavailable
 from kite_common.events.agent_message import AgentMessage, to_event
 from kite_common.events.usage import UsageRecorded
 from kite_common.ids import EventId, TeamId
-
 from kite_gateway.application.ports import Ids, MessageLog, Reservations
 from kite_gateway.domain.admission import AdmissionRequest, Admitted, Claim, Refused, Replayed, Usage, decide
 from kite_gateway.domain.rate_limit import RateLimit

@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 from kite_common.clock import Clock
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import TeamId
-
 from kite_gateway.application.ports import Ids, SecretSeal, WebhookConfigs
 from kite_gateway.domain.webhook_config import WantedConfig, configured, deactivated, identity
 

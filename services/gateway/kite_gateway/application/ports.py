@@ -5,7 +5,6 @@ from typing import Protocol
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import EventId, TeamId, WebhookConfigId
-
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Facts
 from kite_gateway.domain.rate_limit import RateLimit

@@ -10,7 +10,6 @@ from enum import IntEnum
 from typing import Final, Literal
 
 from kite_common.ids import EventId, TeamId
-
 from kite_gateway.domain.period import end_of_current_period, end_of_utc_day
 from kite_gateway.domain.rate_limit import RateLimit, describe
 

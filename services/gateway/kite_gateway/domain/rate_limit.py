@@ -1,7 +1,7 @@
 """The token bucket of a team as a value, in whole numbers, so that Redis and Python agree to the last digit. Stores nothing.
 
 A bucket of `per_minute` requests refills `per_minute` times a minute. One request is UNIT units; a millisecond brings `per_minute`
-units. The same arithmetic stands in adapters/lua/bucket.lua; a property test holds the two together.
+units. The same arithmetic stands in adapters/lua/prelude.lua; a property test holds the two together.
 """
 
 from dataclasses import dataclass

@@ -10,7 +10,6 @@ from kite_common.crypto import validate_webhook_secret
 from kite_common.errors import Malformed
 from kite_common.events.webhooks import SealedSecret, WebhookConfigured
 from kite_common.ids import TeamId, WebhookConfigId
-
 from kite_gateway.domain.target import is_private_host
 
 MAX_URL_CHARS: Final = 2_048

@@ -1,6 +1,6 @@
 """The app: routes and error handlers put together. No global app, no rules."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +15,7 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-
-from kite_gateway.adapters.http import documents, messages, proxy, webhook_config
+from kite_gateway.adapters.http import documents, messages, proxy, replay_contract, webhook_config
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -25,10 +24,6 @@ from kite_gateway.adapters.http.openapi import Operation, document
 from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.configure_webhook import ConfigureWebhook
-
-OPERATIONS: Final[tuple[Operation, ...]] = (
-    *messages.OPERATIONS, *webhook_config.OPERATIONS, *proxy.OPERATIONS, *documents.OPERATIONS,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +60,9 @@ def create_app(surface: Surface) -> ASGIApp:
     )
 
 
-def openapi_document(public_url: str | None = None) -> dict[str, Any]:
-    """The OpenAPI document of the surface, whether or not every part of it is configured."""
-    return document(OPERATIONS, public_url)
+def openapi_document(public_url: str | None = None, replay: Sequence[Operation] = replay_contract.OPERATIONS) -> dict[str, Any]:
+    """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
+    return document((*messages.OPERATIONS, *webhook_config.OPERATIONS, *replay, *documents.OPERATIONS), public_url)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

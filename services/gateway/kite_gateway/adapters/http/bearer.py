@@ -7,7 +7,6 @@ from kite_common.auth import Needed
 from kite_common.clock import Clock
 from kite_common.errors import ApiError
 from kite_common.ids import TeamId
-
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.problems import access_error
 from kite_gateway.adapters.http.request import bearer_token, team_id_of

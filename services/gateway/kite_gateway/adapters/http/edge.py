@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kite_common.errors import ApiError
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
-
 from kite_gateway.adapters.http.context import Context, Header, attach, read_head
 from kite_gateway.adapters.http.cors import Cors
 from kite_gateway.adapters.http.problems import problem_response
@@ -31,9 +30,7 @@ _OVERLOAD_RETRY_S: Final = 1
 class Edge:
     """Wraps the app. `max_in_flight` requests are worked on at once; more are refused before anything of them is read."""
 
-    def __init__(
-        self, app: ASGIApp, *, max_in_flight: int, cors: Cors, metrics: Metrics, random_bits: Callable[[int], int]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_in_flight: int, cors: Cors, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
         self._app, self._max_in_flight, self._cors, self._random_bits = app, max_in_flight, cors, random_bits
         self._in_flight = 0
         self._refused = metrics.counter("kite_gateway_refused_total")

@@ -14,7 +14,6 @@ from kite_common.events.agent_message import AgentMessage
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
-
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, Header, context_of
 from kite_gateway.adapters.http.openapi import Operation, Parameter
@@ -139,7 +138,8 @@ class MessagesEndpoint:
             self._seconds.observe(seconds)
         log.info(
             "message.accepted", team_id=context.team_id, event_id=accepted.event_id, request_id=context.request_id,
-            trace_id=trace.trace_id, replayed=accepted.replayed, charged_atomic=accepted.usage.charged_atomic, took_ms=round(seconds * 1000, 2),
+            trace_id=trace.trace_id, replayed=accepted.replayed, charged_atomic=accepted.usage.charged_atomic,
+            took_ms=round(seconds * 1000, 2),
         )  # fmt: skip
 
 

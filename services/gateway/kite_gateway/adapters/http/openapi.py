@@ -38,7 +38,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `permission` None = public; `codes` are its own beside those its kind has anyway."""
+    """One method of one path. `permission` None = public; `codes` are its own beside those its kind has anyway.
+
+    `answer` is a model, or the schema itself where another service answers.
+    """
 
     method: str
     path: str
@@ -47,7 +50,7 @@ class Operation:
     status: int = 200
     permission: Needed | None = None
     request: type[BaseModel] | None = None
-    answer: type[BaseModel] | None = None
+    answer: type[BaseModel] | Mapping[str, Any] | None = None
     codes: Sequence[str] = ()
     parameters: Sequence[Parameter] = ()
     media_type: str = _JSON
@@ -61,7 +64,7 @@ class Operation:
 
 def document(operations: Sequence[Operation], public_url: str | None = None) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations; equal input gives an equal document, in the order of the operations."""
-    models = {model for operation in operations for model in (operation.request, operation.answer) if model is not None}
+    models = {model for operation in operations for model in (operation.request, operation.answer) if isinstance(model, type)}
     _, definitions = models_json_schema(
         [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)], ref_template=_REF
     )
@@ -116,7 +119,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _success(operation: Operation) -> dict[str, Any]:
-    schema: dict[str, Any] = _ref(operation.answer) if operation.answer is not None else {}
+    answer = operation.answer
+    schema: dict[str, Any] = _ref(answer) if isinstance(answer, type) else dict(answer or {})
     return {"description": operation.summary, "content": {operation.media_type: {"schema": schema}}}
 
 

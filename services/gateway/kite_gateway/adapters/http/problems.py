@@ -6,7 +6,6 @@ import orjson
 from starlette.responses import Response
 
 from kite_common.errors import ApiError, KiteError, OutcomeOpen, Unavailable
-
 from kite_gateway.adapters.http.context import Context
 from kite_gateway.domain.access import AccessRefusal
 from kite_gateway.domain.admission import FundsMissing, QuotaUsed, Refused
@@ -16,7 +15,8 @@ _UNAVAILABLE_RETRY_S: Final = 1
 # Longer than most acknowledgements take to come after all, shorter than a reservation takes to lapse.
 _OPEN_RETRY_S: Final = 2
 _OPEN: Final = (
-    "Whether the request took effect is not known yet. Repeating it with the same Idempotency-Key is safe; without one it may take effect twice."
+    "Whether the request took effect is not known yet. Repeating it with the same Idempotency-Key is safe; "
+    "without one it may take effect twice."
 )
 
 

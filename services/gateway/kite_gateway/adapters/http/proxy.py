@@ -1,10 +1,11 @@
 """Paths that the replay service answers, so that all of /api/v1 is one origin. Passes on, understands nothing.
 
-Answers are streamed. Checks, limits and errors of these routes are replay's; only its absence is answered here.
+Answers are streamed. Checks, limits and errors of these routes are replay's; only its absence is answered here. No route takes a body, so
+none is read: nobody can hold a place among the requests in flight by sending one slowly.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import aiohttp
@@ -16,11 +17,9 @@ from yarl import URL
 from kite_common.errors import ApiError
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.observe import get_logger
-
-from kite_gateway.adapters.http.context import Context, context_of
-from kite_gateway.adapters.http.openapi import Operation, Parameter
+from kite_gateway.adapters.http.context import Context, Header, context_of
 from kite_gateway.adapters.http.problems import problem_response
-from kite_gateway.adapters.http.request import read_body
+from kite_gateway.adapters.http.replay_contract import OPERATIONS
 
 log = get_logger("kite.gateway.proxy")
 
@@ -29,35 +28,13 @@ _RETRY_S: Final = 2
 _CHUNK_BYTES: Final = 64 * 1024
 # RFC 9110, section 7.6.1, and what each side sets for itself.
 _HOP_BY_HOP: Final = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
+    "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 _NOT_SENT: Final = _HOP_BY_HOP | {"host", "content-length", "x-request-id", "expect"}
-_NOT_RETURNED: Final = _HOP_BY_HOP | {"x-request-id", "server", "date", "access-control-allow-origin", "access-control-expose-headers", "vary"}
-
-_LIMIT: Final = Parameter(
-    "limit", "query", "Rows of one page; clamped into 1..1000.", schema={"type": "integer", "default": 100}
-)
-_CURSOR: Final = Parameter("cursor", "query", "A `next_cursor`; missing = from the newest.")
-_PAGE_CODES: Final = ("invalid_cursor", "invalid_limit", "replay_unavailable")
-
-OPERATIONS: Final = (
-    Operation(
-        "GET", "/api/v1/events", "Replay retained events", "Events of the team in log order, oldest first.", permission="read",
-        codes=(*_PAGE_CODES, "no_active_subscription", "cursor_expired"),
-        parameters=(Parameter("since", "query", "Timestamp, optionally followed by `:<event_id>`; missing = oldest retained."), _LIMIT),
-    ),
-    Operation(
-        "GET", "/api/v1/deliveries", "The attempt log", "Deliveries with their attempts, newest event first.", permission="read",
-        codes=_PAGE_CODES,
-        parameters=(
-            Parameter("event_id", "query", "Only deliveries of this event."), Parameter("status", "query", "Only this status."), _CURSOR, _LIMIT,
-        ),
-    ),
-    Operation(
-        "GET", "/api/v1/ledger", "Wallet entries", "Credits, debits and reversals, newest first.", permission="read", codes=_PAGE_CODES,
-        parameters=(_CURSOR, _LIMIT),
-    ),
-)  # fmt: skip
+_NOT_RETURNED: Final = _HOP_BY_HOP | {
+    "x-request-id", "server", "date", "access-control-allow-origin", "access-control-expose-headers", "vary",
+}  # fmt: skip
 
 
 class ReplayProxy:
@@ -86,17 +63,13 @@ class ReplayProxy:
         context = context_of(request.scope)
         if self._session is None:
             return _unavailable(context)
-        body = await read_body(request.receive, context.head)
         try:
-            answer = await self._session.request(
-                request.method, self._url(request), headers=_sent(context), data=body or None, allow_redirects=False
-            )
+            answer = await self._session.request(request.method, self._url(request), headers=_sent(context), allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("replay.unavailable", reason=type(error).__name__, request_id=context.request_id)
             return _unavailable(context)
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in _returned(answer.headers.items())]
         response = StreamingResponse(_chunks(answer), answer.status)
-        response.raw_headers = headers
+        response.raw_headers = _returned(answer.raw_headers)
         return response
 
     def _url(self, request: Request) -> URL:
@@ -109,7 +82,13 @@ class ReplayProxy:
 
 def routes(proxy: ReplayProxy) -> list[Route]:
     """One route for each path replay answers."""
-    return [Route(operation.path, proxy.forward, methods=[operation.method]) for operation in OPERATIONS]
+    found = []
+    for operation in OPERATIONS:
+        route = Route(operation.path, proxy.forward)
+        # Starlette adds HEAD to every GET; what replay does not name must be refused here, with the right Allow.
+        route.methods = {operation.method}
+        found.append(route)
+    return found
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -125,10 +104,10 @@ def _sent(context: Context) -> dict[str, str]:
     return {name: value for name, value in sent.items() if name not in _NOT_SENT | named} | {"x-request-id": context.request_id}
 
 
-def _returned(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    received = list(headers)
-    named = {part for name, value in received if name.lower() == "connection" for part in _named(value)}
-    return ((name, value) for name, value in received if name.lower() not in _NOT_RETURNED | named)
+def _returned(headers: Sequence[Header]) -> list[Header]:
+    received = [(name.lower(), value) for name, value in headers]
+    named = {part for name, value in received if name == b"connection" for part in _named(value.decode("latin-1"))}
+    return [(name, value) for name, value in received if name.decode("latin-1") not in _NOT_RETURNED | named]
 
 
 def _named(connection: str) -> set[str]:

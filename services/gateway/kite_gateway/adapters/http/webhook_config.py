@@ -8,13 +8,15 @@ from pydantic import BaseModel, Field
 from kite_common.clock import rfc3339
 from kite_common.errors import ApiError
 from kite_common.events.webhooks import WebhookConfigured
-
+from kite_common.runtime.observe import get_logger
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.openapi import Operation
 from kite_gateway.adapters.http.request import json_object, read_body
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.domain.webhook_config import MAX_EVENT_TYPES, MAX_URL_CHARS, InvalidConfig, WantedConfig, read_config
+
+log = get_logger("kite.gateway")
 
 PATH: Final = "/api/v1/webhook-config"
 
@@ -93,6 +95,8 @@ def add_routes(app: FastAPI, bearer: Bearer, configure: ConfigureWebhook, *, all
         config = await configure.replace(team_id, wanted)
         if config is None:
             raise ApiError("secret_encryption_not_configured")
+        # Where events of a team go is worth a line of its own; the URL is not, it may carry a token.
+        log.info("webhook_config.replaced", team_id=team_id, config_id=config.id, request_id=context_of(request.scope).request_id)
         return _stored(config)
 
     @app.delete(PATH, response_model=Done)
@@ -101,6 +105,7 @@ def add_routes(app: FastAPI, bearer: Bearer, configure: ConfigureWebhook, *, all
         await bearer.take_token(request.scope, team_id)
         if not await configure.deactivate(team_id):
             raise ApiError("webhook_config_not_found")
+        log.info("webhook_config.deactivated", team_id=team_id, request_id=context_of(request.scope).request_id)
         return Done()
 
 
