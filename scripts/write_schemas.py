@@ -1,4 +1,4 @@
-"""Writes contracts/schemas/<kind>.v<version>.json, the JSON Schema of each payload's newest version, from the code. `--check` only compares.
+"""Writes contracts/schemas/<kind>.v<version>.json, the JSON Schema of each payload's newest version. `--check` only compares.
 
 Schemas of former versions stay as they were written.
 """

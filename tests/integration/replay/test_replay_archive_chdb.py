@@ -84,7 +84,8 @@ async def test_ten_readers_walk_pages_of_seven_while_a_writer_appends_and_miss_n
         written.set()
 
     async def walk() -> list[int]:
-        read, since = ReadEvents(archive, Retention(90), FrozenClock(from_unix_ms(NOW_MS))), None
+        read = ReadEvents(archive, Retention(90), FrozenClock(from_unix_ms(NOW_MS)))
+        since: str | None = None
         seen: list[int] = []
         while True:
             complete = written.is_set()
