@@ -21,6 +21,8 @@ from kite_common.stream.kafka import Kafka
 from kite_common.stream.transaction import TransactionalOwner
 
 GROUP: Final = "kite-billing"
+# Usage records wait so long at the broker for more; nobody waits for a charge, because admission counts reservations.
+_GATHER_MS: Final = 50
 
 
 def build(settings: BillingSettings, prefix: str = "") -> list[Component]:
@@ -37,7 +39,7 @@ def build(settings: BillingSettings, prefix: str = "") -> list[Component]:
     processor = BillingProcessor(rules, projector, clock, metrics, topics)
     inputs = (topics.events, topics.commands)
     owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics)
-    components: list[Component] = [projector, GroupConsumer(kafka, group, inputs, settings.instance, owner, metrics)]
+    components: list[Component] = [projector, GroupConsumer(kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS)]
     operations = operations_app(lambda: readiness_of(components), metrics)
     return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]
 

@@ -33,10 +33,12 @@ from kite_replay.adapters.quarantine import DeadLetters
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
 from kite_replay.application.read_events import ReadEvents
 from kite_replay.domain.retention import Retention
-from kite_replay.domain.rows import TABLES
+from kite_replay.domain.rows import EVENTS_TABLE, TABLES
 from kite_replay.settings import ReplaySettings
 
 SERVICE: Final = "replay"
+# Records wait so long at the broker for more; inserts are further apart.
+_GATHER_MS: Final = 100
 
 
 def build(settings: ReplaySettings) -> Sequence[Component]:
@@ -52,7 +54,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, _credential, metrics=metrics)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
-        _owner(settings, archive, dead_letters, clock, metrics), metrics,
+        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS,
     )  # fmt: skip
     allowances = _allowances(settings)
     route = EventsRoute(
@@ -75,8 +77,8 @@ def _owner(
     settings: ReplaySettings, archive: ClickHouseArchive, publisher: Publisher, clock: SystemClock, metrics: Metrics
 ) -> ArchiveOwner:
     measured = MeasuredArchive(archive, clock, metrics)
-    policy = InsertPolicy(interval_s=settings.archive_interval_s)
-    inserts = {table: GroupedInserts(table, measured, policy) for table in TABLES}
+    events, facts = InsertPolicy(settings.archive_interval_s), InsertPolicy(settings.archive_facts_interval_s)
+    inserts = {table: GroupedInserts(table, measured, events if table is EVENTS_TABLE else facts) for table in TABLES}
     return ArchiveOwner(inserts, measured, DeadLetters(publisher, clock, metrics))
 
 

@@ -18,6 +18,9 @@ class ReplaySettings(KiteSettings):
         description="key under which API keys and hook tokens are hashed, at least 16 characters; changing it ends all of them"
     )
     archive_interval_s: float = Field(
-        0.1, gt=0, le=60, description="shortest time between two inserts into one table; longer: fewer parts, later replay"
+        0.25, gt=0, le=60, description="shortest time between two inserts of events; longer: fewer parts, later replay"
+    )
+    archive_facts_interval_s: float = Field(
+        1.0, gt=0, le=60, description="the same for ledger entries and deliveries, which nobody waits for"
     )
     redis_timeout_s: float = Field(1.0, gt=0, le=30, description="longest wait for Redis; after it the answer is 503")
