@@ -1,6 +1,7 @@
 """Time as an argument: the Clock protocol, a frozen one for tests, RFC 3339 texts. Reads no clock."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -45,7 +46,12 @@ def from_unix_ms(unix_ms: int) -> datetime:
 
 def rfc3339(unix_ms: int) -> str:
     """`2026-04-30T10:00:00.000Z`: RFC 3339 UTC with milliseconds, as every answer writes times."""
-    return from_unix_ms(unix_ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{unix_ms % 1000:03d}Z"
+    return f"{_second(unix_ms // 1000)}.{unix_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)  # of the present: every line of a log, every event and every answer names it
+def _second(unix_s: int) -> str:
+    return from_unix_ms(unix_s * 1000).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def utc_day(unix_ms: int) -> int:

@@ -183,7 +183,7 @@ class FakeMessageLog:
     failure: KiteError | None = None
     gate: asyncio.Event | None = None
 
-    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded) -> None:
+    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded, received_ms: int) -> None:  # noqa: ARG002
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from kite_common.errors import ConfigurationError
 from kite_common.runtime.metrics import Metrics
-from kite_common.stream.group import Feed, GroupConsumer
+from kite_common.stream.group import Feed, GroupConsumer, Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.testing.eventually import eventually
@@ -162,3 +162,24 @@ async def test_pausing_counts_as_having_nothing_to_do(kafka: Kafka) -> None:
         await publisher.publish(0, [record("waits")])
         await asyncio.sleep(2.5)
         assert metrics.value("kite_consumer_stalled_seconds", group=group, topic=topic, partition="0") == 0
+
+
+async def test_a_log_that_is_shorter_than_what_was_read_of_it_is_not_read_again_from_its_beginning(kafka: Kafka) -> None:
+    topic, metrics, group = await new_topic(kafka), Metrics(), group_name()
+    seen: list[Input] = []
+
+    class Ahead:
+        async def own(self, partition: int, feed: Feed) -> None:
+            feed.seek(topic, 1_000)
+            feed.resume(topic)
+            while not feed.closing.is_set():
+                seen.extend(await feed.batch(topic))
+
+    publisher = Publisher(kafka, topic, PARTITIONS)
+    member = GroupConsumer(kafka, group, (topic,), "a", Ahead(), metrics)
+    async with running(publisher, member):
+        await publisher.publish(0, [record("old")])
+        await eventually(
+            lambda: metrics.value("kite_consumer_restarts_total", group=group, reason="LogTruncated") > 0, within_s=20, what="it is noticed"
+        )
+    assert seen == []

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from kite_cli.local.stack import LocalStack, StackOptions
+from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.errors import Malformed, OutcomeOpen, Unavailable
 from kite_common.projection.keys import PUBLISH_TIMEOUT_MS
 from kite_common.runtime.metrics import Metrics
@@ -62,6 +64,27 @@ async def test_what_is_queued_when_it_stops_is_written_first(kafka: Kafka) -> No
         calls = [asyncio.create_task(publisher.publish(0, [record(f"{number:02}")])) for number in range(40)]
         await asyncio.sleep(0)
     assert await asyncio.gather(*calls) == list(range(40))
+
+
+async def test_what_comes_too_late_is_refused_although_no_timer_has_seen_the_time_pass(kafka: Kafka) -> None:
+    topic, clock = await new_topic(kafka), FrozenClock(from_unix_ms(1_000_000))
+    publisher = Publisher(kafka, topic, PARTITIONS, clock=clock)
+    async with running(publisher):
+        await publisher.publish(0, [record("in time")], not_after_ms=1_000_000)
+        waiting = asyncio.create_task(publisher.publish(0, [record("frozen meanwhile")], not_after_ms=1_005_000))
+        clock.advance(timedelta(seconds=60))
+        with pytest.raises(Unavailable, match="too late"):
+            await waiting
+    assert [key for _, _, key, _ in await read_all(kafka, topic)] == ["in time"]
+
+
+async def test_it_stops_although_the_brokers_never_answered() -> None:
+    publisher, stop = Publisher(Kafka("127.0.0.1:1"), "any", PARTITIONS), asyncio.Event()
+    running = asyncio.create_task(publisher.run(stop))
+    await asyncio.sleep(0.2)
+    stop.set()
+    async with asyncio.timeout(10):
+        await running
 
 
 def test_a_reservation_cannot_lapse_before_a_publish_has_given_up() -> None:

@@ -84,7 +84,7 @@ async def test_an_owner_whose_state_is_not_whole_does_not_begin(kafka: Kafka, to
         lost, other = await new_topic(kafka, "compact"), Counting(topics.output)
         member = consumer(kafka, topics.group, (topics.input,), lost, other)
         async with running(member, ready=False):
-            await eventually(lambda: "partition 0 is starting" in member.readiness().reason, within_s=20, what="it is not ready")
+            await eventually(lambda: member.readiness().reason == "partition 0 fails: StateMismatch", within_s=20, what="it is not ready")
             await publisher.publish(0, [record("a")])
             await asyncio.sleep(1.0)
             assert 0 not in other.states

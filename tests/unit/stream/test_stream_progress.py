@@ -128,6 +128,37 @@ def test_an_owner_that_does_not_begin_again_is_told_after_a_while(scene: Scene) 
 def test_what_is_not_ours_any_more_is_not_looked_at(scene: Scene) -> None:
     scene.look(end=10, position=0)
     scene.progress.revoked([3])
+    scene.progress.assigned([])
     scene.now += 60
     assert scene.reason == ""
     assert scene.gauge("kite_consumer_lag") == 0
+
+
+def test_between_partitions_taken_away_and_given_again_it_is_joining(scene: Scene) -> None:
+    scene.progress.revoked([3])
+    scene.progress.seen({}, [TOPIC], {}, {})
+    assert scene.reason == ""
+    scene.now += 21
+    scene.progress.seen({}, [TOPIC], {}, {})
+    assert scene.reason == "joining the group"
+    scene.progress.assigned([])
+    assert scene.reason == ""
+
+
+def test_an_owner_that_raises_again_and_again_is_named_with_its_reason(scene: Scene) -> None:
+    scene.progress.failed(3, "StateMismatch")
+    assert scene.reason == ""
+    for _ in range(5):
+        scene.look(end=10, position=scene.offsets.done.get(TOPIC, 0), after_s=5)
+        scene.progress.failed(3, "StateMismatch")
+    assert scene.reason == "partition 3 fails: StateMismatch"
+    scene.look(end=0, position=0, after_s=31)
+    assert scene.reason == ""
+
+
+def test_an_owner_that_fails_before_it_has_ever_begun_says_why() -> None:
+    scene = Scene()
+    scene.progress.assigned([3])
+    scene.progress.failed(3, "LogTruncated")
+    scene.look(end=0)
+    assert scene.reason == "partition 3 fails: LogTruncated"

@@ -22,6 +22,9 @@ class FakeFeed:
     async def seek_to_beginning(self, topic: str) -> int:
         return {"a": 2, "b": 2}[topic]
 
+    async def end_offset(self, topic: str) -> int:
+        return {"a": 9, "b": 9}[topic]
+
 
 @given(st.dictionaries(st.text(), st.integers(0, 1 << 53)), st.integers(0, 1 << 53))
 def test_a_marker_is_read_as_it_was_written(positions: dict[str, int], applied: int) -> None:
@@ -54,7 +57,8 @@ async def test_an_owner_begins_where_state_and_group_agree(
 
 
 @pytest.mark.parametrize(
-    ("marked", "committed"), [({}, {"a": 7}), ({"a": 6}, {"a": 7}), ({"a": 8}, {"a": 7}), ({"a": 7}, {"a": 7, "b": 1})]
+    ("marked", "committed"),
+    [({}, {"a": 7}), ({"a": 6}, {"a": 7}), ({"a": 8}, {"a": 7}), ({"a": 7}, {"a": 7, "b": 1}), ({"a": 10}, {"a": 10})],
 )
 async def test_it_refuses_to_begin_where_they_do_not(marked: dict[str, int], committed: dict[str, int]) -> None:
     with pytest.raises(StateMismatch):

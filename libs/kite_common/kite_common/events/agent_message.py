@@ -54,5 +54,7 @@ def to_event(message: AgentMessage, event_id: EventId, received_ms: int) -> byte
 def summary(message: AgentMessage) -> str:
     """`[agent msg] {from} → {to}: {body}` on one line, at most 200 characters, body cut to 80 with `…` (9.4)."""
     body = message.body if len(message.body) <= _BODY_LIMIT else message.body[:_BODY_LIMIT] + "…"
-    line = f"[agent msg] {message.from_} → {message.to}: {body}".translate(_CONTROLS)
+    line = f"[agent msg] {message.from_} → {message.to}: {body}"
+    if not line.isprintable():  # controls and separators are not; asking is fifty times cheaper than replacing
+        line = line.translate(_CONTROLS)
     return line if len(line) <= _SUMMARY_LIMIT else line[: _SUMMARY_LIMIT - 1] + "…"

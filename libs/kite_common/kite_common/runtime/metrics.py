@@ -54,7 +54,6 @@ METRICS: Final[tuple[MetricDef, ...]] = (
         "kite_consumer_stalled_seconds", "seconds", "time without progress while there is lag; 0 with progress or without lag",
         "group", "topic", "partition",
     ),
-    _counter("kite_consumer_records_total", "records", "records handed to the owner of their partition", "group", "topic"),
     _counter("kite_consumer_restarts_total", "restarts", "partition owners that were started again after an error", "group", "reason"),
     _counter("kite_consumer_rebalances_total", "rebalances", "partitions that were assigned or taken away", "group", "change"),
     _gauge("kite_table_keys", "keys", "keys a table holds in memory", "topic"),
@@ -85,11 +84,9 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     # replay
     _counter("kite_replay_rows_archived_total", "rows", "rows inserted into ClickHouse", "table"),
     _histogram("kite_replay_archive_batch_seconds", "seconds", _FAST, "one insert", "table"),
-    _gauge("kite_replay_archive_lag", "records", "records that are in the log and not in the archive", "topic", "partition"),
     _histogram("kite_replay_event_to_replayable_seconds", "seconds", _SLOW, "append of an event to its visibility in GET /events"),
     _counter("kite_replay_reads_total", "reads", "queries by kind and outcome", "kind", "outcome"),
     _histogram("kite_replay_read_seconds", "seconds", _FAST, "one query", "kind"),
-    _gauge("kite_replay_live_connections", "connections", "open WebSocket connections"),
     # several services
     _counter("kite_dead_letters_total", "records", "records that no reader could use, by service", "service"),
 )  # fmt: skip

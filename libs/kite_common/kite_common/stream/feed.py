@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from kite_common.errors import Unavailable
+from kite_common.errors import KiteError, Unavailable
 from kite_common.stream.ends import Ends
 from kite_common.stream.input import Input, input_of
+
+
+class LogTruncated(KiteError):
+    """A topic is shorter than what was read of it before. Reading on would repeat what it still holds, as if it were new."""
 
 
 class Feed:
@@ -33,7 +37,7 @@ class Feed:
     async def batch(self, *topics: str, max_records: int = 500, timeout_s: float = 0.2) -> Sequence[Input]:
         """The next records of these topics, each topic in order; empty if none come within the time or the feed is closing.
 
-        Raises Unavailable if they cannot be read.
+        Raises Unavailable if they cannot be read, LogTruncated if the client library fell back to the beginning of a shorter log.
         """
         wanted = [self._at[topic] for topic in topics]
         reading = asyncio.ensure_future(self._consumer.getmany(*wanted, timeout_ms=round(timeout_s * 1000), max_records=max_records))
@@ -51,6 +55,9 @@ class Feed:
         except KafkaError as error:
             raise Unavailable(f"cannot read: {type(error).__name__}") from error
         for one, records in batches.items():
+            expected = self.handed.get(one.topic, 0)
+            if records[0].offset < expected:
+                raise LogTruncated(f"{one.topic}-{one.partition} went back from {expected} to {records[0].offset}: brokers lost records")
             self.handed[one.topic] = records[-1].offset + 1
         return [input_of(record) for records in batches.values() for record in records]
 

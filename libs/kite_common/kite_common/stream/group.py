@@ -194,6 +194,7 @@ class GroupConsumer:
             exc_info=None if known else error,
         )  # fmt: skip
         self._count("kite_consumer_restarts_total", 1, reason=type(error).__name__)
+        self._progress.failed(partition, type(error).__name__)
 
     async def _observe(self, consumer: AIOKafkaConsumer) -> None:
         """Compare what is done with where the topics end."""

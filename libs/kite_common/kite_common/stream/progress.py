@@ -10,6 +10,8 @@ from kite_common.runtime.system import monotonic_s
 
 # Work that waits this long without any progress makes the member not ready (architecture: red within 30 s).
 _STALLED_S: Final = 20.0
+# Failures further apart than this are not one long failure.
+_APART_S: Final = 30.0
 
 At = tuple[str, int]
 
@@ -30,6 +32,15 @@ class _State:
     stuck_since: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """An owner that raises again and again: since when, when last, and what."""
+
+    since: float
+    last: float
+    reason: str
+
+
 class Progress:
     """Fed once a second by the group; asked by readiness."""
 
@@ -37,18 +48,22 @@ class Progress:
         self._group, self._metrics, self._now_s = group, metrics, now_s
         self._states: dict[At, _State] = {}
         self._starting: dict[int, float] = {}
-        self._started_once = False
+        self._failing: dict[int, _Failing] = {}
+        self._started_once = self._joined = False
         self._away: str | None = "not a member yet"
         self._away_since = self._now_s()
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """These partitions are ours from now on."""
         self._starting |= dict.fromkeys(partitions, self._now_s())
-        self._away = None
+        self._away, self._joined = None, True
 
     def revoked(self, partitions: Iterable[int]) -> None:
-        """These are not ours any more."""
+        """These are not ours any more; until `assigned` we may own nothing without knowing it."""
         gone = set(partitions)
+        self._joined = False
+        self.away("joining the group")
+        self._failing = {number: state for number, state in self._failing.items() if number not in gone}
         self._starting = {number: since for number, since in self._starting.items() if number not in gone}
         for at in [at for at in self._states if at[1] in gone]:
             del self._states[at]
@@ -60,9 +75,16 @@ class Progress:
         if self._away is None:
             self._away, self._away_since = reason, self._now_s()
 
+    def failed(self, partition: int, reason: str) -> None:
+        """The owner of a partition raised, and will be called again."""
+        now, before = self._now_s(), self._failing.get(partition)
+        since = before.since if before is not None and now - before.last < _APART_S else now
+        self._failing[partition] = _Failing(since, now, reason)
+
     def seen(self, feeds: Mapping[int, Offsets], topics: Sequence[str], ends: Mapping[At, int], positions: Mapping[At, int]) -> None:
         """One look: where topics end, and where each running topic is read on."""
-        self._away = None
+        if self._joined:
+            self._away = None
         now = self._now_s()
         for number, feed in feeds.items():
             if feed.resumed:
@@ -79,6 +101,12 @@ class Progress:
         if self._away is not None and (not self._started_once or now - self._away_since > _STALLED_S):
             return Readiness(ready=False, reason=self._away)
         waiting = sorted(number for number, since in self._starting.items() if not self._started_once or now - since > _STALLED_S)
+        failing = sorted(
+            number for number, state in self._failing.items()
+            if now - state.last < _APART_S and (now - state.since > _STALLED_S or number in waiting)
+        )  # fmt: skip
+        if failing:
+            return Readiness(ready=False, reason=f"partition {failing[0]} fails: {self._failing[failing[0]].reason}")
         if waiting:
             return Readiness(ready=False, reason=f"partition {waiting[0]} is starting")
         stuck = sorted(at for at, state in self._states.items() if state.stuck_since is not None and now - state.stuck_since > _STALLED_S)

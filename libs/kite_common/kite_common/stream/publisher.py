@@ -14,12 +14,13 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from kite_common.clock import Clock
 from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.events.codec import Record
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.system import monotonic_s, pause
+from kite_common.runtime.system import SystemClock, monotonic_s, pause
 from kite_common.stream.kafka import Kafka, abandon, batch_size_of
 
 log = get_logger("kite.stream.publisher")
@@ -48,6 +49,7 @@ class _Call:
     records: Sequence[Record]
     size: int
     queued_at: float
+    not_after_ms: int | None
     offset: "asyncio.Future[int]"
 
 
@@ -63,17 +65,22 @@ class Publisher:
     """Component: `publish` works while it runs."""
 
     def __init__(
-        self, kafka: Kafka, topic: str, partitions: int, metrics: Metrics | None = None, limits: PublishLimits | None = None
-    ) -> None:
+        self, kafka: Kafka, topic: str, partitions: int, metrics: Metrics | None = None, limits: PublishLimits | None = None,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         self.name = f"publisher-{topic}"
         self._kafka, self._topic, self._metrics, self._limits = kafka, topic, metrics, limits or PublishLimits()
+        self._clock = clock or SystemClock()
         self._lanes = [_Lane() for _ in range(partitions)]
         self._queued = 0
         self._closed = False
         self._producer: AIOKafkaProducer | None = None
 
-    async def publish(self, partition: int, records: Sequence[Record]) -> int:
+    async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:
         """Append records side by side; the offset of the first, once all replicas in sync have them.
+
+        After `not_after_ms` (wall clock, milliseconds since 1970) the call is refused instead of handed over, also if this process or its
+        machine stood still meanwhile, which timers and monotonic clocks do not tell.
 
         Raises Unavailable (surely nothing written, also later), OutcomeOpen (they may be in the log), Malformed (too large for the log).
         A caller that is cancelled gives up the answer, not the write.
@@ -83,7 +90,7 @@ class Publisher:
             raise self._refused("the log is away")
         if self._queued >= self._limits.queued_calls:
             raise self._refused("too many writes are waiting for the log")
-        call = _Call(records, size, monotonic_s(), asyncio.get_running_loop().create_future())
+        call = _Call(records, size, monotonic_s(), not_after_ms, asyncio.get_running_loop().create_future())
         lane = self._lanes[partition]
         lane.queue.append(call)
         self._queued += 1
@@ -94,13 +101,10 @@ class Publisher:
         """Keep a producer until stopped, then finish what is queued."""
         while not stop.is_set():
             producer = self._kafka.producer()
-            try:
-                await producer.start()
-            except KafkaError as error:
-                log.warning("publisher.waiting", topic=self._topic, reason=type(error).__name__)
-                await abandon(producer)
-            else:
+            if await self._started(producer, stop):
                 await self._serve(producer, stop)
+            else:
+                await abandon(producer)
             if not stop.is_set():
                 await pause(_RESTART_S, stop)
         self._refuse_queued("the log is being closed")
@@ -108,6 +112,25 @@ class Publisher:
     def readiness(self) -> Readiness:
         """Ready while a producer is connected."""
         return READY if self._producer is not None else _NOT_CONNECTED
+
+    async def _started(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> bool:
+        """Whether the producer is connected; starting one waits for the brokers without a limit, so it ends when we are stopped."""
+        starting, stopping = asyncio.create_task(producer.start()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+        if starting.cancelled():
+            return False
+        error = starting.exception()
+        if isinstance(error, KafkaError):
+            log.warning("publisher.waiting", topic=self._topic, reason=type(error).__name__)
+        elif error is not None:
+            raise error
+        return error is None
 
     async def _serve(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Publish until stopped and drained, or until a batch fails."""
@@ -148,6 +171,9 @@ class Publisher:
         size, limits = 0, self._limits
         while lane.queue and len(group) < limits.group_calls and (not group or size + lane.queue[0].size <= limits.group_bytes):
             call = lane.queue.popleft()
+            if call.not_after_ms is not None and self._clock.unix_ms() > call.not_after_ms:
+                self._refuse(call, "the write came too late")
+                continue
             size += call.size
             group.append(call)
         if not lane.queue:

@@ -64,6 +64,7 @@ class Positions(Protocol):
 
     async def committed(self, topic: str) -> int | None: ...
     async def seek_to_beginning(self, topic: str) -> int: ...
+    async def end_offset(self, topic: str) -> int: ...
 
 
 async def restore(kafka: Kafka, topic: str, partition: int, decode: Callable[[Input], tuple[str, StateT]]) -> Restored[StateT]:
@@ -103,7 +104,7 @@ async def start_positions(feed: Positions, topics: Sequence[str], marker: Marker
     """Where to go on in each topic: what the marker says, if the group's committed positions agree.
 
     A committed position may have expired (the group was away for a week): then the marker alone counts. One without a marker, or another
-    one, means that the state was not read whole. Raises StateMismatch, Unavailable.
+    one, means that the state was not read whole; a topic that ends before it, that the log lost records. Raises StateMismatch, Unavailable.
     """
     positions: dict[str, int] = {}
     for topic in topics:
@@ -114,5 +115,7 @@ async def start_positions(feed: Positions, topics: Sequence[str], marker: Marker
             marked = await feed.seek_to_beginning(topic)
         elif committed is None:
             log.warning("state.position_expired", topic=topic, partition=feed.partition, marker=marked)
+        if marked > (end := await feed.end_offset(topic)):
+            raise StateMismatch(f"{topic}-{feed.partition}: the state stands at {marked}, the topic ends at {end}: brokers lost records")
         positions[topic] = marked
     return positions

@@ -42,6 +42,8 @@ class Table(Generic[ValueT]):
         # The next offset to read of each followed partition, and up to where it must have been read to count as loaded.
         self._positions: dict[int, int] = {}
         self._loaded: set[int] = set()
+        # Let go while the consumer still reads them: what it says of them counts again only once it was told anew.
+        self._stale: set[int] = set()
         self._ends = Ends(kafka, topic)
         self._rewired, self._moved = asyncio.Event(), asyncio.Condition()
 
@@ -122,6 +124,7 @@ class Table(Generic[ValueT]):
         """Read what is followed, until a broker error; whenever that changes, the consumer is told anew."""
         while True:
             self._rewired.clear()
+            self._stale.clear()
             followed = [TopicPartition(self._topic, number) for number in sorted(self._wanted)]
             if not followed:
                 if consumer.assignment():
@@ -154,7 +157,7 @@ class Table(Generic[ValueT]):
 
     def _apply(self, batches: dict[TopicPartition, list[Any]]) -> None:
         for one, records in batches.items():
-            if one.partition not in self._wanted:
+            if not self._counts(one.partition):
                 continue
             for record in records:
                 self._take(one.partition, input_of(record))
@@ -180,7 +183,7 @@ class Table(Generic[ValueT]):
     async def _advance(self, consumer: AIOKafkaConsumer, followed: Sequence[TopicPartition]) -> None:
         """Take over how far the consumer is: compaction leaves gaps, so the last record's offset does not tell."""
         for one in followed:
-            if one.partition in self._wanted:
+            if self._counts(one.partition):
                 with contextlib.suppress(IllegalStateError):
                     self._positions[one.partition] = await consumer.position(one)
         async with self._moved:
@@ -190,7 +193,7 @@ class Table(Generic[ValueT]):
         if all(number in self._loaded for number in ends):
             return
         await self._advance(consumer, [TopicPartition(self._topic, number) for number in ends])
-        self._loaded |= {number for number, end in ends.items() if number in self._wanted and self._positions.get(number, -1) >= end}
+        self._loaded |= {number for number, end in ends.items() if self._counts(number) and self._positions.get(number, -1) >= end}
         async with self._moved:
             self._moved.notify_all()
 
@@ -198,7 +201,11 @@ class Table(Generic[ValueT]):
         async with self._moved:
             await self._moved.wait_for(lambda: self._positions.get(partition, -1) >= offset)
 
+    def _counts(self, partition: int) -> bool:
+        return partition in self._wanted and partition not in self._stale
+
     def _forget(self, partition: int) -> None:
+        self._stale.add(partition)
         for key in [key for key, (number, _) in self._values.items() if number == partition]:
             del self._values[key]
         self._positions.pop(partition, None)

@@ -10,14 +10,16 @@ from kite_common.ids import TeamId
 from kite_gateway.adapters.place import Place
 
 _EVENT_HEADERS: Final = ((RECORD_HEADER, EVENT_RECORD), CONTENT_TYPE_HEADER)
+# From the request to the hand-over of its records: longer than admission and the publisher's queue may take, far shorter than a lapse.
+_HAND_OVER_MS: Final = 5_000
 _USAGE_HEADERS: Final = ((RECORD_HEADER, UsageRecorded.kind.encode()),)
 
 
 class Publishes(Protocol):
     """What is needed of `kite_common.stream.publisher.Publisher`."""
 
-    async def publish(self, partition: int, records: Sequence[Record]) -> int:
-        """Append all records or none; the offset of the first. Raises Unavailable, OutcomeOpen."""
+    async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:
+        """Append all records or none, none after `not_after_ms`; the offset of the first. Raises Unavailable, OutcomeOpen."""
         ...
 
 
@@ -27,10 +29,11 @@ class KafkaMessageLog:
     def __init__(self, publisher: Publishes, place_of: Callable[[TeamId], Place]) -> None:
         self._publisher, self._place_of = publisher, place_of
 
-    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded) -> None:
+    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded, received_ms: int) -> None:
         """Both records, in this order, in one batch. Raises Unavailable (nothing written) or OutcomeOpen."""
         place = self._place_of(team_id)
-        await self._publisher.publish(place.partition, (
+        records = (
             Record(place.record_key, event, (*_EVENT_HEADERS, (TRACE_HEADER, traceparent.encode()))),
             Record(place.record_key, usage.to_json(), _USAGE_HEADERS),
-        ))  # fmt: skip
+        )
+        await self._publisher.publish(place.partition, records, not_after_ms=received_ms + _HAND_OVER_MS)

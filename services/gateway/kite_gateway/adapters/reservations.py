@@ -10,10 +10,13 @@ from typing import Any, Final
 from kite_common.errors import Unavailable
 from kite_common.ids import EventId, TeamId
 from kite_common.projection import keys
+from kite_common.runtime.observe import get_logger
 from kite_gateway.adapters.place import Place
 from kite_gateway.adapters.scripts import Script, ScriptRunner, load_script
 from kite_gateway.domain.admission import AdmissionRequest, Facts, FirstAnswer, Outcome, Usage
 from kite_gateway.domain.rate_limit import RateLimit, describe
+
+log = get_logger("kite.gateway.redis")
 
 # Lapsed reservations one call gives back, so that no call takes long; the next ones go on.
 _LAPSED_PER_CALL: Final = 100
@@ -64,10 +67,13 @@ class RedisReservations:
         await self._try(self._release, (reservations, reserved, *claim), request.event_id)
 
     async def _try(self, script: Script, names: tuple[str, ...], event_id: EventId) -> None:
+        """What is tried here is also done by billing; its failure must not become the answer to a request whose fate is decided."""
         try:
             await self._runner.run(script, names, (event_id,))
         except Unavailable:
             return
+        except RuntimeError:
+            log.exception("redis.script_failed", event_id=event_id)
 
 
 class RedisRateLimits:

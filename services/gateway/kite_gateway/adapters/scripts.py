@@ -13,7 +13,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from kite_common.errors import Unavailable
 from kite_common.runtime.metrics import Metrics
@@ -26,6 +26,8 @@ log = get_logger("kite.gateway.redis")
 _PIPELINE_SIZE: Final = 128
 _MAX_WAITING: Final = 4_096
 _AWAY: Final = "Redis is away"
+# Refusals that come out of a script as its error, with their code somewhere in the text.
+_OUTAGES: Final = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "BUSY ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,14 @@ def _settle(call: _Call, reply: Any) -> None:
         return
     if not isinstance(reply, Exception):
         call.done.set_result(reply)
-    elif isinstance(reply, ResponseError) and not isinstance(reply, NoScriptError) and "user_script" in str(reply):
+    elif isinstance(reply, ResponseError) and "user_script" in str(reply) and not _is_outage(reply):
         # A defect of a script, not an outage.
         call.done.set_exception(RuntimeError(f"script failed: {reply}"))
     else:
         call.done.set_exception(Unavailable(_AWAY))
+
+
+def _is_outage(error: ResponseError) -> bool:
+    """Whether Redis refused to work, rather than the script being wrong: what it says of itself may come out of a script, too."""
+    known = (NoScriptError, OutOfMemoryError, ReadOnlyError, BusyLoadingError)
+    return isinstance(error, known) or any(code in str(error) for code in _OUTAGES)

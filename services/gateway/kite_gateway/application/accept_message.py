@@ -67,7 +67,7 @@ class AcceptMessage:
     async def _publish(self, submission: Submission, request: AdmissionRequest, admitted: Admitted) -> None:
         event = to_event(submission.message, request.event_id, request.received_ms)
         try:
-            await self.log.append(request.team_id, event, submission.traceparent, _usage(request, admitted))
+            await self.log.append(request.team_id, event, submission.traceparent, _usage(request, admitted), request.received_ms)
         except Unavailable:
             await self.reservations.release(request)
             raise

@@ -51,8 +51,10 @@ class RateLimits(Protocol):
 class MessageLog(Protocol):
     """The event log of the team."""
 
-    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded) -> None:
+    async def append(self, team_id: TeamId, event: bytes, traceparent: str, usage: UsageRecorded, received_ms: int) -> None:
         """Append an event and its usage, both or neither; returns once all replicas in sync have them.
+
+        `received_ms` is when the request came: one that is too old by now may have lost its reservation, and is not written.
 
         Raises Unavailable if surely nothing was written, OutcomeOpen if that is not known.
         """
