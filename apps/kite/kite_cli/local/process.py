@@ -151,16 +151,19 @@ class Child:
     async def _keep_running(self) -> None:
         while self._is_wanted:
             self._runs.append(await self._run_once())
-            if not self._is_wanted:
-                return
-            match self.spec.policy.after(self._runs):
-                case GiveUp(reason):
-                    self._failed.set_result(self._given_up(reason))
-                    return
-                case RestartAfter(delay_s):
-                    self._warn(self.spec.name, f"ended unasked ({self._ending}), starting it again")
-                    await asyncio.sleep(delay_s)
-                    self.restarts += 1
+            await self._pause_or_give_up()
+
+    async def _pause_or_give_up(self) -> None:
+        if not self._is_wanted:
+            return
+        match self.spec.policy.after(self._runs):
+            case GiveUp(reason):
+                self._is_wanted = False
+                self._failed.set_result(self._given_up(reason))
+            case RestartAfter(delay_s):
+                self._warn(self.spec.name, f"ended unasked ({self._ending}), starting it again")
+                await asyncio.sleep(delay_s)
+                self.restarts += 1
 
     async def _run_once(self) -> Run:
         started_at, ready_at = time.monotonic(), None

@@ -29,10 +29,9 @@ async def run_tool(
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    assert process.stdout is not None
     last: list[str] = []
     try:
-        async for raw in process.stdout:
+        async for raw in _output_of(process):
             text = raw.decode("utf-8", "replace").rstrip()
             last = [*last[-14:], text]
             line(text)
@@ -41,3 +40,9 @@ async def run_tool(
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def _output_of(process: asyncio.subprocess.Process) -> asyncio.StreamReader:
+    if process.stdout is None:
+        raise RuntimeError("the helper was started without a pipe")
+    return process.stdout

@@ -1,4 +1,4 @@
-"""`kitectl up`, `down` and `status` as functions: one run of the whole stack from the first line to the last.
+"""`kitectl up` and `down` as functions: one run of the whole stack from the first line to the last.
 
 Owns signals, the order of a run and what the person at the terminal reads. Starts nothing by itself: stack.py does.
 """
@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kite_cli.local.folders import data_folder, lib_folder, lock_of, state_of
-from kite_cli.local.identity import is_alive, resident_bytes
-from kite_cli.local.leftovers import read_state
-from kite_cli.local.lock import Holder, holder_of
+from kite_cli.local.folders import data_folder, lib_folder, lock_of
+from kite_cli.local.identity import is_alive
+from kite_cli.local.lock import holder_of
 from kite_cli.local.readiness import until
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
 from kite_cli.local.step import ConsoleProgress, StepFailed
@@ -96,16 +95,6 @@ async def down(data: Path, console: Console) -> int:
     return 0
 
 
-def status(data: Path, console: Console) -> int:
-    """Print what runs in a data folder: 0 if a stack does, 1 if none."""
-    holder = holder_of(lock_of(data))
-    if holder is None:
-        console.print(f"nothing is running in {data}", highlight=False)
-        return 1
-    console.print(_status_table(data, holder))
-    return 0
-
-
 def listening_table(stack: LocalStack) -> Table:
     """Return what listens where, with the log of each."""
     table = Table("part", "listens on", "pid", "memory", "log")
@@ -175,14 +164,6 @@ def _print_failure(console: Console, error: StepFailed | OSError) -> None:
         )
     text = f"[red bold]{escape(error.step)}:[/red bold] {escape(error.reason)}\n{escape(error.advice)}"
     console.print(text, highlight=False, soft_wrap=True)
-
-
-def _status_table(data: Path, holder: Holder) -> Table:
-    title = f"{data} (supervisor pid {holder.pid}, gateway {holder.gateway or 'not up yet'})"
-    table = Table("part", "pid", "memory", title=title)
-    for name, child in read_state(state_of(data)).children.items():
-        table.add_row(name, str(child.pid), _megabytes(resident_bytes(child.pid)))
-    return table
 
 
 def _short(path: Path) -> str:

@@ -1,0 +1,102 @@
+"""`kitectl bench` as a function: measures, shows, writes. Owns the order of the sections and the signals."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from rich.console import Console
+
+from kite_cli.bench.accept import heat, measure_accept, measure_journeys
+from kite_cli.bench.cold_start import measure_start
+from kite_cli.bench.drain import measure_drain
+from kite_cli.bench.failure import BenchFailed
+from kite_cli.bench.machine import this_machine
+from kite_cli.bench.options import BenchOptions
+from kite_cli.bench.plot import draw
+from kite_cli.bench.profiling import measure_profile
+from kite_cli.bench.report import markdown, show
+from kite_cli.bench.results import Results
+from kite_cli.bench.steps import Steps
+from kite_cli.bench.whole import whole_kite
+from kite_cli.local.folders import lib_folder
+from kite_cli.local.kafka_install import ensure_kafka
+from kite_cli.local.step import ConsoleProgress
+from kite_common.errors import KiteError
+from kite_common.runtime.system import SystemClock
+
+
+def run_bench(options: BenchOptions, console: Console) -> None:
+    """Measure what the options want, on a Kite of its own that is gone afterwards; print tables, and write what they ask for.
+
+    Raises BenchFailed or StepFailed, each with the reason, and KeyboardInterrupt after SIGINT or SIGTERM; everything it started has been
+    stopped then, too.
+    """
+    results = asyncio.run(_measure(options, console))
+    show(results, console)
+    if options.write is not None:
+        options.write.parent.mkdir(parents=True, exist_ok=True)
+        picture = options.write.with_suffix(".svg")
+        is_drawn = results.accepting is not None and draw(results.accepting, picture)
+        options.write.write_text(markdown(results, picture.name if is_drawn else None), encoding="utf-8")
+        console.print(f"written: {options.write}", highlight=False, soft_wrap=True)
+    if options.json:
+        sys.stdout.write(orjson.dumps(results.to_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+async def _measure(options: BenchOptions, console: Console) -> Results:
+    async with _ended_by_signals():
+        progress = ConsoleProgress(console)
+        try:
+            await ensure_kafka(lib_folder(), progress)
+            return await _sections(options, Steps(console))
+        except (KiteError, ExceptionGroup) as error:
+            raise BenchFailed(f"Kite cannot be used: {error}") from error
+        finally:
+            progress.stop()
+
+
+async def _sections(options: BenchOptions, steps: Steps) -> Results:
+    sizes = options.sizes
+    results = Results(this_machine(), sizes, SystemClock().now().date().isoformat(), options.quick)
+    if options.wants("start"):
+        results.starts = await measure_start(sizes, steps)
+    if options.wants("accept") or options.wants("journeys"):
+        async with whole_kite() as kite:
+            await heat(kite, sizes, steps)
+            if options.wants("journeys"):
+                results.journeys = await measure_journeys(kite, sizes, steps)
+            if options.wants("accept"):
+                results.accepting = await measure_accept(kite, sizes, steps)
+    if options.wants("drain"):
+        results.drains = await measure_drain(sizes, steps)
+    if options.wants("profile"):
+        results.profiles = await measure_profile(sizes, steps)
+    return results
+
+
+@asynccontextmanager
+async def _ended_by_signals() -> AsyncIterator[None]:
+    """SIGINT, SIGTERM and SIGHUP cancel what runs inside, which then cleans up; KeyboardInterrupt comes out."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    numbers, heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), False
+
+    def end() -> None:
+        nonlocal heard
+        if not heard and task is not None:
+            heard = True
+            task.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not heard:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

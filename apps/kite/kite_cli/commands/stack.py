@@ -1,0 +1,63 @@
+"""`kitectl up`, `down`, `status`: the local stack."""
+
+from typing import Annotated
+
+import typer
+
+from kite_cli.failure import EXIT_FAILED, EXIT_OK
+from kite_cli.options import AsJson, DataFolder, chosen_data, run
+from kite_cli.output import Output
+
+_PORT = typer.Option("--port", min=1, max=65_535, help="Port of the gateway; it must be free. Without it 7700, or the next free one.")
+_HOST = typer.Option("--host", help="Address the gateway listens on; 0.0.0.0 lets other machines in.")
+_HEAP = typer.Option("--kafka-heap-mb", min=128, help="Kafka's heap, MiB.")
+
+
+def up(
+    data: DataFolder = None,
+    port: Annotated[int | None, _PORT] = None,
+    host: Annotated[str, _HOST] = "127.0.0.1",
+    heap: Annotated[int, _HEAP] = 512,
+    as_json: AsJson = False,
+) -> None:
+    """Start Kafka, Valkey and the four services on this machine, in the foreground, until Ctrl-C.
+
+    Everything it writes stays in the data folder (.kite), so the next start goes on where this one ended. A start ends what a killed
+    one has left. With --json one line is printed once everything is up.
+    """
+    from kite_cli.launch import LaunchOptions, launch
+
+    raise typer.Exit(run(launch(LaunchOptions(chosen_data(data), port, host, heap), Output(as_json))))
+
+
+def down(data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Stop a local stack that another terminal has started, and wait until it is gone."""
+    from kite_cli.found import find_stack
+    from kite_cli.local import up as local
+
+    output, folder = Output(as_json), chosen_data(data)
+    was_running = find_stack(folder) is not None
+    code = run(local.down(folder, output.console))
+    if as_json:
+        output.result({"was_running": was_running, "running": code != EXIT_OK, "data": str(folder)})
+    raise typer.Exit(code)
+
+
+def status(data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Show what runs in the data folder, and where it listens. Exit code 1 if nothing does."""
+    from kite_cli.found import find_stack
+    from kite_cli.status_table import status_table
+
+    output, folder = Output(as_json), chosen_data(data)
+    stack = find_stack(folder)
+    if stack is None:
+        output.result({"running": False, "data": str(folder)}, f"nothing is running in {folder}")
+        raise typer.Exit(EXIT_FAILED)
+    output.result(stack.to_json(), status_table(stack))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: kitectl up --port 8080")(up)
+    app.command(epilog="Example: kitectl down")(down)
+    app.command(epilog="Example: kitectl status --json | jq -r .gateway")(status)

@@ -1,0 +1,20 @@
+"""The four services as kitectl sees them: their mains, and through those the settings they take. Imports a service when it is asked for."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final, cast, get_type_hints
+
+from kite_common.config import KiteSettings
+
+SERVICES: Final = ("gateway", "billing", "delivery", "replay")
+
+
+def main_of(service: str) -> Callable[[], int | None]:
+    """The function that runs a service until it is told to stop; its exit code."""
+    return cast(Callable[[], int | None], import_module(f"kite_{service}.main").main)
+
+
+def settings_of(service: str) -> type[KiteSettings]:
+    """The type of the settings a service takes, as its `build` declares it: only its main sees the module they are in."""
+    build = import_module(f"kite_{service}.main").build
+    return cast(type[KiteSettings], get_type_hints(build)["settings"])

@@ -1,0 +1,99 @@
+"""The command line: every command teaches and can speak JSON; errors are two lines and an exit code."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from kite_cli.admin.keys import parse_prefix
+from kite_cli.cli import app, told
+from kite_cli.failure import EXIT_CODES, CommandFailed
+from kite_cli.launch import LaunchOptions, next_steps, service_specs
+from kite_cli.local.folders import data_folder
+from kite_cli.local.step import StepFailed
+from kite_cli.services import SERVICES
+from kite_common.errors import ConfigurationError, Unavailable
+
+COMMANDS = (
+    "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "topics apply", "topics check",
+    "config check",
+)  # fmt: skip
+
+
+def help_of(*arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def all_commands() -> Iterator[str]:
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        yield from [name] if inner is None else [f"{name} {one}" for one in inner]
+
+
+def test_no_command_is_forgotten_here() -> None:
+    assert set(all_commands()) == {*COMMANDS, *SERVICES}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *SERVICES])
+def test_every_help_has_an_example(command: str) -> None:
+    assert f"kitectl {command}" in help_of(*command.split()).partition("Example:")[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_speaks_json(command: str) -> None:
+    assert "--json" in help_of(*command.split())
+
+
+def test_the_exit_codes_are_documented() -> None:
+    assert EXIT_CODES in " ".join(help_of().split())
+
+
+@pytest.mark.parametrize("text", ["0a1b2c3d", "kite_0a1b2c3d", "kite_0a1b2c3d_" + "0" * 32])
+def test_a_key_is_named_by_its_prefix_in_any_form(text: str) -> None:
+    assert parse_prefix(text) == "0a1b2c3d"
+
+
+@pytest.mark.parametrize("text", ["", "0a1b2c3", "kite_0A1B2C3D", "kite_0a1b2c3d_", "0a1b2c3d_" + "g" * 32, "0a1b2c3d\n"])
+def test_what_names_no_key_is_refused_without_being_repeated(text: str) -> None:
+    with pytest.raises(CommandFailed) as failed:
+        parse_prefix(text)
+    assert failed.value.what == "that names no key"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandFailed("what", "advice", 69), 69),
+        (StepFailed("kafka", "broke", "mend it"), 1),
+        (ConfigurationError(["KITE_PORT: is wrong"]), 78),
+        (Unavailable("Kafka is away"), 69),
+    ],
+)
+def test_an_error_is_what_happened_what_to_do_and_a_code(error: CommandFailed | StepFailed, code: int) -> None:
+    what, advice, found = told(error)
+    assert found == code
+    assert what
+    assert advice
+
+
+def test_only_a_port_that_was_asked_for_must_be_free() -> None:
+    wished, asked = (service_specs(LaunchOptions(data_folder(), port)) for port in (None, 8080))
+    assert [(spec.name, spec.port) for spec in wished] == [("gateway", 7700), ("billing", 7701), ("delivery", 7702), ("replay", 7703)]
+    assert not any(spec.must_have_port for spec in wished)
+    assert [(spec.port, spec.must_have_port) for spec in asked][0] == (8080, True)
+    assert not any(spec.must_have_port for spec in asked[1:])
+
+
+def test_only_the_gateway_can_be_opened_to_other_machines() -> None:
+    specs = service_specs(LaunchOptions(data_folder(), host="0.0.0.0"))
+    assert [spec.host for spec in specs] == ["0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
+
+
+def test_what_to_try_next_is_how_kitectl_was_called() -> None:
+    assert next_steps(".venv/bin/kitectl")[1].startswith('  .venv/bin/kitectl send "hello"')
+    assert next_steps(".venv/bin/kitectl")[3].startswith("  make smoke ")
