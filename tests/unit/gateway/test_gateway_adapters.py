@@ -1,7 +1,7 @@
 """Adapters that need no stack: credentials, sealing, request reading, the document against the routes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -267,3 +267,23 @@ def test_the_page_shows_every_route_escaped() -> None:
     hostile = openapi_document()
     hostile["info"]["title"] = "<script>alert(1)</script>"
     assert "<script" not in documents.render(hostile)
+
+
+async def test_a_reader_that_does_not_read_loses_its_place() -> None:
+    class Hurried(proxy.TimedStream):
+        part_timeout_s = 0.05
+
+    async def parts() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) > 2:
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await Hurried(parts()).stream_response(send)
+    assert len(sent) == 3

@@ -12,6 +12,7 @@ import aiohttp
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Send
 from yarl import URL
 
 from kite_common.errors import ApiError
@@ -25,6 +26,7 @@ log = get_logger("kite.gateway.proxy")
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 _RETRY_S: Final = 2
+_PART_TIMEOUT_S: Final = 20.0
 _CHUNK_BYTES: Final = 64 * 1024
 # RFC 9110, section 7.6.1, and what each side sets for itself.
 _HOP_BY_HOP: Final = frozenset({
@@ -68,7 +70,7 @@ class ReplayProxy:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("replay.unavailable", reason=type(error).__name__, request_id=context.request_id)
             return _unavailable(context)
-        response = StreamingResponse(_chunks(answer), answer.status)
+        response = TimedStream(_chunks(answer), answer.status)
         response.raw_headers = _returned(answer.raw_headers)
         return response
 
@@ -89,6 +91,21 @@ def routes(proxy: ReplayProxy) -> list[Route]:
         route.methods = {operation.method}
         found.append(route)
     return found
+
+
+class TimedStream(StreamingResponse):
+    """A reader that does not read must not keep its place among the requests in flight: a part that is not taken in time ends the connection."""
+
+    part_timeout_s = _PART_TIMEOUT_S
+
+    async def stream_response(self, send: Send) -> None:
+        """Send head and parts. Raises TimeoutError."""
+
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(self.part_timeout_s):
+                await send(message)
+
+        await super().stream_response(in_time)
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
