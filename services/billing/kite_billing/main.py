@@ -10,6 +10,7 @@ from kite_billing.adapters.usage_log import KafkaUsageLog
 from kite_billing.domain.account import Rules
 from kite_billing.settings import BillingSettings
 from kite_common.config import load_catalog
+from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.redis import AccountProjector
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_app
@@ -25,16 +26,17 @@ GROUP: Final = "kite-billing"
 _GATHER_MS: Final = 50
 
 
-def build(settings: BillingSettings, prefix: str = "") -> list[Component]:
+def build(settings: BillingSettings, prefix: str = "", hold_ms: int = LAPSE_MS) -> list[Component]:
     """The components in the order they start; they stop in reverse, so the projection outlives what feeds it.
 
-    `prefix` stands before the names of all topics and the group: tests that share a broker keep apart by it.
+    `prefix` stands before the names of all topics and the group: tests that share a broker keep apart by it. `hold_ms`: how long nobody is
+    admitted after Redis lost its data; nothing shorter is safe outside of tests.
     """
     metrics, clock, group, topics = Metrics(), SystemClock(), prefix + GROUP, TopicNames.behind(prefix)
     metrics.up("billing")
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-billing")
     redis = Redis.from_url(settings.redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s)
-    projector = AccountProjector(redis, KafkaUsageLog(kafka, topics.events, group), clock, metrics)
+    projector = AccountProjector(redis, KafkaUsageLog(kafka, topics.events, group), clock, metrics, hold_ms=hold_ms)
     rules = Rules(load_catalog(settings), settings.clerk_paid_plans)
     processor = BillingProcessor(rules, projector, clock, metrics, topics)
     inputs = (topics.events, topics.commands)

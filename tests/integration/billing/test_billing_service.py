@@ -44,6 +44,8 @@ PARTITIONS = 2
 DATABASE = 6
 PRICE = 100
 STARTUP_S = 40.0
+# Nothing is on its way into the log when a test here wipes Redis.
+HOLD_MS = 1_000
 
 
 @dataclass
@@ -152,7 +154,7 @@ class Scene:
     @contextlib.asynccontextmanager
     async def billing(self, *, ready: bool = True, **given: Any) -> AsyncIterator[None]:
         """The service in this process, from ready (unless it cannot be) to drained."""
-        components: Sequence[Component] = build(self.settings(**given), self.log.prefix)
+        components: Sequence[Component] = build(self.settings(**given), self.log.prefix, hold_ms=HOLD_MS)
         stops = [asyncio.Event() for _ in components]
         tasks = [asyncio.create_task(one.run(stop), name=one.name) for one, stop in zip(components, stops, strict=True)]
         try:

@@ -136,6 +136,12 @@ async def test_what_is_settled_and_old_counts_as_settled(redis: Redis, writes: P
     assert await held(redis) == (0, 0, 0)
 
 
+async def test_an_event_that_is_given_twice_frees_its_money_once(redis: Redis, writes: ProjectionWrites) -> None:
+    [twice, _] = await reserve(redis, 1, 2)
+    assert await writes.accounts([write(5, twice, twice)], 0) == (["written"], 0)
+    assert await held(redis) == (1, 1, 100)
+
+
 async def test_two_thousand_events_of_one_team_go_in_one_call(redis: Redis, writes: ProjectionWrites) -> None:
     settled = await reserve(redis, *range(2_000))
     await writes.accounts([write(5, *settled)], 0)
@@ -148,7 +154,7 @@ async def test_scripts_that_redis_forgot_are_loaded_again(redis: Redis, writes: 
 
 
 async def test_marks_only_rise_and_their_loss_is_noticed(redis: Redis, writes: ProjectionWrites) -> None:
-    await writes.begin(PARTITION, 50)
+    assert await writes.begin(PARTITION, 1, 50)
     assert await writes.finish(PARTITION, 7, 100, 0, ())
     assert await writes.finish(PARTITION, 6, 90, 0, ())
     marks = await writes.marks(PARTITION)
@@ -156,6 +162,28 @@ async def test_marks_only_rise_and_their_loss_is_noticed(redis: Redis, writes: P
     assert not await writes.finish(PARTITION, 9, 100, 8, ())
     await redis.delete(keys.PROJECTED)
     assert not await writes.finish(PARTITION, 9, 100, 7, ())
+    assert (await writes.marks(PARTITION)).projected is None
+
+
+async def test_projecting_begins_anew_unless_another_owner_is_as_far(redis: Redis, writes: ProjectionWrites) -> None:
+    begun = []
+    for applied in (0, 5, 7, 8):
+        await redis.hset(keys.PROJECTED, str(PARTITION), "7")
+        begun.append((await writes.begin(PARTITION, applied, 50), (await writes.marks(PARTITION)).projected))
+    assert begun == [(False, 7), (False, 7), (False, 7), (True, 0)]
+    assert await writes.begin(PARTITION, 0, 50)
+
+
+async def test_what_is_newer_than_ours_is_not_forgotten(redis: Redis, writes: ProjectionWrites) -> None:
+    await writes.accounts([write(5)], 0)
+    await redis.hset(keys.PROJECTED, str(PARTITION), "5")
+    await writes.forget_accounts([make.account(applied=4)])
+    await writes.forget_mark(PARTITION, 4)
+    assert (await projected(redis))["applied"] == "5"
+    assert (await writes.marks(PARTITION)).projected == 5
+    await writes.forget_accounts([make.account(applied=5)])
+    await writes.forget_mark(PARTITION, 5)
+    assert await projected(redis) == {}
     assert (await writes.marks(PARTITION)).projected is None
 
 
@@ -286,13 +314,26 @@ async def test_a_restart_settles_what_its_predecessor_could_not(stack: Any, redi
     assert await redis.hget(keys.idempotency(TEAM, "key"), "state") == "accepted"
 
 
+async def test_a_step_that_commits_what_is_being_read_from_the_log_frees_it_once(stack: Any, redis: Redis) -> None:
+    async with billing_on(url_of(stack)) as before:
+        await start(before, redis)
+    [read, _] = await reserve(redis, 1, 2)
+    usages = KnownUsages([(NOW + 5, [read])])
+    async with billing_on(url_of(stack), usages) as after:
+        after.restore([make.account(applied=1)], 1, stream_time_ms=NOW)
+        await eventually(lambda: usages.asked_ms, what="the log is asked")
+        after.commit(read, balance_atomic=900, stream_time_ms=NOW + 6)
+        await until_marks(redis, 2, NOW + 6)
+    assert await held(redis) == (1, 1, 100)
+
+
 async def test_after_a_wipe_nothing_stands_there_until_admitted_messages_are_in(billing: Billing, redis: Redis) -> None:
     await start(billing, redis)
     before = await projected(redis)
     await redis.flushdb()
     billing.tick(NOW + 1)
     await eventually(lambda: not billing.projector.readiness().ready, what="the loss is noticed")
-    hold_until = NOW + keys.PUBLISH_TIMEOUT_MS
+    hold_until = NOW + keys.LAPSE_MS
     billing.commit(balance_atomic=77, stream_time_ms=hold_until, outcomes=[make.command_outcome(command_id="held")])
     await eventually(lambda: redis.exists(keys.outcome(CommandId("held"))), what="an outcome does not wait")
     assert await projected(redis) == {}
@@ -307,15 +348,50 @@ async def test_a_lost_account_is_noticed_although_the_marks_are_there(billing: B
     await redis.delete(keys.account(TEAM))
     billing.tick(NOW + 1)
     await eventually(lambda: not billing.projector.readiness().ready, what="the loss is noticed by the sweep")
-    billing.tick(NOW + keys.PUBLISH_TIMEOUT_MS + 1)
+    billing.tick(NOW + keys.LAPSE_MS + 1)
     await eventually(lambda: projected(redis), what="the account is back")
+
+
+async def test_of_an_older_copy_nobody_is_admitted_until_admitted_messages_are_in(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    older: dict[Any, Any] = dict(await projected(redis))
+    billing.commit(balance_atomic=77, stream_time_ms=NOW + 1)
+    await until_marks(redis, 2, NOW + 1)
+    await reserve(redis, 1)
+    pipeline = redis.pipeline(transaction=True)
+    pipeline.hset(keys.account(TEAM), mapping=older)
+    pipeline.hset(keys.PROJECTED, str(PARTITION), "1")
+    await pipeline.execute()
+    billing.tick(NOW + keys.LAPSE_MS)
+
+    async def gone() -> bool:
+        return not await projected(redis) and (await marks(redis))[0] is None
+
+    await eventually(gone, what="what stood there is gone")
+    assert "before Redis lost" in billing.projector.readiness().reason
+    assert await held(redis) == (1, 1, 100)
+    billing.tick(NOW + keys.LAPSE_MS + 1)
+    await until_marks(redis, 2, NOW + keys.LAPSE_MS + 1)
+    assert (await projected(redis))["balance"] == "77"
+
+
+async def test_an_owner_that_was_replaced_while_it_waited_takes_nothing_back(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    await redis.flushdb()
+    billing.tick(NOW + 1)
+    await eventually(lambda: "before Redis lost" in billing.projector.readiness().reason, what="the loss is noticed")
+    await redis.hset(keys.PROJECTED, str(PARTITION), "50")
+    billing.tick(NOW + keys.LAPSE_MS + 1)
+    await eventually(lambda: "ahead of the log" in billing.projector.readiness().reason, what="it finds its successor")
+    assert (await marks(redis))[0] == "50"
+    assert await projected(redis) == {}
 
 
 async def test_a_restart_on_an_empty_redis_waits_too(billing: Billing, redis: Redis) -> None:
     billing.restore([make.account(applied=4)], 4, stream_time_ms=NOW)
     await eventually(lambda: "before Redis lost" in billing.projector.readiness().reason, what="the loss is noticed")
-    billing.tick(NOW + keys.PUBLISH_TIMEOUT_MS + 1)
-    await until_marks(redis, 4, NOW + keys.PUBLISH_TIMEOUT_MS + 1)
+    billing.tick(NOW + keys.LAPSE_MS + 1)
+    await until_marks(redis, 4, NOW + keys.LAPSE_MS + 1)
     assert await projected(redis) == as_stored(make.account(applied=4))
 
 

@@ -10,6 +10,7 @@ import pytest
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.ids import TeamId
+from kite_common.projection.keys import LAPSE_MS
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
@@ -147,7 +148,7 @@ async def test_a_lapsed_reservation_frees_money_and_key() -> None:
     with pytest.raises(OutcomeOpen):
         await gateway.send(CLAIM)
     gateway.log.failure = None
-    gateway.reservations.stream_time_ms = NOW_MS + 30_001
+    gateway.reservations.stream_time_ms = NOW_MS + LAPSE_MS + 1
     assert isinstance(await gateway.send(CLAIM), Accepted)
 
 

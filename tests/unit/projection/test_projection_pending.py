@@ -62,6 +62,16 @@ def test_a_team_with_more_events_than_fit_goes_in_parts() -> None:
     assert [[one.event_id for one in write.settled] for part in parts for write in part] == [["e0", "e1"], ["e2", "e3"], ["e4"]]
 
 
+def test_an_event_that_waits_twice_is_taken_once() -> None:
+    pending = empty()
+    commit(pending, 1, "a", 1, 2, 1)
+    pending.begin_round()
+    pending.settle(settled("a", 2, 3))
+    [write] = pending.take(10, 10)
+    assert [one.event_id for one in write.settled] == ["e1", "e2", "e3"]
+    assert (pending.take(10, 10), pending._settled) == ([], 0)
+
+
 def test_what_was_not_written_comes_first_again() -> None:
     pending = empty()
     commit(pending, 1, "a", 1)

@@ -1,5 +1,5 @@
--- One account and what has become of its reservations, in one step: whoever reads sees a charge as reserved or as settled, never as both
--- and never as neither.
+-- One account and what has become of its reservations, in one step: whoever reads sees a charge whose event is listed here as reserved or
+-- as settled, never as both and never as neither. An id that is listed twice, or settled already, frees nothing more.
 -- KEYS: account, reservations, reserved [, claims]
 -- ARGV: 1 whether a missing account may be created (0|1), 2 reservations from before this time (ms) have lapsed, 3 lapsed at most per call,
 --       4 number of settled event ids, then these ids, then one event id per claim, then field, value, ... beginning with 'applied'
@@ -11,11 +11,11 @@ end
 
 local function free(ids)
   local freed = 0
-  for _, held in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
-    if held then freed = freed + tonumber(string.match(held, '^%d+')) end
+  for place, held in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
+    -- An id may be given twice: only who takes it away frees its money.
+    if held and redis.call('HDEL', KEYS[3], ids[place]) == 1 then freed = freed + tonumber(string.match(held, '^%d+')) end
   end
   redis.call('ZREM', KEYS[2], unpack(ids))
-  redis.call('HDEL', KEYS[3], unpack(ids))
   if freed > 0 then redis.call('HINCRBY', KEYS[3], 'total', text(0 - freed)) end
 end
 

@@ -1,8 +1,8 @@
 """Keeps one partition's accounts in Redis equal to what was committed, through outages and wipes. Reads no topic itself.
 
-After a wipe nothing is written until stream time has passed the moment it was noticed by PUBLISH_TIMEOUT_MS: until then messages that were
-admitted before the wipe may still come into the log, and nobody knows any more what they hold. Teams without a projected account are
-answered 503 by the gateway meanwhile.
+When Redis has lost data (a wipe, an older copy), what stands there of the accounts is taken away, and nothing is written until stream time
+has passed that moment by LAPSE_MS: until then messages that were admitted before may still come into the log, and nobody knows any more
+what they hold. Teams without a projected account are answered 503 by the gateway meanwhile.
 """
 
 import asyncio
@@ -28,8 +28,9 @@ _TEAMS_PER_SWEEP: Final = 64
 _IDLE_S: Final = 1.0
 _AWAY_S: Final = (0.2, 0.5, 1.0)
 _LAST_ROUND_S: Final = 2.0
-# Stream time comes partly from our clock, append times from the brokers'. Settling twice does no harm.
-_CLOCKS_DIFFER_MS: Final = keys.LAPSE_MS - keys.PUBLISH_TIMEOUT_MS
+# Stream time may have passed records that were appended and not yet replicated, and clocks differ. What is settled already frees nothing
+# more when it is read again.
+_UNSEEN_MS: Final = keys.LAPSE_MS - keys.PUBLISH_TIMEOUT_MS
 
 
 class UsageLog(Protocol):
@@ -44,15 +45,17 @@ class PartitionKeeper:
     """One partition, from its restore until it is released."""
 
     def __init__(
-        self, partition: int, pending: Pending, writes: ProjectionWrites, usages: UsageLog, clock: Clock, metrics: Metrics
+        self, partition: int, pending: Pending, writes: ProjectionWrites, usages: UsageLog, clock: Clock, metrics: Metrics, hold_ms: int
     ) -> None:
         self._partition, self._pending, self._writes, self._usages, self._clock = partition, pending, writes, usages, clock
+        self._hold_ms = hold_ms
         self._lapsed = metrics.counter("kite_billing_reservations_lapsed_total")
         self._projections = metrics.counter("kite_billing_projections_total")
         self._changed, self._closing = asyncio.Event(), asyncio.Event()
         # What Redis was last told; None = it has to be asked first.
         self._projected: int | None = None
         self._stream_time_ms = 0
+        self._forgetting = False
         self._hold_until_ms: int | None = None
         self._sweep_at_s = 0.0
         # Whether a team of ours may have been admitted: accounts that were opened since, and not projected yet, admit nobody.
@@ -96,7 +99,9 @@ class PartitionKeeper:
         await self._last_turn()
 
     async def _turn(self) -> None:
-        if self._hold_until_ms is not None:
+        if self._forgetting:
+            await self._forget()
+        elif self._hold_until_ms is not None:
             await self._hold(self._hold_until_ms)
         elif self._projected is None:
             await self._compare()
@@ -108,12 +113,12 @@ class PartitionKeeper:
     async def _compare(self) -> None:
         """On taking over: what Redis holds decides what has to be written."""
         marks = await self._writes.marks(self._partition)
-        if marks.projected is None or marks.stream_time_ms is None:
-            self._lost()
-        elif marks.projected > self._pending.applied:
+        if marks.projected is not None and marks.projected > self._pending.applied:
             # Redis belongs to another log. Overwriting it would need to know which of the two is right: a person decides.
             self._not_ready(f"partition {self._partition}: Redis is ahead of the log; if the topics were made anew, empty Redis")
             await self._pause(_IDLE_S)
+        elif marks.projected is None or marks.stream_time_ms is None:
+            self._lost()
         else:
             self._go_on(marks, marks.stream_time_ms)
 
@@ -125,28 +130,40 @@ class PartitionKeeper:
         self._pending.gap = True
 
     def _lost(self) -> None:
-        """Redis has lost this partition's accounts, or never had them. Where there are none, nobody was admitted: no need to wait."""
-        self._projected, self._hold_until_ms = None, 0
+        """Redis has lost this partition's accounts, holds older ones, or never had them."""
+        self._projected, self._forgetting = None, True
         if self._exposed:
-            self._hold_until_ms = self._clock.unix_ms() + keys.PUBLISH_TIMEOUT_MS
             log.warning("projection.lost", partition=self._partition, accounts=len(self._pending.accounts))
             self._not_ready(f"partition {self._partition} waits for messages admitted before Redis lost its data")
 
+    async def _forget(self) -> None:
+        """Nobody is admitted by what may be older than what was charged; the wait begins when all of it is gone."""
+        await self._writes.forget_mark(self._partition, self._pending.applied)
+        accounts = list(self._pending.accounts.values())
+        for start in range(0, len(accounts), _TEAMS_PER_PIPELINE):
+            await self._writes.forget_accounts(accounts[start : start + _TEAMS_PER_PIPELINE])
+        # Where nothing was projected, nobody was admitted: no need to wait.
+        self._hold_until_ms = self._clock.unix_ms() + self._hold_ms if self._exposed else 0
+        self._forgetting = False
+
     async def _hold(self, until_ms: int) -> None:
         if self._pending.stream_time_ms > until_ms:
-            await self._begin()
+            if await self._begin():
+                log.info("projection.rebuilding", partition=self._partition, accounts=len(self._pending.accounts))
             self._hold_until_ms = None
-            log.info("projection.rebuilding", partition=self._partition, accounts=len(self._pending.accounts))
             return
         await self._tell_outcomes()
         await self._until_changed()
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> bool:
+        """False if another owner is ahead: then nothing changes, and Redis has to be asked."""
         stream_time_ms = self._pending.stream_time_ms
-        await self._writes.begin(self._partition, stream_time_ms)
+        if not await self._writes.begin(self._partition, self._pending.applied, stream_time_ms):
+            return False
         self._pending.know(-1)
         self._pending.write_all()
         self._projected, self._stream_time_ms = 0, stream_time_ms
+        return True
 
     async def _close_gap(self) -> None:
         if not self._pending.gap:
@@ -161,7 +178,7 @@ class PartitionKeeper:
 
     async def _catch_up(self) -> None:
         """Settle from the log what was appended since the stream time Redis was told."""
-        since_ms = self._stream_time_ms - _CLOCKS_DIFFER_MS
+        since_ms = self._stream_time_ms - _UNSEEN_MS
         async with aclosing(self._usages.settled_since(self._partition, since_ms)) as lots:
             async for newest_ms, settled in lots:
                 if not await self._applied(newest_ms):
@@ -234,7 +251,7 @@ class PartitionKeeper:
 
     async def _last_turn(self) -> None:
         """What stays unwritten is found in the log by the next owner."""
-        if self._projected is None or self._hold_until_ms is not None:
+        if self._projected is None:
             return
         try:
             async with asyncio.timeout(_LAST_ROUND_S):

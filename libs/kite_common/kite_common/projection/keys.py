@@ -10,7 +10,7 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:{team}:idem:<claim>  hash   an Idempotency-Key: state in_flight|accepted, body (hash), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
     kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
-                                     written for the first time; missing after a wipe)
+                                     written for the first time; missing after a wipe, and while billing waits because of one)
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 
 A reservation counts as pending usage until billing has settled it. It lapses, and its money is free again, once stream time
@@ -21,10 +21,11 @@ from typing import Final
 
 from kite_common.ids import CommandId, TeamId
 
-# The gateway gives up a publish after at most PUBLISH_TIMEOUT_MS and drops the producer, so nothing is appended later. The rest of LAPSE_MS
-# covers clocks that differ between Redis, billing and the brokers.
-PUBLISH_TIMEOUT_MS: Final = 10_000
-LAPSE_MS: Final = 30_000
+# The gateway gives up a publish at most PUBLISH_TIMEOUT_MS after the request and drops the producer, so nothing is appended later. The rest
+# of LAPSE_MS covers records that a leader holds and nobody can read yet (replica.lag.time.max.ms, 30 s), and clocks that differ between
+# Redis, billing and the brokers.
+PUBLISH_TIMEOUT_MS: Final = 12_000
+LAPSE_MS: Final = 90_000
 
 STREAM_TIME: Final = "kite:stream-time"
 PROJECTED: Final = "kite:projected"

@@ -98,10 +98,17 @@ class Pending:
         self._next = {}
 
     def take(self, max_teams: int, max_settled: int) -> list[Write]:
-        """Some of the round, at most so many teams and events; empty when it is over. The newest account goes with all of its events."""
+        """Some of the round, at most so many teams and events, none twice; empty when it is over.
+
+        The newest account goes with its oldest events. Those above `max_settled` come with the next call: until then they count as
+        charged and as reserved.
+        """
         writes: list[Write] = []
         for team_id in list(islice(self._round, max_teams)):
-            settled = self._round.pop(team_id) + self._next.pop(team_id, [])
+            waiting = self._round.pop(team_id) + self._next.pop(team_id, [])
+            # What a catch-up reads from the log may have been committed, and given to us, meanwhile.
+            settled = list(dict.fromkeys(waiting))
+            self._settled -= len(waiting) - len(settled)
             account = self.accounts.get(team_id)
             if account is None:
                 self._settled -= len(settled)
@@ -117,7 +124,7 @@ class Pending:
         return writes
 
     def put_back(self, writes: Sequence[Write]) -> None:
-        """These may not have been written: they are first in the round again. Writing them twice does no harm."""
+        """These may not have been written: they are first in the round again. What was written frees nothing more."""
         again = {write.account.team_id: [*write.settled] for write in writes}
         self._settled += sum(map(len, again.values()))
         for team_id, settled in self._round.items():

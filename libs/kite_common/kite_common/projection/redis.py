@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from kite_common.clock import Clock
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.commands import CommandOutcome
+from kite_common.projection import keys
 from kite_common.projection.keeper import PartitionKeeper, UsageLog
 from kite_common.projection.pending import Pending, Settled
 from kite_common.projection.writes import ProjectionWrites
@@ -28,8 +29,8 @@ class AccountProjector:
 
     name = "projection"
 
-    def __init__(self, redis: Redis, usages: UsageLog, clock: Clock, metrics: Metrics) -> None:
-        self._redis, self._usages, self._clock, self._metrics = redis, usages, clock, metrics
+    def __init__(self, redis: Redis, usages: UsageLog, clock: Clock, metrics: Metrics, *, hold_ms: int = keys.LAPSE_MS) -> None:
+        self._redis, self._usages, self._clock, self._metrics, self._hold_ms = redis, usages, clock, metrics, hold_ms
         self._writes = ProjectionWrites(redis)
         self._keepers: dict[int, PartitionKeeper] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,7 +56,7 @@ class AccountProjector:
         """The partition is ours: what Redis lacks of these accounts is written, what the log says is settled is removed."""
         self.released(partition)
         pending = Pending(accounts, position.applied, position.stream_time_ms)
-        keeper = PartitionKeeper(partition, pending, self._writes, self._usages, self._clock, self._metrics)
+        keeper = PartitionKeeper(partition, pending, self._writes, self._usages, self._clock, self._metrics, self._hold_ms)
         self._keepers[partition] = keeper
         task = asyncio.create_task(keeper.run(), name=f"projection.{partition}")
         self._tasks.add(task)

@@ -10,6 +10,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError, RedisError
 
 from kite_common.errors import Unavailable
+from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.commands import CommandOutcome
 from kite_common.ids import CommandId, TeamId
 from kite_common.projection import keys
@@ -42,6 +43,8 @@ class ProjectionWrites:
         folder = resources.files(__package__)
         self._account = redis.register_script(folder.joinpath("account.lua").read_text(encoding="utf-8"))
         self._raise = redis.register_script(folder.joinpath("raise.lua").read_text(encoding="utf-8"))
+        self._begin = redis.register_script(folder.joinpath("begin.lua").read_text(encoding="utf-8"))
+        self._forget = redis.register_script(folder.joinpath("forget.lua").read_text(encoding="utf-8"))
 
     async def marks(self, partition: int) -> Marks:
         """What stands there now."""
@@ -59,12 +62,26 @@ class ProjectionWrites:
         replies = await self._execute(pipeline)
         return [_RESULTS[result] for result, _ in replies], sum(lapsed for _, lapsed in replies)
 
-    async def begin(self, partition: int, stream_time_ms: int) -> None:
-        """Say that projecting the partition has begun: accounts may be there from now on."""
+    async def forget_mark(self, partition: int, applied: int) -> None:
+        """Take away how far the partition is projected, unless that is further than `applied`: who takes over sees a loss too."""
         pipeline = self._pipeline()
-        pipeline.hset(keys.PROJECTED, str(partition), "0")
-        self._add_raise(pipeline, keys.STREAM_TIME, partition, stream_time_ms, None)
+        pipeline.evalsha(self._forget.sha, 1, keys.PROJECTED, partition, applied, 0)
         await self._execute(pipeline)
+
+    async def forget_accounts(self, accounts: Sequence[AccountSnapshot]) -> None:
+        """Take these accounts away, but none that is newer than given here. Reservations and claims stay."""
+        pipeline = self._pipeline()
+        for one in accounts:
+            pipeline.evalsha(self._forget.sha, 1, keys.account(TeamId(one.team_id)), "applied", one.applied, 1)
+        await self._execute(pipeline)
+
+    async def begin(self, partition: int, applied: int, stream_time_ms: int) -> bool:
+        """Say that projecting the partition has begun: accounts may be there from now on. False: another owner is as far as `applied`."""
+        pipeline = self._pipeline()
+        pipeline.evalsha(self._begin.sha, 1, keys.PROJECTED, partition, applied)
+        self._add_raise(pipeline, keys.STREAM_TIME, partition, stream_time_ms, None)
+        begun, _ = await self._execute(pipeline)
+        return int(begun) == 1
 
     async def finish(
         self, partition: int, projected: int, stream_time_ms: int, expected: int, outcomes: Sequence[CommandOutcome]
@@ -121,8 +138,8 @@ class ProjectionWrites:
         return replies
 
     async def _load_scripts(self) -> None:
-        await self._redis.script_load(self._account.script)
-        await self._redis.script_load(self._raise.script)
+        for one in (self._account, self._raise, self._begin, self._forget):
+            await self._redis.script_load(one.script)
 
 
 def _add_outcomes(pipeline: Pipeline, outcomes: Sequence[CommandOutcome]) -> None:

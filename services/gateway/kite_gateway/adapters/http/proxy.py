@@ -94,7 +94,7 @@ def routes(proxy: ReplayProxy) -> list[Route]:
 
 
 class TimedStream(StreamingResponse):
-    """A reader that does not read must not keep its place among the requests in flight: a part that is not taken in time ends the connection."""
+    """A reader that does not read must not keep its place among the requests in flight: a part not taken in time ends the connection."""
 
     part_timeout_s = _PART_TIMEOUT_S
 
