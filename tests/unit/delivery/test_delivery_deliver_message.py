@@ -172,7 +172,7 @@ async def test_what_is_put_back_is_parked_as_it_is_or_ends() -> None:
 
 
 def test_an_unreadable_record_is_kept_byte_by_byte() -> None:
-    letter = facts.unreadable("not JSON", "team_a", ("kite.events", 3, 8), NOW_MS, b"team_a", None, (("kite-record", b"event"),))
+    letter = DeadLetter.of("delivery", "not JSON", ("kite.events", 3, 8), NOW_MS, b"team_a", None, (("kite-record", b"event"),))
     assert (letter.original_key, letter.original_value, letter.original_headers) == ("dGVhbV9h", None, (("kite-record", "ZXZlbnQ="),))
 
 

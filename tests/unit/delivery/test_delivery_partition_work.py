@@ -149,6 +149,7 @@ async def test_draining_lets_the_running_finish_and_parks_the_rest() -> None:
     await eventually(lambda: len(scene.sender.sent) == 2, every_s=0.001, what="two are under way")
     draining = asyncio.create_task(scene.work.drain(5))
     await eventually(lambda: len(scene.log.parked) == 2, every_s=0.001, what="the waiting are parked")
+    assert {parked.due_at for parked in scene.log.parked} == {event(SLOW, 2).due_ms}
     scene.sender.let_go.set()
     await draining
     assert scene.work.position == 4

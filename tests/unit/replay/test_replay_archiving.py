@@ -212,6 +212,32 @@ async def test_a_tail_is_asked_for_only_after_the_running_insert() -> None:
     assert await beginning == 5
 
 
+async def test_who_is_cancelled_while_waiting_for_inserts_leaves_no_hole() -> None:
+    release = asyncio.Event()
+
+    class Slow(MemoryArchive):
+        async def append(self, table: Table, batches: Sequence[Batch]) -> None:
+            await release.wait()
+            await super().append(table, batches)
+
+    archive = Slow()
+    inserts = GroupedInserts(EVENTS_TABLE, archive, AT_ONCE)
+    running = inserts.append(batch(event_rows("t", [0], partition=9)))
+    for _ in range(2):
+        await asyncio.sleep(0)  # so that this insert runs alone
+    one = PartitionArchiver(EVENTS_TABLE, 0, archive=archive, inserts=inserts, quarantine=Kept())
+    await one.take([event_record(0)])
+    await one.take([event_record(1)])
+    finishing = asyncio.create_task(one.finish())
+    await asyncio.sleep(0)
+    finishing.cancel()
+    await asyncio.wait({finishing})
+    release.set()
+    await running
+    await inserts.append(batch(event_rows("t", [0], partition=8)))
+    assert [row.log_offset for row in archive.rows["events"] if row.partition == 0] == [0, 1]
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     length=st.integers(1, 60),

@@ -111,6 +111,26 @@ async def test_an_archive_that_is_away_is_waited_for_and_asked_again_where_it_en
     assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
 
 
+async def test_a_position_that_cannot_be_shown_does_not_begin_the_partition_anew() -> None:
+    class Uncommitted(MemoryFeed):
+        begun = 0
+
+        async def commit(self, offsets: Mapping[str, int]) -> None:
+            raise Unavailable("away")
+
+        async def seek_to_beginning(self, topic: str) -> int:
+            self.begun += 1
+            return await super().seek_to_beginning(topic)
+
+        def seek(self, topic: str, offset: int) -> None:
+            assert offset == 0
+            super().seek(topic, offset)
+
+    archive, feed = MemoryArchive(), Uncommitted(log_of(40))
+    await own_until(archive, feed, 20)
+    assert feed.begun == 1
+
+
 async def test_an_archive_that_is_ahead_of_the_log_stops_the_partition() -> None:
     archive, feed = MemoryArchive(), MemoryFeed(log_of(4))
     await archive.append(EVENTS_TABLE, [batch(event_rows("t", [4]))])

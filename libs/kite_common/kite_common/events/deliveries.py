@@ -1,8 +1,15 @@
 """What happened to a delivery: every attempt, every final outcome, parked work, dead letters. No bodies but for parked ones."""
 
-from typing import ClassVar, Literal
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import ClassVar, Final, Literal
 
 from kite_common.events.fact import Count, TeamFact, UnixMs
+
+# What of an original record a dead letter holds at most, bytes; the log takes 2 MiB a record.
+_LARGEST_VALUE: Final = 1024 * 1024
+_LARGEST_HEADERS: Final = 64 * 1024
+_LARGEST_KEY: Final = 1024
 
 DeliveryStatus = Literal["pending", "retrying", "delivered", "dead", "cancelled", "filtered", "no_endpoint", "blocked"]
 
@@ -83,3 +90,31 @@ class DeadLetter(TeamFact):
     original_key: str | None
     original_value: str | None
     original_headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls, service: str, reason: str, place: tuple[str, int, int], at_ms: int,
+        key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]],
+    ) -> "DeadLetter":  # fmt: skip
+        """The dead letter of a record at `place` (topic, partition, offset), of a size that the log takes whatever the record was.
+
+        A value above 1 MiB, or headers above 64 KiB together, are left out, because base64 makes them a third larger; `reason` says so, and
+        the place tells where they still are.
+        """
+        topic, partition, offset = place
+        headers = tuple(headers)
+        if value is not None and len(value) > _LARGEST_VALUE:
+            reason, value = f"{reason} (value of {len(value)} bytes left out)", None
+        if sum(len(name) + len(content) for name, content in headers) > _LARGEST_HEADERS:
+            reason, headers = f"{reason} ({len(headers)} headers left out)", ()
+        return cls(
+            team_id=(key or b"")[:_LARGEST_KEY].decode("utf-8", "replace"), service=service, reason=reason,
+            topic=topic, partition=partition, offset=offset, at=at_ms,
+            original_key=None if key is None else _base64(key[:_LARGEST_KEY]),
+            original_value=None if value is None else _base64(value),
+            original_headers=tuple((name, _base64(content)) for name, content in headers),
+        )  # fmt: skip
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()

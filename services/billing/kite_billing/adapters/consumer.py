@@ -3,7 +3,6 @@
 A step runs its commands before its usages, each in log order. What cannot be used goes to the dead letters and stops nothing.
 """
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -189,24 +188,5 @@ class _StepWork:
 
 
 def dead_letter(one: Input, reason: str) -> DeadLetter:
-    """The dead letter of an input: bytes in base64, its time that of the record, so that a step stays pure.
-
-    A value above 1 MiB is left out, because no record could hold it in base64; where it stood is in the letter.
-    """
-    fits = one.value is None or len(one.value) <= _LARGEST_ORIGINAL
-    return DeadLetter(
-        team_id=(one.key or b"").decode("utf-8", "replace"),
-        service=_SERVICE,
-        reason=reason if fits else f"{reason} (value of {len(one.value or b'')} bytes left out)",
-        topic=one.topic,
-        partition=one.partition,
-        offset=one.offset,
-        at=one.timestamp_ms,
-        original_key=_base64(one.key),
-        original_value=_base64(one.value) if fits else None,
-        original_headers=tuple((name, b64encode(value).decode()) for name, value in one.headers),
-    )
-
-
-def _base64(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode()
+    """The dead letter of an input; its time is that of the record, so that a step stays pure."""
+    return DeadLetter.of(_SERVICE, reason, (one.topic, one.partition, one.offset), one.timestamp_ms, one.key, one.value, one.headers)

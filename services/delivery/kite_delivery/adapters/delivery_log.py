@@ -1,11 +1,14 @@
 """DeliveryLog over Kafka: attempts and ends into kite.deliveries, dead letters into kite.dead-letters. Decides nothing."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from kite_common.events.codec import encode
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded
 from kite_common.runtime.metrics import Metrics
 from kite_delivery.adapters.durable import Publishes, publish_durably
+
+_REASONS: Final = frozenset({"attempts_exhausted", "gone", "blocked"})
 
 
 class KafkaDeliveryLog:
@@ -22,4 +25,5 @@ class KafkaDeliveryLog:
     async def bury(self, partition: int, letter: DeadLetter) -> None:
         """Append a dead letter; waits as long as the log is away."""
         await publish_durably(self._dead_letters, partition, [encode(letter)])
-        self._buried.labels(reason=letter.reason).inc()
+        # Of a record nobody can read the reason is free text: one label for all of them.
+        self._buried.labels(reason=letter.reason if letter.reason in _REASONS else "unreadable").inc()

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from kite_common.crypto import unseal
-from kite_common.errors import Malformed
+from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as, encode
 from kite_common.events.webhooks import WebhookConfigured, secret_context
 from kite_common.ids import TeamId, WebhookConfigId
@@ -24,6 +24,8 @@ from kite_delivery.adapters.durable import Publishes, publish_durably
 from kite_delivery.domain.delivery import Endpoint
 
 log = get_logger("kite.delivery")
+
+_REFRESH_AGAIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class TableEndpoints:
         if known is not None and known[0] is held:
             return known[1]
         endpoint = held.endpoint
+        if not endpoint.active:
+            self._unsealed.pop(team_id, None)
         self._endpoints[team_id] = (held, endpoint)
         return endpoint
 
@@ -134,7 +138,7 @@ class TableEndpoints:
 
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
         """Switch the config off if it still is the one that was seen; see the module's text for the race that is left."""
-        await self._table.refreshed(partition)
+        await self._refreshed_at_last(partition)
         held = self._table.get(endpoint.team_id)
         if held is None or not held.config.active or (held.config.id, held.config.updated_at) != (endpoint.config_id, endpoint.updated_at):
             return False
@@ -142,6 +146,17 @@ class TableEndpoints:
         await publish_durably(self._webhooks, partition, [encode(off)])
         log.info("delivery.endpoint_deactivated", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id, reason="gone")
         return True
+
+    async def _refreshed_at_last(self, partition: int) -> None:
+        """However long the log is away: the attempt is on record already, so giving up here would make it again."""
+        while True:
+            try:
+                await self._table.refreshed(partition)
+            except (Unavailable, TimeoutError):
+                log.warning("delivery.configs_behind", partition=partition)
+                await asyncio.sleep(_REFRESH_AGAIN_S)
+            else:
+                return
 
     def _unseal(self, config: WebhookConfigured) -> tuple[tuple[str, int | None], ...]:
         context = secret_context(config.team_id, config.id)

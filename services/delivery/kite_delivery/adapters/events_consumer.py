@@ -7,6 +7,7 @@ from typing import Final
 from kite_common.clock import Clock
 from kite_common.errors import Malformed
 from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER
+from kite_common.events.deliveries import DeadLetter
 from kite_common.events.envelope import TRACE_HEADER, read_stored
 from kite_common.ids import EventId, TeamId
 from kite_common.log_position import kiteseq
@@ -16,7 +17,6 @@ from kite_delivery.adapters.endpoints import TableEndpoints
 from kite_delivery.adapters.partition_loop import LoopTimes, refreshed, run_partition
 from kite_delivery.application.partition_work import PartitionWork
 from kite_delivery.application.ports import DeliveryLog
-from kite_delivery.domain import facts
 from kite_delivery.domain.delivery import Delivery
 
 _BATCH: Final = 500
@@ -53,10 +53,8 @@ class EventsOwner:
         try:
             delivery = delivery_of_record(one)
         except Malformed as error:
-            team_id = (one.key or b"").decode("utf-8", "replace")
-            letter = facts.unreadable(
-                str(error), team_id, (one.topic, one.partition, one.offset), self._clock.unix_ms(), one.key, one.value, one.headers
-            )
+            place = (one.topic, one.partition, one.offset)
+            letter = DeadLetter.of("delivery", str(error), place, self._clock.unix_ms(), one.key, one.value, one.headers)
             work.run(one.offset, partial(self._log.bury, one.partition, letter))
             return
         if delivery is None:

@@ -8,7 +8,7 @@ from typing import Final
 from kite_common.clock import Clock
 from kite_common.errors import Malformed
 from kite_common.events.codec import decode_as
-from kite_common.events.deliveries import DeliveryParked
+from kite_common.events.deliveries import DeadLetter, DeliveryParked
 from kite_common.stream.group import Feed, Input
 from kite_delivery.adapters.endpoints import TableEndpoints
 from kite_delivery.adapters.partition_loop import LoopTimes, refreshed, run_partition
@@ -75,10 +75,8 @@ class RetriesOwner:
         try:
             delivery = facts.unparked(decode_as(DeliveryParked, one.value), one.partition)
         except Malformed as error:
-            team_id = (one.key or b"").decode("utf-8", "replace")
-            letter = facts.unreadable(
-                str(error), team_id, (one.topic, one.partition, one.offset), self._clock.unix_ms(), one.key, one.value, one.headers
-            )
+            place = (one.topic, one.partition, one.offset)
+            letter = DeadLetter.of("delivery", str(error), place, self._clock.unix_ms(), one.key, one.value, one.headers)
             work.run(one.offset, partial(self._log.bury, one.partition, letter))
             return
         now_ms = self._clock.unix_ms()

@@ -144,8 +144,13 @@ class PartitionWork:
         task.add_done_callback(lambda _task: self._leave_lane(job, failed=True))
 
     def step_aside(self, job: "_Job") -> None:
-        """Called by the job when its lane has no place for it."""
-        self._spawn(self._finish_after(job.offset, partial(self._deliver.set_aside, job.delivery, job.endpoint)))
+        """Called by the job when its lane has no place for it, or we are ending: then it is due as before."""
+        parking = (
+            partial(self._deliver.put_back, job.delivery)
+            if self._draining.is_set()
+            else partial(self._deliver.set_aside, job.delivery, job.endpoint)
+        )
+        self._spawn(self._finish_after(job.offset, parking))
 
     async def _deliver_now(self, job: "_Job") -> None:
         result = await self._send(job)

@@ -1,7 +1,6 @@
 """Deliveries as the facts the log keeps of them, and back. Builds values only; every id is given or derived."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -144,26 +143,6 @@ def given_up(delivery: Delivery, reason: str, events_topic: str, now_ms: int) ->
         original_key=_base64(delivery.team_id.encode()),
         original_value=_base64(_without_kiteseq(delivery)),
         original_headers=(("kite-record", _base64(b"event")), ("kite-delivery-id", _base64(_id_of(delivery).encode()))),
-    )
-
-
-def unreadable(
-    reason: str, team_id: str, place: tuple[str, int, int], now_ms: int,
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]],
-) -> DeadLetter:  # fmt: skip
-    """The dead letter of a record that is no delivery: `place` is its topic, partition and offset, the rest its bytes."""
-    topic, partition, offset = place
-    return DeadLetter(
-        team_id=team_id,
-        service="delivery",
-        reason=reason,
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        at=now_ms,
-        original_key=None if key is None else _base64(key),
-        original_value=None if value is None else _base64(value),
-        original_headers=tuple((name, _base64(text)) for name, text in headers),
     )
 
 

@@ -23,6 +23,7 @@ _MAX_RECORDS: Final = 5_000
 _POLL_S: Final = 0.5
 # A committed position is only looked at by people and dashboards.
 _SHOW_EVERY_S: Final = 1.0
+_SHOW_WITHIN_S: Final = 2.0
 # Handing a partition over waits this long for inserts that run; what is not stored then is read again by the next owner.
 _FINISH_S: Final = 2.0
 # ClickHouse away: asked again after one second, then slower.
@@ -97,8 +98,19 @@ async def _archive(archivers: Mapping[str, PartitionArchiver], feed: PartitionFe
         positions = {topic: position for topic, archiver in archivers.items() if (position := archiver.position()) is not None}
         now = asyncio.get_running_loop().time()
         if positions != shown and now >= show_at:
+            show_at = now + _SHOW_EVERY_S
+            if await _show(feed, positions):
+                shown = positions
+
+
+async def _show(feed: PartitionFeed, positions: Mapping[str, int]) -> bool:
+    """Whether it worked. Nobody depends on it: a commit that fails or hangs must not stop archiving."""
+    try:
+        async with asyncio.timeout(_SHOW_WITHIN_S):
             await feed.commit(positions)
-            shown, show_at = positions, now + _SHOW_EVERY_S
+    except (Unavailable, TimeoutError):
+        return False
+    return True
 
 
 def _by_topic(records: Sequence[LogRecord]) -> dict[str, list[LogRecord]]:

@@ -1,6 +1,5 @@
 """Bad records -> kite.dead-letters: reason, position and original bytes, acknowledged before the archive goes on. Judges nothing."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -44,21 +43,6 @@ class DeadLetters:
 
 
 def dead_letter(bad: BadRecord, at_ms: int) -> DeadLetter:
-    """The dead letter of a record: bytes in base64, so that any bytes fit."""
-    record = bad.record
-    return DeadLetter(
-        team_id=(record.key or b"").decode("utf-8", "replace"),
-        service=_SERVICE,
-        reason=bad.reason,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        at=at_ms,
-        original_key=_base64(record.key),
-        original_value=_base64(record.value),
-        original_headers=tuple((name, b64encode(value).decode()) for name, value in record.headers),
-    )
-
-
-def _base64(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode()
+    """The dead letter of a record."""
+    one = bad.record
+    return DeadLetter.of(_SERVICE, bad.reason, (one.topic, one.partition, one.offset), at_ms, one.key, one.value, one.headers)

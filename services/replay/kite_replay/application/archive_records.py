@@ -88,7 +88,7 @@ class PartitionArchiver:
     async def finish(self) -> None:
         """Wait until everything taken is stored. Raises Unavailable."""
         while self._pending:
-            await self._pending[0].stored
+            await self._first_is_done()
             self._reap()
 
     def abandon(self) -> None:
@@ -101,8 +101,12 @@ class PartitionArchiver:
     async def _room_for(self, batch: Batch) -> None:
         self._reap()
         while self._pending and not self._fits(batch):
-            await self._pending[0].stored
+            await self._first_is_done()
             self._reap()
+
+    async def _first_is_done(self) -> None:
+        # Not awaited itself: cancelling us would cancel it, and an insert would leave out this batch but take those behind it.
+        await asyncio.wait({self._pending[0].stored})
 
     def _fits(self, batch: Batch) -> bool:
         rows = len(batch.rows) + sum(len(pending.batch.rows) for pending in self._pending)
