@@ -23,6 +23,7 @@ from kite_cli.local.step import ConsoleProgress, StepFailed
 from kite_cli.local.up import Hook, UpOptions, up
 from kite_cli.output import Output
 from kite_cli.private_file import read_private, write_private
+from kite_cli.services import NICE
 from kite_cli.target import DEMO_FILE, LogTarget
 from kite_common.clock import rfc3339
 from kite_common.errors import KiteError
@@ -72,6 +73,7 @@ def service_specs(options: LaunchOptions) -> list[ServiceSpec]:
             must_have_port=name == "gateway" and options.port is not None,
             host=options.host if name == "gateway" else LOOPBACK,
             ready_within_s=_READY_WITHIN_S,
+            nice=NICE[name],
         )
         for name, port in PORTS.items()
     ]

@@ -214,3 +214,9 @@ async def test_a_start_that_cannot_have_its_port_fails_with_a_reason_and_leaves_
     code, text = await Supervisor(tmp_path / "data", str(taken_port)).output()
     assert (code, f"port {taken_port} is taken by pid {os.getpid()}" in text) == (1, True), text
     assert read_state(state_of(tmp_path / "data")).children == {}
+
+
+async def test_a_service_stands_back_for_the_cpu_when_told(own: LocalStack) -> None:
+    await own.start_services([ServiceSpec("worker", SERVICE, nice=7)])
+    status = Path(f"/proc/{own.child('worker').pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    assert int(status[16]) == 7

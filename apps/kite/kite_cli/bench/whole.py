@@ -13,6 +13,7 @@ from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.folders import data_folder, lock_of
 from kite_cli.local.lock import holder_of
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
+from kite_cli.services import NICE
 from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
 from kite_common.topics import ALL
@@ -80,5 +81,5 @@ def _forget_killed_runs(data: Path) -> None:
 async def start_services(kite: Kite, names: Sequence[str], commands: Mapping[str, tuple[str, ...]] | None = None) -> None:
     """Start services side by side and wait until they are ready. Raises StepFailed."""
     chosen = {name: command_of(name) for name in names} | dict(commands or {})
-    specs = [ServiceSpec(name, chosen[name], env=_ENVIRONMENT, ready_within_s=_READY_WITHIN_S) for name in names]
+    specs = [ServiceSpec(name, chosen[name], env=_ENVIRONMENT, ready_within_s=_READY_WITHIN_S, nice=NICE[name]) for name in names]
     await kite.local.start_services(specs)

@@ -13,14 +13,16 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def bound_to_this_process(command: Sequence[str]) -> list[str]:
-    """Return `command` behind this wrapper, bound to the life of the calling process."""
-    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+def bound_to_this_process(command: Sequence[str], nice: int = 0) -> list[str]:
+    """Return `command` behind this wrapper, bound to the life of the calling process, `nice` (0 to 19) behind it for the CPU."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(nice), *command]
 
 
-def _become(parent: int, command: list[str]) -> None:
+def _become(parent: int, nice: int, command: list[str]) -> None:
     if sys.platform == "linux":
         _die_with_parent()
+    if nice:
+        _stand_back(nice)
     # The supervisor may have died before the line above: then no signal will ever come.
     if os.getppid() != parent:
         sys.exit("the supervisor is gone")
@@ -35,5 +37,15 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+def _stand_back(nice: int) -> None:
+    os.nice(nice)
+    # Where the kernel shares the CPU among sessions, niceness counts within one; this is the session's own (sched(7), autogroup).
+    try:
+        with open("/proc/self/autogroup", "w") as session:
+            session.write(str(nice))
+    except OSError:
+        return
+
+
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), sys.argv[2:])
+    _become(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -20,7 +20,8 @@ _READY_POLL_S = 0.03
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """What one child is: how it is started, when it counts as ready, how long its ends may take (seconds)."""
+    """What one child is: how it is started, when it counts as ready, how long its ends may take (seconds), how far it stands back for the
+    CPU (0 to 19)."""
 
     name: str
     command: tuple[str, ...]
@@ -28,6 +29,7 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_within_s: float = 30.0
     stop_within_s: float = 10.0
+    nice: int = 0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -168,7 +170,7 @@ class Child:
     async def _run_once(self) -> Run:
         started_at, ready_at = time.monotonic(), None
         spec = self.spec
-        process = self._process = Spawned(spec.command, spec.env, self.log, self._folder)
+        process = self._process = Spawned(spec.command, spec.env, self.log, self._folder, spec.nice)
         self._changed(spec.name, process.identity)
         try:
             if await self._becomes_ready(process):

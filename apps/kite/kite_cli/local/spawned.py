@@ -20,14 +20,14 @@ _POLL_S = 0.05
 class Spawned:
     """A running child. Make it in the main thread: the kernel binds its life to the thread that made it."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path, folder: Path) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path, folder: Path, nice: int = 0) -> None:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("children die with the thread that starts them: start them in the main thread")
         output = open_log(log)
         try:
             # A session of its own: Ctrl-C in the terminal reaches only the supervisor, which stops things in order.
             self._popen = subprocess.Popen(  # noqa: S603  the command comes from our own list of parts
-                bound_to_this_process(command),
+                bound_to_this_process(command, nice),
                 env=dict(env),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

@@ -47,6 +47,7 @@ class ServiceSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_within_s: float = 30.0
     stop_within_s: float = 15.0
+    nice: int = 0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -261,7 +262,7 @@ class LocalStack:
 
         env = self.environment(service.name) | {leftovers.RUN_VARIABLE: self._state.run} | dict(service.env)
         return ProcessSpec(
-            service.name, service.command, ready, env, service.ready_within_s, service.stop_within_s, service.policy
+            service.name, service.command, ready, env, service.ready_within_s, service.stop_within_s, service.nice, service.policy
         )
 
     def _add(self, spec: ProcessSpec) -> None:
