@@ -1,5 +1,6 @@
 """What all tests share: the local stack, once a run, and Hypothesis without a deadline."""
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,6 +8,10 @@ from hypothesis import settings
 
 from kite_cli.local.stack import LocalStack, StackOptions
 from support.stack import RunningStack
+
+# A run that a shell has put into the background ignores Ctrl-C, and would hand that on to the processes whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a busy machine time says nothing about the code, so it decides no test.
 settings.register_profile("kite", deadline=None, print_blob=True)
