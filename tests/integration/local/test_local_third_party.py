@@ -125,7 +125,7 @@ async def test_a_part_that_was_stopped_stays_stopped_until_it_is_started(own: Lo
 
 async def test_a_frozen_part_does_not_answer_until_it_is_thawed(own: LocalStack, tmp_path: Path) -> None:
     valkey, node = own.child("valkey"), ValkeyNode(tmp_path, own.ports["valkey"])
-    valkey.freeze()
+    await valkey.freeze()
     assert not await answers(node)
     valkey.thaw()
     async with asyncio.timeout(10):

@@ -118,7 +118,7 @@ async def test_while_the_broker_hangs_calls_are_answered_and_those_refused_are_n
 
     async with running(publisher):
         await call("before")
-        own.child("kafka").freeze()
+        await own.child("kafka").freeze()
         calls = [asyncio.create_task(call("handed over"))]
         await asyncio.sleep(0.1)
         calls += [asyncio.create_task(call(f"queued {number}")) for number in range(3)]

@@ -45,6 +45,17 @@ def is_alive(identity: Identity) -> bool:
     return bool(fields) and fields[19] == identity.started and fields[0] not in "ZX"
 
 
+def is_stopped(pid: int) -> bool:
+    """Say whether every thread of the process stands still (SIGSTOP); also if it is gone. Threads stop one after the other."""
+    if not _HAS_PROC:
+        return _ps(pid, "stat")[:1] in ("", "T")
+    try:
+        threads = [int(entry.name) for entry in (_PROC / str(pid) / "task").iterdir()]
+    except OSError:
+        return True
+    return all((stat_fields(thread) or ["T"])[0] in "TtZX" for thread in threads)
+
+
 def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/<pid>/stat after the command name: [0] state, [3] session, [19] start. See proc(5)."""
     try:

@@ -137,9 +137,10 @@ class Child:
         if self._process is not None:
             self._process.kill_group()
 
-    def freeze(self) -> None:
-        """Stop it in its tracks (SIGSTOP) until `thaw`."""
-        self.signal(signal.SIGSTOP)
+    async def freeze(self) -> None:
+        """Stop it in its tracks (SIGSTOP) until `thaw`; returns once none of its threads runs any more."""
+        if self._process is not None:
+            await self._process.freeze()
 
     def thaw(self) -> None:
         """Let a frozen one go on."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kite_cli.local.child_exec import bound_to_this_process
-from kite_cli.local.identity import Identity, identify, is_alive, resident_bytes
+from kite_cli.local.identity import Identity, identify, is_alive, is_stopped, resident_bytes
 from kite_cli.local.logs import open_log
 from kite_cli.local.readiness import until
 
@@ -62,6 +62,15 @@ class Spawned:
             # Not yet waited for, so the pid is still its own, even as a zombie.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    async def freeze(self) -> None:
+        """Send SIGSTOP and wait until every thread stands still: on a busy machine some still answer for a while."""
+        self.send(signal.SIGSTOP)
+
+        async def stands_still() -> bool:
+            return not self.is_running or is_stopped(self.pid)
+
+        await until(stands_still, _POLL_S / 10)
 
     async def end(self, within_s: float) -> bool:
         """Ask it to end, and force it after `within_s` seconds. Return whether it ended by itself."""
