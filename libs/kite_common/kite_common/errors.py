@@ -39,16 +39,32 @@ CODES: Final[Mapping[str, ErrorCode]] = _codes(
     ("invalid_event_types", 400, "event_types must be a list of exact types or prefixes that end in '.*'."),
     ("invalid_cursor", 400, "The cursor cannot be read, or names no event of this team."),
     ("invalid_limit", 400, "limit must be an integer."),
+    ("invalid_source", 400, "source must be 1 to 64 of a-z, 0-9 and hyphen, not begin with a hyphen, and not be kite."),
+    ("invalid_deposit", 400, "deposit_atomic is not an amount that can be deposited."),
+    ("invalid_amount", 400, "amount_atomic is not an amount that can be deposited."),
+    ("invalid_plan_id", 400, "plan_id must be a UUID."),
+    ("invalid_provider", 400, "The provider cannot be used for this plan on this server."),
+    ("invalid_payment_header", 400, "The payment header cannot be read."),
+    ("reserved_type", 400, "This event type is reserved for Kite."),
     ("unauthorized", 401, "Invalid or expired API key"),
+    ("invalid_hook_token", 401, "invalid hook token"),
+    ("invalid_signature", 401, "The provider's signature is wrong."),
+    ("payment_required", 402, "Payment required."),
+    ("invalid_payment", 402, "The payment was refused."),
     ("insufficient_funds", 402, "The wallet cannot pay for this event."),
     ("forbidden", 403, "The API key does not belong to this team."),
     ("insufficient_permissions", 403, "The API key lacks the permission this route needs."),
     ("no_active_subscription", 403, "The team has no active subscription."),
     ("not_found", 404, "No such path."),
     ("webhook_config_not_found", 404, "The team has no active webhook config."),
+    ("plan_not_found", 404, "No active plan of that name or id."),
     ("method_not_allowed", 405, "The path does not take this method."),
     ("idempotency_key_reused", 409, "The Idempotency-Key was used with another body."),
     ("request_in_progress", 409, "The first request with this Idempotency-Key is still in flight."),
+    ("subscription_conflict", 409, "The subscription cannot be changed now."),
+    ("not_x402_subscription", 409, "Only x402 subscriptions have a wallet."),
+    ("payment_already_used", 409, "This payment was used for another request."),
+    ("bootstrap_in_progress", 409, "This payment is being settled; resend the same request."),
     ("cursor_expired", 410, "The cursor is older than the retained events."),
     ("payload_too_large", 413, "The body is too large."),
     ("unsupported_media_type", 415, "Content-Encoding other than identity is not supported."),
@@ -58,6 +74,10 @@ CODES: Final[Mapping[str, ErrorCode]] = _codes(
     ("secret_encryption_not_configured", 500, "The server has no key to seal secrets with."),
     ("overloaded", 503, "Too many requests in flight; try again shortly."),
     ("service_unavailable", 503, "A part of the service is away; repeating the same request is safe."),
+    ("settlement_pending", 503, "The payment may have been made: resend the same payment, sign no new one."),
+    ("facilitator_unavailable", 503, "The payment was not taken: resend the same payment."),
+    ("x402_unconfigured", 503, "This server takes no x402 payments."),
+    ("bootstrap_unconfigured", 503, "This server cannot seal the credentials of new teams."),
     ("replay_unavailable", 503, "The archive is away; repeating the same request is safe."),
 )
 
@@ -79,6 +99,7 @@ class ApiError(KiteError):
     extra: Mapping[str, object] = field(default_factory=dict)
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    other_status: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__(self.code)
@@ -86,8 +107,8 @@ class ApiError(KiteError):
 
     @property
     def status(self) -> int:
-        """HTTP status of the code."""
-        return self.row.status
+        """HTTP status of the code; `other_status` where a route answers it differently (wire contract, section 4)."""
+        return self.other_status or self.row.status
 
     def body(self) -> dict[str, object]:
         """The JSON body: `error`, `message`, then the code's extra fields."""

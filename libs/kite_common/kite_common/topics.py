@@ -52,6 +52,18 @@ LEDGER: Final = Topic("kite.ledger", "team_id", "delete", None, "one entry per c
 CREDENTIALS: Final = Topic(
     "kite.credentials", "key prefix", "compact", None, "API keys and hook tokens: hash, team, permissions; never the secret"
 )
+PAYMENTS: Final = Topic(
+    "kite.payments", "payment key (partition: without its nonce)", "delete", 90 * _DAY_MS,
+    "inbox of the payments processor: submissions, credits applied, what the chain scanner saw",
+)
+PAYMENT_EVENTS: Final = Topic(
+    "kite.payments.events", "payment key (partition: without its nonce)", "delete", 400 * _DAY_MS,
+    "every step of every payment, no signatures",
+)
+PAYMENT_STATES: Final = Topic(
+    "kite.payments.state", "payment key (partition: without its nonce)", "compact", None,
+    "the record of each payment key after its newest step, and per partition the marker with the input positions they stand for",
+)
 WEBHOOKS: Final = Topic("kite.webhooks", "team_id", "compact", None, "outbound webhook configs; secrets sealed")
 DELIVERIES: Final = Topic("kite.deliveries", "team_id", "delete", 90 * _DAY_MS, "every attempt and every final outcome of a delivery")
 DEAD_LETTERS: Final = Topic(
@@ -63,5 +75,7 @@ RETRIES: Final = tuple(
     for tier in range(1, RETRY_TIERS + 1)
 )
 
-ALL: Final = (EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, WEBHOOKS, DELIVERIES, DEAD_LETTERS, *RETRIES)
+ALL: Final = (
+    EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES, WEBHOOKS, DELIVERIES, DEAD_LETTERS, *RETRIES,
+)  # fmt: skip
 BY_NAME: Final[Mapping[str, Topic]] = {topic.name: topic for topic in ALL}

@@ -4,11 +4,28 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kite_common.events.accounts import AccountSnapshot
-from kite_common.events.commands import AdjustWallet, CancelSubscription, CommandOutcome, CreditWallet, OpenAccount, Subscribe
+from kite_common.events.commands import (
+    AdjustWallet,
+    CancelSubscription,
+    CommandOutcome,
+    CreditWallet,
+    OpenAccount,
+    ReverseCredit,
+    Subscribe,
+)
 from kite_common.events.credentials import CredentialIssued
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.events.fact import Fact
 from kite_common.events.ledger import LedgerEntry
+from kite_common.events.payments import (
+    CreditApplied,
+    PaymentAssigned,
+    PaymentOutcome,
+    PaymentResult,
+    PaymentSeen,
+    PaymentStep,
+    PaymentSubmitted,
+)
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 
@@ -17,7 +34,8 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     fact.kind: fact
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
-        CommandOutcome, CredentialIssued, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
+        ReverseCredit, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
+        PaymentStep, PaymentOutcome, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
     )
 }  # fmt: skip
 

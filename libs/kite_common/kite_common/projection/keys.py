@@ -11,6 +11,7 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
     kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
                                      written for the first time; missing after a wipe, and while billing waits because of one)
+    kite:payment-outcome:<id> string what became of a payment's submission, for a short time; wakes waiters on the same channel
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 
 A reservation counts as pending usage until billing has settled it. It lapses, and its money is free again, once stream time
@@ -64,6 +65,11 @@ def bucket(team: TeamId) -> str:
 def idempotency(team: TeamId, claim: str) -> str:
     """Hash: one claim; `claim` is a digest of scope and key, so any header text makes a fixed-size key."""
     return f"kite:{{{team}}}:idem:{claim}"
+
+
+def payment_outcome(submission_id: str) -> str:
+    """String: what became of a payment's submission, as JSON; a message on OUTCOME_CHANNEL with the submission id wakes waiters."""
+    return f"kite:payment-outcome:{submission_id}"
 
 
 def outcome(command: CommandId) -> str:

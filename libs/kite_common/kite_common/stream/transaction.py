@@ -51,12 +51,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[StateT]):
-    """What some inputs lead to: changed states by key, records for other topics (topic name, record), all of the same partition, and
-    effects, which are given to `committed` once the rest is durable."""
+    """What some inputs lead to: changed states by key, records for other topics (topic name, record), all of the same partition, records
+    for other partitions (topic name, partition, record), and effects, which are given to `committed` once the rest is durable."""
 
     states: Mapping[str, StateT] = field(default_factory=dict)
     records: Sequence[tuple[str, Record]] = ()
     effects: tuple[object, ...] = ()
+    elsewhere: Sequence[tuple[str, int, Record]] = ()
 
 
 class Processor(Protocol[StateT]):
@@ -177,12 +178,16 @@ class _Work(Generic[StateT]):
         """Outputs, state, marker and positions: all, or nothing."""
         owner, partition, producer = self._owner, self._feed.partition, self._producer
         states = [owner._processor.encode_state(key, state) for key, state in step.states.items()]
-        records = [*step.records, *((owner._state_topic, record) for record in (*states, marker.record()))]
+        records = [
+            *((topic, partition, record) for topic, record in step.records),
+            *step.elsewhere,
+            *((owner._state_topic, partition, record) for record in (*states, marker.record())),
+        ]
         await producer.begin_transaction()
         try:
             sends = [
-                await producer.send_batch(batch, topic, partition=partition)
-                for topic, batches in _batches(producer, records).items()
+                await producer.send_batch(batch, topic, partition=to)
+                for (topic, to), batches in _batches(producer, records).items()
                 for batch in batches
             ]
             # Every produce must be answered before the positions are sent: overlapping them cost 650 retries in one log.
@@ -205,17 +210,18 @@ class _Work(Generic[StateT]):
         self._owner._processor.committed(self._feed.partition, Step(), self.position)
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, Record]]) -> dict[str, list[object]]:
-    """The records by topic, in their order, in as few batches as they fit in."""
-    by_topic: dict[str, list[object]] = {}
-    open_batch: dict[str, object] = {}
-    for topic, record in records:
-        batch = open_batch.get(topic)
+def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record]]) -> dict[tuple[str, int], list[object]]:
+    """The records by topic and partition, in their order, in as few batches as they fit in."""
+    by_place: dict[tuple[str, int], list[object]] = {}
+    open_batch: dict[tuple[str, int], object] = {}
+    for topic, partition, record in records:
+        place = (topic, partition)
+        batch = open_batch.get(place)
         if batch is None or not _append(batch, record):
-            batch = open_batch[topic] = producer.create_batch()
-            by_topic.setdefault(topic, []).append(batch)
+            batch = open_batch[place] = producer.create_batch()
+            by_place.setdefault(place, []).append(batch)
             _append(batch, record)
-    return by_topic
+    return by_place
 
 
 def _append(batch: object, record: Record) -> bool:

@@ -18,6 +18,7 @@ from kite_common.events.commands import (
     CommandRefusal,
     CreditWallet,
     OpenAccount,
+    ReverseCredit,
     Subscribe,
 )
 from kite_common.events.ledger import LedgerEntry
@@ -152,7 +153,7 @@ def _decide(account: AccountSnapshot | None, command: Command, at_ms: int, rules
             return _open(account, command, at_ms, rules)
         case CreditWallet():
             return _credit(account, command, at_ms)
-        case Subscribe() | CancelSubscription() | AdjustWallet() if account is None:
+        case Subscribe() | CancelSubscription() | AdjustWallet() | ReverseCredit() if account is None:
             return Refused("no_account")
         case Subscribe():
             return _subscribe(account, command, at_ms, rules)
@@ -161,6 +162,8 @@ def _decide(account: AccountSnapshot | None, command: Command, at_ms: int, rules
             return () if current is None or current.status == "cancelled" else (SubscriptionCancelled(),)
         case AdjustWallet():
             return _adjust(account, command, at_ms)
+        case ReverseCredit():
+            return Refused("no_account")
         case _:
             assert_never(command)
 

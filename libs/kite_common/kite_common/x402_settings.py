@@ -1,0 +1,114 @@
+"""Settings of x402 payments, shared by edges, billing and the facilitator. Missing or off: routes answer 503 `x402_unconfigured`."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from kite_common.config import CommaList, HttpUrl, KiteSettings, checked_by
+from kite_common.crypto import parse_cipher_keys
+
+_ADDRESS = "^0x[0-9a-fA-F]{40}$"
+Address = Annotated[str, Field(pattern=_ADDRESS)]
+CipherKey = Annotated[SecretStr | None, checked_by(parse_cipher_keys)]
+
+
+class X402Settings(KiteSettings):
+    """What edges and billing need to know of payments. Variable names are the field names in capitals, without KITE_."""
+
+    model_config = SettingsConfigDict(populate_by_name=True)
+
+    x402_enabled: bool = Field(False, validation_alias="X402_ENABLED", description="take x402 payments")
+    x402_network: str = Field(
+        "eip155:84532", validation_alias="X402_NETWORK", pattern="^eip155:[0-9]{1,18}$", description="CAIP-2 id of the chain"
+    )
+    x402_asset: Address | None = Field(
+        None,
+        validation_alias="X402_ASSET",
+        description="address of the token; unset: USDC of the network. Another one needs name and version",
+    )
+    x402_asset_name: str | None = Field(None, validation_alias="X402_ASSET_NAME", description="EIP-712 domain name of the token")
+    x402_asset_version: str | None = Field(None, validation_alias="X402_ASSET_VERSION", description="EIP-712 domain version of the token")
+    x402_pay_to: Address | None = Field(
+        None, validation_alias="X402_PAY_TO", description="address that is paid; belongs to one deployment and is paid only through it"
+    )
+    x402_pay_to_retired: CommaList = Field(
+        (), validation_alias="X402_PAY_TO_RETIRED", description="earlier payTo addresses, for payments already known, comma-separated"
+    )
+    x402_bootstrap_cipher_key: CipherKey = Field(
+        None, validation_alias="X402_BOOTSTRAP_CIPHER_KEY",
+        description="seals the credentials of new teams: 32 bytes as 64 hex digits, base64 or 32 ASCII characters",
+    )  # fmt: skip
+    x402_quote_key: CipherKey = Field(
+        None, validation_alias="X402_QUOTE_KEY",
+        description="authenticates quotes: 32 bytes, the same on all edges; unset: derived from X402_BOOTSTRAP_CIPHER_KEY",
+    )  # fmt: skip
+    x402_max_timeout_s: int = Field(
+        300, validation_alias="X402_MAX_TIMEOUT_S", ge=60, le=3_600, description="life of a quote, and maxTimeoutSeconds of offers"
+    )
+    x402_wait_s: float = Field(
+        20.0, validation_alias="X402_WAIT_S", gt=0, le=120, description="how long a caller's request waits for its payment"
+    )
+    x402_settle_timeout_s: float = Field(
+        30.0,
+        validation_alias="X402_SETTLE_TIMEOUT_S",
+        gt=0,
+        le=300,
+        description="longest wait for a settle call; above X402_FACILITATOR_CONFIRM_S",
+    )
+    x402_credential_window_secs: int = Field(
+        600,
+        validation_alias="X402_CREDENTIAL_WINDOW_SECS",
+        ge=0,
+        le=86_400,
+        description="how long a bootstrap's credentials are shown again",
+    )
+    x402_topup_atomic: int = Field(
+        1_000_000, validation_alias="X402_TOPUP_ATOMIC", ge=1, description="what an empty wallet is asked to deposit"
+    )
+    x402_max_deposit_atomic: int = Field(
+        1_000_000_000, validation_alias="X402_MAX_DEPOSIT_ATOMIC", ge=1_000_000, description="largest deposit in one payment"
+    )
+    x402_replay_fallback: bool = Field(
+        False, validation_alias="X402_REPLAY_FALLBACK", description="teams without a subscription may pay for pages of GET /events"
+    )
+    x402_replay_price_atomic: int = Field(
+        10, validation_alias="X402_REPLAY_PRICE_ATOMIC", ge=1, description="price of a row for teams without a subscription"
+    )
+
+
+class X402ProcessorSettings(X402Settings):
+    """What the payments processor needs besides."""
+
+    x402_rpc_url: HttpUrl | None = Field(
+        None,
+        validation_alias="X402_RPC_URL",
+        repr=False,
+        description="JSON-RPC of the chain evidence is read from; better another node than the facilitator's",
+    )
+    x402_facilitator_url: HttpUrl | None = Field(
+        None, validation_alias="X402_FACILITATOR_URL", description="where payments are verified and settled"
+    )
+    x402_facilitator_token: SecretStr | None = Field(
+        None, validation_alias="X402_FACILITATOR_TOKEN", description="bearer token the facilitator asks for"
+    )
+    x402_scan_from_block: int | None = Field(
+        None, validation_alias="X402_SCAN_FROM_BLOCK", ge=0, description="first block the scanner reads; unset: the head at the first start"
+    )
+    x402_verify_timeout_s: float = Field(
+        5.0, validation_alias="X402_VERIFY_TIMEOUT_S", gt=0, le=60, description="longest wait for a verify call"
+    )
+    x402_confirmations: int = Field(
+        1, validation_alias="X402_CONFIRMATIONS", ge=1, le=1_000, description="depth at which a payment counts (1 = in the newest block)"
+    )
+    x402_confirmations_large: int = Field(
+        12, validation_alias="X402_CONFIRMATIONS_LARGE", ge=1, le=1_000, description="the same for large payments"
+    )
+    x402_large_atomic: int = Field(10_000_000, validation_alias="X402_LARGE_ATOMIC", ge=1, description="from here up a payment is large")
+    x402_watch_blocks: int = Field(
+        600,
+        validation_alias="X402_WATCH_BLOCKS",
+        ge=1,
+        le=1_000_000,
+        description="how deep a credited payment is watched for reorganisations",
+    )
