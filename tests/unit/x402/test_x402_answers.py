@@ -59,7 +59,7 @@ def test_refused_is_402_with_the_reason_and_a_fresh_offer() -> None:
     error = refusal(result="refused", status=402, code="invalid_payment", reason="invalid_exact_evm_insufficient_balance")
     assert (error.status, error.code) == (402, "invalid_payment")
     assert error.extra["reason"] == "invalid_exact_evm_insufficient_balance"
-    assert PaymentRequiredV1.model_validate(error.body())
+    assert PaymentRequiredV1.model_validate(error.body()).error == "invalid_payment"
     read = decode_payment_required_header(error.headers["payment-required"])
     assert read.error == "invalid_exact_evm_insufficient_balance"
     quote = json.loads(base64.b64decode(error.headers["payment-required"]))["accepts"][0]["extra"]["quoteId"]
@@ -68,7 +68,9 @@ def test_refused_is_402_with_the_reason_and_a_fresh_offer() -> None:
 
 
 def test_refused_after_a_settle_call_tells_how_that_ended() -> None:
-    error = refusal(result="refused", status=402, code="invalid_payment", reason="invalid_exact_evm_insufficient_balance", after_settle=True)
+    error = refusal(
+        result="refused", status=402, code="invalid_payment", reason="invalid_exact_evm_insufficient_balance", after_settle=True
+    )
     assert told(error) == {
         "success": False, "errorReason": "invalid_exact_evm_insufficient_balance", "transaction": "", "network": "eip155:84532",
     }  # fmt: skip
@@ -133,7 +135,9 @@ def test_a_payment_not_taken_has_no_settlement_to_tell_of() -> None:
     assert "payment-response" not in refusal(result="not_taken").headers
 
 
-@pytest.mark.parametrize("reason", ["execution reverted: FiatTokenV2: x", "", None, "invalid_permit2_signature", "http://10.0.0.7:8080 refused"])
+@pytest.mark.parametrize(
+    "reason", ["execution reverted: FiatTokenV2: x", "", None, "invalid_permit2_signature", "http://10.0.0.7:8080 refused"]
+)
 def test_reasons_that_nobody_knows_do_not_reach_a_caller(reason: str | None) -> None:
     error = refusal(result="refused", status=402, code="invalid_payment", reason=reason, after_settle=True)
     assert error.extra["reason"] == "invalid_payload"

@@ -25,7 +25,9 @@ parts = st.tuples(st.sampled_from(("GET", "POST")), st.binary(max_size=20), st.b
 
 def test_a_key_names_network_asset_payer_and_nonce() -> None:
     assert key.payment_key(payments.USDC, payments.authorization()) == KEY
-    assert key.payment_key(asset_of("eip155:8453"), payments.authorization()).startswith("eip155:8453|0x833589fcd6edb6e08f4c7c32d4f71b54bda02913|")
+    assert key.payment_key(asset_of("eip155:8453"), payments.authorization()).startswith(
+        "eip155:8453|0x833589fcd6edb6e08f4c7c32d4f71b54bda02913|"
+    )
     assert key.transfer_key(payments.USDC, "0xAB", "0xCD", 3) == f"eip155:84532|{payments.USDC.address}|0xab|log:0xcd:3"
 
 

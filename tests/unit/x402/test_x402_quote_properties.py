@@ -92,7 +92,7 @@ def test_a_quote_is_read_by_every_key_that_may_have_made_it() -> None:
 
 
 def test_no_two_quotes_are_equal() -> None:
-    assert QUOTE != make_quote(TERMS, "deposit", FINGERPRINT, 1_000_000, NOW_S, b"s" * 16)
+    assert make_quote(TERMS, "deposit", FINGERPRINT, 1_000_000, NOW_S, b"s" * 16) != QUOTE
 
 
 @given(strategies.cipher_keys, strategies.nonces, strategies.texts, strategies.texts, strategies.texts)

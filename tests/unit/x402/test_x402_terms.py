@@ -27,7 +27,7 @@ def test_complete_settings_make_terms() -> None:
     retired = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
     made = terms_of(settings(x402_quote_key=QUOTE.decode(), x402_pay_to_retired=(retired,), public_url="https://kite.example/"))
     assert made is not None
-    assert (made.pay_to, made.retired, made.asset.name) == (PAY_TO.lower(), {retired.lower()}, "USDC")
+    assert (made.pay_to, made.retired, made.asset.name) == (PAY_TO.lower(), frozenset({retired.lower()}), "USDC")
     assert (made.quote_key, made.cipher_key, made.public_url) == (QUOTE, CIPHER, "https://kite.example")
     assert made.recipients == {PAY_TO.lower(), retired.lower()}
 

@@ -1,6 +1,7 @@
 """Payment headers, any bytes: what is made is read back, all else raises the one named error."""
 
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -120,7 +121,5 @@ def test_every_casing_of_an_address_is_checksummed_alike(address: str) -> None:
 
 
 def is_read_or_malformed(value: str) -> None:
-    try:
+    with contextlib.suppress(Malformed):
         assert isinstance(parse_payment(value), ShownPayment)
-    except Malformed as error:
-        assert str(error)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from eth_keys import keys
+from eth_keys.datatypes import PrivateKey
 
 from kite_common.events.payments import Authorization, PaymentOutcome, PaymentPayer, PaymentSubmitted, Target
 from kite_common.testing import make
@@ -37,17 +37,17 @@ def terms(**given: Any) -> PaymentTerms:
     return PaymentTerms(**(fields | given))
 
 
-def payer(number: int = 1) -> keys.PrivateKey:
+def payer(number: int = 1) -> PrivateKey:
     """The key of the n-th payer."""
-    return keys.PrivateKey(number.to_bytes(32, "big"))
+    return PrivateKey(number.to_bytes(32, "big"))
 
 
-def address(of: keys.PrivateKey) -> str:
+def address(of: PrivateKey) -> str:
     """A payer's address, lower case."""
     return str(of.public_key.to_address())
 
 
-def authorization(of: keys.PrivateKey | None = None, **given: Any) -> Authorization:
+def authorization(of: PrivateKey | None = None, **given: Any) -> Authorization:
     """An authorization of 1 USDC as clients make them: good from the start of time until five minutes from NOW_S."""
     fields: dict[str, Any] = {
         "from_address": address(of or payer()), "to_address": PAY_TO, "value": "1000000", "valid_after": "0",
@@ -56,7 +56,7 @@ def authorization(of: keys.PrivateKey | None = None, **given: Any) -> Authorizat
     return Authorization(**(fields | given))
 
 
-def sign(asset: Asset, signed: Authorization, of: keys.PrivateKey | None = None) -> str:
+def sign(asset: Asset, signed: Authorization, of: PrivateKey | None = None) -> str:
     """The payer's signature, 65 bytes in hex, v 27 or 28."""
     made = (of or payer()).sign_msg_hash(digest_of(asset, signed)).to_bytes()
     return "0x" + (made[:64] + bytes([27 + made[64]])).hex()
@@ -70,7 +70,7 @@ def high_s(signature: str) -> str:
 
 
 def shown_json(
-    wanted: PaymentTerms | None = None, *, of: keys.PrivateKey | None = None, x402_version: int = 2, quote_id: str | None = None,
+    wanted: PaymentTerms | None = None, *, of: PrivateKey | None = None, x402_version: int = 2, quote_id: str | None = None,
     **given: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """What is in a payment header; `given` are fields of the authorization. Addresses checksummed, as clients write them."""
