@@ -58,9 +58,9 @@ class RedisHarness:
         await project(self.redis, team, account)
         return team
 
-    def request(self, team_id: TeamId, claim: Claim | None = None) -> AdmissionRequest:
+    def request(self, team_id: TeamId, claim: Claim | None = None, delivery: str | None = None) -> AdmissionRequest:
         now_ms = SystemClock().unix_ms()
-        return AdmissionRequest(team_id, RandomIds().event_id(now_ms), now_ms, claim)
+        return AdmissionRequest(team_id, RandomIds().event_id(now_ms), now_ms, claim, delivery)
 
     async def admit(self, team_id: TeamId, claim: Claim | None = None) -> Facts:
         return await self.reservations.admit(self.request(team_id, claim))
