@@ -145,12 +145,13 @@ def _any_equal(expected: Iterable[str], given: Sequence[str]) -> bool:
 
 
 def _with_and_without_port(url: str) -> tuple[str, ...]:
-    """The URL as it is, and with its scheme's port added or taken away: which of them Twilio signs depends on its product."""
+    """The URL without a port, and with its own or its scheme's: which of them Twilio signs depends on its product."""
     parts = urlsplit(url)
-    port = f":{_DEFAULT_PORTS.get(parts.scheme, 80)}"
-    other = parts.netloc.removesuffix(port) if parts.netloc.endswith(port) else parts.netloc + port
+    host = parts.netloc if parts.port is None else parts.netloc.removesuffix(f":{parts.port}")
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
     head = f"{parts.scheme}://"
-    return url, head + other + url.removeprefix(head + parts.netloc)
+    rest = url.removeprefix(head + parts.netloc)
+    return f"{head}{host}{rest}", f"{head}{host}:{port}{rest}"
 
 
 def _sha256(secret: str, signed: bytes) -> bytes:
