@@ -21,7 +21,7 @@ from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.testing.eventually import eventually
-from kite_common.topics import ALL, CREDENTIALS
+from kite_common.topics import ALL, CREDENTIALS, ENDPOINTS
 from kite_gateway.testing import Account
 from support.gateway import CIPHER_KEY, CONFIG, MESSAGE, PARTITIONS, PEPPER, SEND, Gateway, Team, running
 from support.stack import RunningStack
@@ -70,9 +70,9 @@ async def kite(stack: RunningStack) -> AsyncIterator[Kite]:
     await local.start_services([ServiceSpec(REPLAY, (sys.executable, "-m", "kite_replay.main"), env=settings, ready_within_s=60)])
     settings |= {"KITE_REPLAY_URL": local.addresses.url(REPLAY)}
     await local.start_services([ServiceSpec(GATEWAY, (sys.executable, "-m", "kite_gateway.main"), env=settings, ready_within_s=60)])
-    credentials = Publisher(kafka, CREDENTIALS.name, PARTITIONS)
-    async with running([credentials]), aiohttp.ClientSession() as session:
-        gateway = Gateway(stack, local.ports[GATEWAY], credentials, session)
+    credentials, endpoints = (Publisher(kafka, topic.name, PARTITIONS) for topic in (CREDENTIALS, ENDPOINTS))
+    async with running([credentials, endpoints]), aiohttp.ClientSession() as session:
+        gateway = Gateway(stack, local.ports[GATEWAY], credentials, session, endpoints)
         team = await gateway.open(Account(month_limit=1 << 40, day_limit=1 << 40, balance=1 << 50))
         await eventually(
             lambda: gateway.status("GET", team.url(EVENTS), headers=team.bearer("read"), is_not=401),

@@ -146,7 +146,8 @@ async def test_unknown_and_closed_endpoints_answer_like_a_wrong_token(path: str,
 @pytest.mark.parametrize(
     "path",
     ["/hooks", "/hooks/", f"/hooks/{TEAM}", f"/hooks/{TEAM}/", f"{WITH_TOKEN}/", f"{WITH_TOKEN}/x", f"/hooks/{TEAM}/kite",
-     f"/hooks/{TEAM}/kite/{TOKEN}", f"/hooks/{TEAM}/Acme", f"/hooks/{TEAM}/-a", f"/hooks/{TEAM}/a_b", f"/hooks/{TEAM}/{'a' * 65}", f"/hooks/{TEAM}/a%2Fb/c/d"],
+     f"/hooks/{TEAM}/kite/{TOKEN}",
+     f"/hooks/{TEAM}/Acme", f"/hooks/{TEAM}/-a", f"/hooks/{TEAM}/a_b", f"/hooks/{TEAM}/{'a' * 65}", f"/hooks/{TEAM}/a%2Fb/c/d"],
 )  # fmt: skip
 async def test_other_paths_are_unknown(path: str, gateway: Gateway, client: httpx.AsyncClient) -> None:
     assert_problem(await client.post(path, content=b"x" * 300_000), 404, "not_found")

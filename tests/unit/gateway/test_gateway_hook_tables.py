@@ -14,7 +14,7 @@ from kite_common.ids import TeamId
 from kite_common.runtime.component import READY, Readiness
 from kite_common.testing import make
 from kite_gateway.adapters.hooks import TableHooks
-from kite_gateway.domain.hooks.credentials import Endpoint, KnownHook
+from kite_gateway.domain.hooks.credentials import Endpoint, KnownHook, TokenState
 
 TEAM, NOW = TeamId(make.TEAM), make.NOW_MS
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -63,7 +63,7 @@ def test_a_live_token_opens_an_endpoint_nobody_has_written_down() -> None:
         (TEAM, "github", "\ud800", "wrong"),
     ],
 )
-def test_without_a_live_token_such_an_endpoint_is_unknown(team: str, source: str, token: str | None, state: str) -> None:
+def test_without_a_live_token_such_an_endpoint_is_unknown(team: str, source: str, token: str | None, state: TokenState) -> None:
     assert _hooks().find(TeamId(team), source, token, NOW) == KnownHook(None, state)
 
 
