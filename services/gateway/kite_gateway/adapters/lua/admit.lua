@@ -65,7 +65,7 @@ if status ~= 'active' then return {NO_SUBSCRIPTION, now, rate, level} end
 
 claim, accepted = held_by(delivery_key)
 if claim then
-  if not accepted then return {DELIVERING, now, rate, level} end
+  if not accepted or not claim[3] then return {DELIVERING, now, rate, level} end
   return first(DUPLICATE, claim)
 end
 
