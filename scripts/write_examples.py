@@ -65,6 +65,20 @@ FACTS: Final[Mapping[str, Fact]] = {
         expires_at=T + 86_400_000, revoked_at=T + 3_600_000
     ),
     "hook-token-of-github": make.credential(make.HOOK_TOKEN),
+    "hook-delivery-with-a-key": make.usage(
+        event_id=make.event_id(4_200), usage_kind="hook", reserved_at=T + 4_200, idempotency="2f1c8e7a90b34d56a1c2e3f405162738",
+        delivery_claim="7d0a4c1be2f93865b1a0c9d8e7f60514",
+    ),
+    "open-with-a-secret": make.hook_endpoint(),
+    "rotated-secret": make.hook_endpoint(
+        updated_at=T + 60_000,
+        secrets=(
+            {"sealed": "v1.1f2e3d4c.kP0vB2wq8sTn5XyZ.Q2hhbmdlcyB3aXRoIGV2ZXJ5IHJvdGF0aW9uLCBuZXZlciByZWFk"},
+            {"sealed": "v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43, "expires_at": T + 660_000},
+        ),
+    ),
+    "open-without-a-secret": make.hook_endpoint(source="billing-bot", secrets=()),
+    "closed": make.hook_endpoint(active=False, secrets=(), updated_at=T + 7_200_000),
     "active-for-every-type": make.webhook(),
     "rotated-two-secrets": make.webhook(
         event_types=("com.github.*", "com.kite.agent.message"), updated_at=T + 7_200_000,

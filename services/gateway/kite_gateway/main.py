@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from pydantic import SecretStr
+
 from kite_common.crypto import parse_cipher_keys
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
@@ -13,8 +15,9 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
-from kite_common.topics import CREDENTIALS, EVENTS, WEBHOOKS
+from kite_common.topics import CREDENTIALS, ENDPOINTS, EVENTS, WEBHOOKS
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
+from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.proxy import ReplayProxy
@@ -27,6 +30,7 @@ from kite_gateway.adapters.stream_time import StreamTime
 from kite_gateway.adapters.webhook_configs import CipherSeal, TableWebhookConfigs, decode_webhook_config
 from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.configure_webhook import ConfigureWebhook
+from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.settings import GatewaySettings
 
 SERVICE: Final = "gateway"
@@ -45,23 +49,26 @@ def build(settings: GatewaySettings) -> list[Component]:
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
     limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
     credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics)
+    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
-    components: list[Component] = [stream_time, credentials, configs, events, config_writes, *([replay] if replay else [])]
+    components: list[Component] = [stream_time, credentials, endpoints, configs, events, config_writes, *([replay] if replay else [])]
+    pepper = settings.api_key_pepper.get_secret_value().encode()
     surface = Surface(
         bearer=Bearer(
-            TableCredentials(credentials, settings.api_key_pepper.get_secret_value().encode()),
+            TableCredentials(credentials, pepper),
             RedisRateLimits(runner, place_of, limits),
             clock,
         ),
         accept_message=AcceptMessage(
             RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
         ),
+        open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),
-            CipherSeal(_cipher_keys(settings), random_bytes),
+            CipherSeal(_cipher_keys(settings.webhook_secret_cipher_key), random_bytes),
             clock,
             ids,
         ),
@@ -87,8 +94,7 @@ def main() -> None:
     sys.exit(run_service(SERVICE, GatewaySettings, build))
 
 
-def _cipher_keys(settings: GatewaySettings) -> Sequence[bytes]:
-    secret = settings.webhook_secret_cipher_key
+def _cipher_keys(secret: SecretStr | None) -> Sequence[bytes]:
     return () if secret is None else parse_cipher_keys(secret.get_secret_value())
 
 

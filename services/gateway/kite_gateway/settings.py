@@ -20,6 +20,9 @@ class GatewaySettings(KiteSettings):
         description="seals webhook secrets: 32 bytes as 64 hex digits, base64 or 32 ASCII characters; "
         "several, comma-separated: newest first",
     )
+    hook_secret_cipher_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
+        None, description="seals providers' secrets of hook endpoints; written like webhook_secret_cipher_key"
+    )
     max_in_flight: int = Field(512, ge=1, le=65_536, description="requests worked on at once by one process; more are answered 503 at once")
     redis_timeout_s: float = Field(1.0, gt=0, le=30, description="longest wait for Redis; after it the answer is 503")
     max_billing_lag_s: float = Field(

@@ -58,9 +58,9 @@ class RedisHarness:
         await project(self.redis, team, account)
         return team
 
-    def request(self, team_id: TeamId, claim: Claim | None = None) -> AdmissionRequest:
+    def request(self, team_id: TeamId, claim: Claim | None = None, delivery: str | None = None) -> AdmissionRequest:
         now_ms = SystemClock().unix_ms()
-        return AdmissionRequest(team_id, RandomIds().event_id(now_ms), now_ms, claim)
+        return AdmissionRequest(team_id, RandomIds().event_id(now_ms), now_ms, claim, delivery)
 
     async def admit(self, team_id: TeamId, claim: Claim | None = None) -> Facts:
         return await self.reservations.admit(self.request(team_id, claim))
@@ -284,24 +284,25 @@ accounts = st.builds(
     rate_per_min=st.sampled_from([0, 5]),
     price=st.integers(0, 40), month_limit=st.integers(0, 12), day_limit=st.integers(0, 12), used=st.integers(0, 6),
     balance=st.integers(0, 200),
-    period_end=st.sampled_from([1, 1 << 47]),
+    period_end=st.sampled_from([1, 1 << 47]), max_payload=st.sampled_from([0, 2_500, 262_144]),
 )  # fmt: skip
 steps = st.lists(
-    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans()), max_size=25
+    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans(), st.integers(0, 3)),
+    max_size=25,
 )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(account=accounts, schedule=steps)
-async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool]]) -> None:
+async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool, int]]) -> None:
     async with _harness(stack.redis_url) as harness:
         team = await harness.open(account)
         reference = FakeReservations({team: account})
         last: dict[int, AdmissionRequest] = {}
-        for step, key, same_body in schedule:
+        for step, key, same_body, delivery in schedule:
             if step == "admit":
                 claim = Claim(f"{key:032d}", "same" if same_body else f"other {key}") if key else None
-                request = harness.request(team, claim)
+                request = replace(harness.request(team, claim, f"d{delivery:031d}" if delivery else None), body_bytes=1_000 * delivery)
                 found = await harness.reservations.admit(request)
                 reference.now_ms = found.at_ms
                 expected = await reference.admit(request)

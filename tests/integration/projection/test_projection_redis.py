@@ -124,6 +124,16 @@ async def test_the_claim_of_a_settled_event_is_accepted_and_another_events_is_le
     assert not await redis.exists(keys.idempotency(TEAM, "gone"))
 
 
+async def test_key_and_delivery_of_a_settled_event_are_both_accepted(redis: Redis, writes: ProjectionWrites) -> None:
+    first, second = await reserve(redis, 1, 2)
+    for claim, one in (("key", first), ("delivery", first), ("other", second)):
+        await redis.hset(keys.idempotency(TEAM, claim), mapping={"state": "in_flight", "event_id": one.event_id})
+    settled = [first._replace(claim="key", delivery_claim="delivery"), second._replace(delivery_claim="other")]
+    await writes.accounts([write(5, *settled)], 0)
+    assert [await redis.hget(keys.idempotency(TEAM, claim), "state") for claim in ("key", "delivery", "other")] == ["accepted"] * 3
+    assert await held(redis) == (0, 0, 0)
+
+
 async def test_reservations_lapse_strictly_before_the_given_time(redis: Redis, writes: ProjectionWrites) -> None:
     await reserve(redis, 1, at_ms=NOW - 1)
     await reserve(redis, 2, at_ms=NOW)

@@ -79,11 +79,11 @@ def facts(step: Step[AccountSnapshot], topic: str) -> list[Any]:
 
 
 def test_a_usage_becomes_one_entry_a_new_snapshot_and_something_to_settle() -> None:
-    step = processor().step(3, [usage_input(idempotency="claim")], {make.TEAM: make.account()}, 8)
+    step = processor().step(3, [usage_input(idempotency="claim", delivery_claim="delivery")], {make.TEAM: make.account()}, 8)
     [entry] = facts(step, LEDGER.name)
     assert (entry.id, entry.amount_atomic) == (ledger_entry_of_event(make.EVENT_ID), -100)
     assert (step.states[make.TEAM].balance_atomic, step.states[make.TEAM].period_used, step.states[make.TEAM].applied) == (999_900, 1, 8)
-    assert step.effects == (Settled(TeamId(make.TEAM), make.EVENT_ID, "claim"),)
+    assert step.effects == (Settled(TeamId(make.TEAM), make.EVENT_ID, "claim", "delivery"),)
 
 
 @given(st.integers(0, 10**6), st.integers(0, UNLIMITED), st.integers(0, UNLIMITED), st.sampled_from(["message", "hook", "replay"]))

@@ -21,11 +21,13 @@ from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.configure_webhook import ConfigureWebhook
+from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.domain.access import Principal
 from kite_gateway.testing import (
     Account,
     CountingIds,
     FakeCredentials,
+    FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
     FakeReservations,
@@ -62,6 +64,7 @@ class Gateway:
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
             accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
+            open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(self.configs, self.seal, clock, ids),
             replay=None, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
             cors_origins=self.cors_origins, max_in_flight=self.max_in_flight,

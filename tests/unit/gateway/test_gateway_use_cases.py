@@ -59,8 +59,8 @@ class FakeHarness:
         self.reservations.accounts[team] = account
         return team
 
-    def request(self, team_id: TeamId, claim: Claim | None = None) -> AdmissionRequest:
-        return AdmissionRequest(team_id, self._ids.event_id(NOW_MS), NOW_MS, claim)
+    def request(self, team_id: TeamId, claim: Claim | None = None, delivery: str | None = None) -> AdmissionRequest:
+        return AdmissionRequest(team_id, self._ids.event_id(NOW_MS), NOW_MS, claim, delivery)
 
 
 @pytest.mark.parametrize("behaviour", RESERVATIONS_SUITE, ids=lambda behaviour: behaviour.__name__)
@@ -171,7 +171,7 @@ async def test_an_unknown_account_fails_closed() -> None:
 
 
 def test_the_numbers_of_the_outcomes_are_those_of_the_script() -> None:
-    assert [outcome.value for outcome in Outcome] == list(range(10))
+    assert [outcome.value for outcome in Outcome] == list(range(13))
 
 
 WANTED = WantedConfig("https://a.example", "secret", ())

@@ -9,7 +9,7 @@ class UsageRecorded(TeamFact):
     """Written beside the event it charges, in the same record batch: both are in the log, or neither.
 
     `price_atomic` is for the whole quantity, fixed at admission. The reservation in Redis carries the id `event_id`.
-    `idempotency` names the claim to mark as accepted (None: no Idempotency-Key was sent).
+    `idempotency` names the claim to mark as accepted (None: no Idempotency-Key was sent), `delivery_claim` that of a hook's delivery.
     """
 
     kind: ClassVar[str] = "usage"
@@ -21,3 +21,4 @@ class UsageRecorded(TeamFact):
     subscription_id: str
     reserved_at: UnixMs
     idempotency: str | None = None
+    delivery_claim: str | None = None

@@ -7,7 +7,8 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
                                      removed by billing when the usage is in the ledger, or when it has lapsed
     kite:{team}:reserved      hash   event id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
     kite:{team}:bucket        hash   token bucket: t (tokens), ts (ms); expires when full again
-    kite:{team}:idem:<claim>  hash   an Idempotency-Key: state in_flight|accepted, body (hash), event_id and the first answer
+    kite:{team}:idem:<claim>  hash   an Idempotency-Key, or a delivery to a hook: state in_flight|accepted, body (hash; empty for a
+                                     delivery), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
     kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
                                      written for the first time; missing after a wipe, and while billing waits because of one)
@@ -34,10 +35,11 @@ OUTCOME_CHANNEL: Final = "kite:outcomes"
 OUTCOME_TTL_S: Final = 60
 IDEMPOTENCY_TTL_S: Final = 86_400
 
-# Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; rate 0 = unlimited.
+# Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; of rate and
+# max_payload, 0.
 ACCOUNT_FIELDS: Final = (
     "applied", "status", "provider", "subscription", "plan_id", "plan_name", "rate_per_min", "price", "month_limit", "day_limit",
-    "period_start", "period_end", "used", "charged", "day", "day_used", "balance",
+    "period_start", "period_end", "used", "charged", "day", "day_used", "balance", "max_payload",
 )  # fmt: skip
 NO_SUBSCRIPTION: Final = "none"
 
@@ -63,7 +65,7 @@ def bucket(team: TeamId) -> str:
 
 
 def idempotency(team: TeamId, claim: str) -> str:
-    """Hash: one claim; `claim` is a digest of scope and key, so any header text makes a fixed-size key."""
+    """Hash: one claim; `claim` is a digest of what is claimed, so any header text makes a fixed-size key."""
     return f"kite:{{{team}}}:idem:{claim}"
 
 

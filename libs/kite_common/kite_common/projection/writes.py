@@ -102,14 +102,14 @@ class ProjectionWrites:
 
     def _add_account(self, pipeline: Pipeline, write: Write, lapsed_before_ms: int) -> None:
         team_id = TeamId(write.account.team_id)
-        claimed = [one for one in write.settled if one.claim is not None]
+        claims = [(claim, one.event_id) for one in write.settled for claim in (one.claim, one.delivery_claim) if claim is not None]
         names = [
             keys.account(team_id), keys.reservations(team_id), keys.reserved(team_id),
-            *(keys.idempotency(team_id, one.claim) for one in claimed if one.claim is not None),
+            *(keys.idempotency(team_id, claim) for claim, _ in claims),
         ]  # fmt: skip
         arguments: list[str | int] = [
             int(write.create), lapsed_before_ms, _LAPSED_PER_CALL, len(write.settled), *(one.event_id for one in write.settled),
-            *(one.event_id for one in claimed), *account_fields(write.account),
+            *(event_id for _, event_id in claims), *account_fields(write.account),
         ]  # fmt: skip
         pipeline.evalsha(self._account.sha, len(names), *names, *arguments)
 

@@ -13,6 +13,7 @@ from kite_common.events.commands import AdjustWallet, CancelSubscription, Comman
 from kite_common.events.credentials import CredentialIssued
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.events.envelope import CONTENT_TYPE_HEADER, with_kiteseq
+from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry, PaymentReference
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import SealedSecret, WebhookConfigured
@@ -166,6 +167,15 @@ def webhook(**given: Any) -> WebhookConfigured:
         "created_at": NOW_MS, "updated_at": NOW_MS,
     }  # fmt: skip
     return WebhookConfigured(**(fields | given))
+
+
+def hook_endpoint(**given: Any) -> HookEndpoint:
+    """An open endpoint for GitHub with one secret. The sealed text is of the right form but opens under no key."""
+    fields: dict[str, Any] = {
+        "team_id": TEAM, "id": ids.endpoint_of(ids.TeamId(TEAM), "github"), "source": "github", "created_at": NOW_MS, "updated_at": NOW_MS,
+        "secrets": (SealedSecret(sealed="v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43),),
+    }  # fmt: skip
+    return HookEndpoint(**(fields | given))
 
 
 def delivery_attempted(**given: Any) -> DeliveryAttempted:

@@ -7,6 +7,7 @@ from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import EventId, TeamId, WebhookConfigId
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Facts
+from kite_gateway.domain.hooks.credentials import KnownHook
 from kite_gateway.domain.rate_limit import RateLimit
 
 
@@ -21,8 +22,19 @@ class Credentials(Protocol):
         ...
 
 
+class Hooks(Protocol):
+    """The endpoints providers deliver to, and the tokens that open them."""
+
+    def find(self, team_id: TeamId, source: str, token: str | None, now_ms: int) -> KnownHook:
+        """What is known of an endpoint, and of the token (None = none was shown) there, at `now_ms`. Takes no IO.
+
+        Raises Unavailable until all endpoints and tokens are known, and while an endpoint's secrets cannot be unsealed.
+        """
+        ...
+
+
 class Reservations(Protocol):
-    """Limit, quota, wallet and idempotency claim of a team, checked and taken in one atomic step. Refuses nothing by itself."""
+    """Limit, quota, wallet and claims of a team, checked and taken in one atomic step. Refuses nothing by itself."""
 
     async def admit(self, request: AdmissionRequest) -> Facts:
         """Check and, if every check passes, reserve the event and claim its key. An unadmitted request holds nothing.
@@ -32,7 +44,7 @@ class Reservations(Protocol):
         ...
 
     async def confirm(self, request: AdmissionRequest) -> None:
-        """Mark the claim of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
+        """Mark the claims of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
         ...
 
     async def release(self, request: AdmissionRequest) -> None:

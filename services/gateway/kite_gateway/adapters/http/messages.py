@@ -20,7 +20,7 @@ from kite_gateway.adapters.http.openapi import Operation, Parameter
 from kite_gateway.adapters.http.problems import api_error, problem_response, refusal_error
 from kite_gateway.adapters.http.request import MAX_BODY_BYTES, idempotency_claim, json_object, read_body
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
-from kite_gateway.domain.admission import Refused
+from kite_gateway.domain.admission import Refused, Usage
 from kite_gateway.domain.message import read_message
 
 log = get_logger("kite.gateway")
@@ -96,7 +96,7 @@ class MessagesEndpoint:
         """The ASGI entry."""
         began = monotonic_s()
         context = context_of(scope)
-        trace = self._trace(context)
+        trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
             message, accepted = await self._run(scope, receive, context, trace)
         except KiteError as error:
@@ -126,11 +126,6 @@ class MessagesEndpoint:
             raise refusal_error(result)
         return message, result
 
-    def _trace(self, context: Context) -> TraceContext:
-        """The caller's trace, one span further, or a new one."""
-        caller = TraceContext.parse(context.head.get(b"traceparent"))
-        return TraceContext.begin(self._random_bits(192)) if caller is None else caller.child(self._random_bits(64))
-
     def _count(self, accepted: Accepted, context: Context, trace: TraceContext, began: float) -> None:
         seconds = monotonic_s() - began
         if not accepted.replayed:
@@ -150,20 +145,24 @@ def routes(endpoint: MessagesEndpoint) -> list[Route]:
 
 def _answer(message: AgentMessage, accepted: Accepted) -> bytes:
     """The body of 202. The same for the first answer and every repeat: all of it comes from the request and the claim."""
-    usage = accepted.usage
     answer: dict[str, Any] = {
         "id": accepted.event_id,
         "created_at": rfc3339(accepted.received_ms),
         "from": message.from_,
         "to": message.to,
-        "usage": {
-            "events_used": usage.events_used,
-            "events_limit": usage.events_limit,
-            "amount_charged_atomic": usage.charged_atomic,
-            "amount_charged_sats": usage.charged_atomic,
-        },
+        "usage": usage_out(accepted.usage),
     }
     return orjson.dumps(answer)
+
+
+def usage_out(usage: Usage) -> dict[str, int]:
+    """The counters as UsageOut has them, for every answer to an accepted event."""
+    return {
+        "events_used": usage.events_used,
+        "events_limit": usage.events_limit,
+        "amount_charged_atomic": usage.charged_atomic,
+        "amount_charged_sats": usage.charged_atomic,
+    }
 
 
 def _log_refusal(problem: ApiError, context: Context, trace: TraceContext, began: float) -> None:

@@ -5,7 +5,7 @@ against the document, and the error codes against the one list.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
@@ -40,7 +40,8 @@ class Parameter:
 class Operation:
     """One method of one path. `permission` None = public; `codes` are its own beside those its kind has anyway.
 
-    `answer` is a model, or the schema itself where another service answers.
+    `answer` is a model, or the schema itself where another service answers; `other_answers` are those of other statuses below 400.
+    `bodies` are the media types of a body that may hold anything, instead of `request`.
     """
 
     method: str
@@ -54,17 +55,24 @@ class Operation:
     codes: Sequence[str] = ()
     parameters: Sequence[Parameter] = ()
     media_type: str = _JSON
+    bodies: Sequence[str] = ()
+    other_answers: Mapping[int, tuple[str, Sequence[type[BaseModel]]]] = field(default_factory=dict)
+
+    @property
+    def models(self) -> Sequence[object]:
+        """Whatever describes its bodies; models among them become schemas of the document."""
+        return (self.request, self.answer, *(model for _, models in self.other_answers.values() for model in models))
 
     @property
     def all_codes(self) -> list[str]:
         """Every error code the route can answer, in the order of the list of codes."""
-        own = {*self.codes, *(BEARER_CODES if self.permission else ()), *(BODY_CODES if self.request else ())}
+        own = {*self.codes, *(BEARER_CODES if self.permission else ()), *(BODY_CODES if self.request or self.bodies else ())}
         return [code for code in CODES if code in own]
 
 
 def document(operations: Sequence[Operation], public_url: str | None = None) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations; equal input gives an equal document, in the order of the operations."""
-    models = {model for operation in operations for model in (operation.request, operation.answer) if isinstance(model, type)}
+    models = {model for operation in operations for model in operation.models if isinstance(model, type)}
     _, definitions = models_json_schema(
         [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)], ref_template=_REF
     )
@@ -95,10 +103,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "description": operation.description + (f" Needs permission `{operation.permission}`." if operation.permission else ""),
         "security": [{"apiKey": []}] if operation.permission else [],
         "parameters": [_parameter(parameter) for parameter in _parameters(operation)],
-        "responses": {str(operation.status): _success(operation)} | _errors(operation.all_codes),
+        "responses": {str(operation.status): _success(operation)} | _others(operation) | _errors(operation.all_codes),
     }
     if operation.request is not None:
         described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(operation.request)}}}
+    elif operation.bodies:
+        described["requestBody"] = {"content": {media_type: {"schema": {}} for media_type in operation.bodies}}
     return described
 
 
@@ -122,6 +132,13 @@ def _success(operation: Operation) -> dict[str, Any]:
     answer = operation.answer
     schema: dict[str, Any] = _ref(answer) if isinstance(answer, type) else dict(answer or {})
     return {"description": operation.summary, "content": {operation.media_type: {"schema": schema}}}
+
+
+def _others(operation: Operation) -> dict[str, Any]:
+    return {
+        str(status): {"description": told, "content": {_JSON: {"schema": {"anyOf": [_ref(model) for model in models]}}}}
+        for status, (told, models) in operation.other_answers.items()
+    }
 
 
 def _errors(codes: Sequence[str]) -> dict[str, Any]:
