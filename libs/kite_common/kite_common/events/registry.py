@@ -11,6 +11,7 @@ from kite_common.events.commands import (
     CreditWallet,
     OpenAccount,
     ReverseCredit,
+    SetPastDue,
     Subscribe,
 )
 from kite_common.events.credentials import CredentialIssued
@@ -34,7 +35,8 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     fact.kind: fact
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
-        ReverseCredit, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
+        ReverseCredit, SetPastDue,
+        CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
         PaymentStep, PaymentOutcome, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
     )
 }  # fmt: skip

@@ -88,13 +88,23 @@ class Processor(Protocol[StateT]):
         ...
 
 
+class Ticker(Protocol[StateT]):
+    """What time alone does to states."""
+
+    def tick(self, partition: int, states: Mapping[str, StateT], at_ms: int, applied: int) -> Step[StateT]:
+        """Decide, given that everything appended before `at_ms` has been applied; called about once a second, must not block. A step that
+        changes nothing is not committed; another one leads to `applied` and is given to `committed`."""
+        ...
+
+
 class TransactionalOwner(Generic[StateT]):
     """Owner of the partitions of `inputs` for a group: exactly once from inputs to outputs and state."""
 
     def __init__(
         self, kafka: Kafka, group: str, inputs: Sequence[str], state_topic: str, processor: Processor[StateT],
-        metrics: Metrics | None = None, clock: Clock | None = None,
+        metrics: Metrics | None = None, clock: Clock | None = None, ticker: Ticker[StateT] | None = None,
     ) -> None:  # fmt: skip
+        self._ticker = ticker
         self._kafka, self._group, self._inputs, self._state_topic = kafka, group, tuple(inputs), state_topic
         self._processor, self._metrics, self._clock = processor, metrics, clock or SystemClock()
 
@@ -192,8 +202,9 @@ class _Work(Generic[StateT]):
             ]
             # Every produce must be answered before the positions are sent: overlapping them cost 650 retries in one log.
             await asyncio.gather(*sends)
-            at = {TopicPartition(topic, partition): offset for topic, offset in read.items()}
-            await producer.send_offsets_to_transaction(at, owner._group)
+            if read:
+                at = {TopicPartition(topic, partition): offset for topic, offset in read.items()}
+                await producer.send_offsets_to_transaction(at, owner._group)
         except BaseException as error:
             if not isinstance(error, ProducerFenced):
                 await _abort(producer)
@@ -207,7 +218,21 @@ class _Work(Generic[StateT]):
             if await self._feed.position(topic) >= await self._feed.end_offset(topic):
                 self._times[topic] = max(self._times[topic], asked_ms)
         self._looked_at = monotonic_s()
-        self._owner._processor.committed(self._feed.partition, Step(), self.position)
+        self._owner._processor.committed(self._feed.partition, await self._tick(), self.position)
+
+    async def _tick(self) -> Step[StateT]:
+        """What time alone has changed, committed without inputs."""
+        owner, partition, stream_time_ms = self._owner, self._feed.partition, self.position.stream_time_ms
+        if owner._ticker is None or stream_time_ms == 0:
+            return Step()
+        marker = Marker(self._marker.positions, self._marker.applied + 1)
+        step = owner._ticker.tick(partition, self._states, stream_time_ms, marker.applied)
+        if step.states:
+            async with asyncio.timeout(_STEP_TIMEOUT_S):
+                await self._commit(step, {}, marker)
+            self._states.update(step.states)
+            self._marker = marker
+        return step
 
 
 def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record]]) -> dict[tuple[str, int], list[object]]:
