@@ -45,6 +45,11 @@ class Subscription(BaseModel):
         """What one accepted event takes from the wallet: nothing on flat plans (wire contract, 11.2)."""
         return self.terms.price_atomic_per_event if self.provider == "x402" else 0
 
+    @property
+    def price_atomic_per_replayed_event(self) -> int:
+        """What one row of a replayed page takes from the wallet: nothing on flat plans (wire contract, 3.1)."""
+        return self.terms.price_atomic_per_replayed_event if self.provider == "x402" else 0
+
 
 class AccountSnapshot(TeamFact):
     """One team's account. `applied` is the position the snapshot stands for: it rises with every step of the partition.
