@@ -1,7 +1,7 @@
 """Puts replay together: settings and resources -> components. No rules, no effect on import."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
@@ -11,16 +11,19 @@ from kite_common.errors import Malformed
 from kite_common.events.codec import decode_as
 from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import EventId, uuid7
+from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_routes
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
-from kite_common.runtime.system import SystemClock, random_bits
+from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.group import GroupConsumer, Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table as FollowedTopic
-from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS
+from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS, PAYMENTS
+from kite_common.x402.offers import RequestFacts
+from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
@@ -29,14 +32,15 @@ from kite_replay.adapters.credentials import TableCredentials
 from kite_replay.adapters.http.app import create_app, served
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
-from kite_replay.adapters.http.till import ClosedTill
 from kite_replay.adapters.measured import MeasuredArchive, MeasuredReader
 from kite_replay.adapters.page_charges import RedisPageCharges
 from kite_replay.adapters.quarantine import DeadLetters
+from kite_replay.adapters.till import ClosedTill, PaymentDesk
 from kite_replay.adapters.usage_log import KafkaUsageLog
 from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.application.read_events import ReadEvents
+from kite_replay.application.ports import Till
+from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.application.read_ledger import ReadLedger
 from kite_replay.application.serve_page import ServePage
 from kite_replay.domain.retention import Retention
@@ -46,6 +50,8 @@ from kite_replay.settings import ReplaySettings
 SERVICE: Final = "replay"
 # Records wait so long at the broker for more; inserts are further apart.
 _GATHER_MS: Final = 100
+# Opened as they are needed: readers, and callers that wait for their payment and look for its outcome now and then.
+_REDIS_CONNECTIONS: Final = 640
 
 
 def build(settings: ReplaySettings) -> Sequence[Component]:
@@ -70,9 +76,10 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     serve = ServePage(
         ReadEvents(reader, retention, clock), ChargePage(charges, KafkaUsageLog(usages, settings.partitions), clock, _new_usage_id)
     )
-    events = EventsRoute(keys, allowances, serve, lambda _request, _wanted: ClosedTill(), clock)
+    payments, till_of = _payments(settings, kafka, redis, clock, metrics)
+    events = EventsRoute(keys, allowances, serve, till_of, clock)
     ledger = LedgerRoute(keys, allowances, ReadLedger(reader), clock)
-    components: list[Component] = [archive, allowances, dead_letters, usages, credentials, consumer]
+    components: list[Component] = [archive, allowances, dead_letters, usages, *payments, credentials, consumer]
     components.append(_server(settings, events, ledger, components, metrics, clock))
     return components
 
@@ -92,8 +99,9 @@ def _owner(
 
 
 def _redis(settings: ReplaySettings) -> Redis:
+    timeout_s = settings.redis_timeout_s
     return Redis.from_url(
-        settings.redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s, max_connections=64
+        settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, max_connections=_REDIS_CONNECTIONS
     )
 
 
@@ -105,6 +113,18 @@ def _allowances(settings: ReplaySettings, redis: Redis) -> RedisAllowances:
         rate_unsubscribed=free.requests_per_minute if free is not None else 60,
         fallback_atomic=settings.x402_replay_price_atomic if settings.x402_replay_fallback else None,
     )
+
+
+def _payments(
+    settings: ReplaySettings, kafka: Kafka, redis: Redis, clock: SystemClock, metrics: Metrics
+) -> tuple[list[Component], Callable[[RequestFacts, ReadRequest], Till]]:
+    """What payments need, and how requests come to their till; nothing, and closed tills, where no payments are taken."""
+    terms = terms_of(settings)
+    if terms is None:
+        return [], lambda _request, _wanted: ClosedTill()
+    publisher = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
+    sender = PaymentSender(redis, publisher, settings.partitions, terms.wait_s)
+    return [publisher, sender], PaymentDesk(terms, sender, clock, random_bytes).till_of
 
 
 def _server(

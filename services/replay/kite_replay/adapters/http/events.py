@@ -14,6 +14,7 @@ from starlette.responses import Response
 from kite_common.clock import Clock
 from kite_common.errors import ApiError, Malformed
 from kite_common.runtime.observe import get_logger
+from kite_common.x402.offers import RequestFacts
 from kite_replay.adapters.http.answers import answered, limit_of, rate_headers
 from kite_replay.adapters.http.authenticate import Credentials, authenticate
 from kite_replay.application.ports import Allowances, Till
@@ -36,7 +37,7 @@ class EventsRoute:
     credentials: Credentials
     allowances: Allowances
     serve: ServePage
-    till_of: Callable[[Request, ReadRequest], Till]
+    till_of: Callable[[RequestFacts, ReadRequest], Till]
     clock: Clock
 
     async def __call__(self, request: Request) -> Response:
@@ -51,7 +52,7 @@ class EventsRoute:
         refused = rate_refusal(allowance.rate)
         if refused is not None:
             raise refused
-        served = await self.serve(wanted, allowance, self.till_of(request, wanted))
+        served = await self.serve(wanted, allowance, self.till_of(facts_of(request), wanted))
         log.info(
             "events.read", team_id=principal.team_id, rows=len(served.page.rows), has_more=served.page.has_more,
             charged_atomic=served.amount_charged_atomic, request_id=request.state.request_id,
@@ -67,6 +68,13 @@ def read_request(request: Request, principal: Principal) -> ReadRequest:
     except Malformed:
         raise ApiError("invalid_cursor") from None
     return ReadRequest(principal.team_id, since, since_text, limit, principal.scopes)
+
+
+def facts_of(request: Request) -> RequestFacts:
+    """The request as a payment is bound to it: byte for byte as received, also through the gateway. This route takes no body."""
+    scope = request.scope
+    raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return RequestFacts(request.method, raw_path.partition(b"?")[0], scope["query_string"], b"", request.headers.items())
 
 
 def page_body(served: Served) -> bytes:
