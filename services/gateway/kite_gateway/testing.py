@@ -45,7 +45,7 @@ class Account:
 
 async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
     """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
-    values: dict[str, str | int] = {"applied": 1, "plan_id": "", "plan_name": "", "charged": 0, **asdict(account)}
+    values: dict[str, str | int] = {"applied": 1, "plan_id": "", "plan_name": "", "charged": 0, "replay_price": 0, **asdict(account)}
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
 
 

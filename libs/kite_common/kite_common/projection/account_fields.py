@@ -17,12 +17,12 @@ def _granted(current: Subscription | None) -> dict[str, str | int]:
     if current is None:
         return {
             "status": NO_SUBSCRIPTION, "provider": "", "subscription": "", "plan_id": "", "plan_name": "", "rate_per_min": 0, "price": 0,
-            "month_limit": 0, "day_limit": 0, "period_start": 0, "period_end": 0,
+            "month_limit": 0, "day_limit": 0, "period_start": 0, "period_end": 0, "replay_price": 0,
         }  # fmt: skip
     terms = current.terms
     return {
         "status": current.status, "provider": current.provider, "subscription": current.id, "plan_id": current.plan_id,
         "plan_name": current.plan_name, "rate_per_min": terms.requests_per_minute or 0, "price": current.price_atomic_per_event,
         "month_limit": terms.events_per_month, "day_limit": terms.events_per_day, "period_start": current.period_start,
-        "period_end": current.period_end,
+        "period_end": current.period_end, "replay_price": current.price_atomic_per_replayed_event,
     }  # fmt: skip

@@ -5,7 +5,9 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:{team}:account       hash   the projected account; fields below; written by billing behind the fence `applied`
     kite:{team}:reservations  zset   event id -> Redis time in ms at which it was reserved; written by admission,
                                      removed by billing when the usage is in the ledger, or when it has lapsed
-    kite:{team}:reserved      hash   event id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
+    kite:{team}:replays       zset   usage id of a page taken from the wallet -> Redis time in ms at which it was reserved; written by
+                                     replay, removed as reservations are; not counted by quotas
+    kite:{team}:reserved      hash   event id or usage id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
     kite:{team}:bucket        hash   token bucket: t (tokens), ts (ms); expires when full again
     kite:{team}:idem:<claim>  hash   an Idempotency-Key: state in_flight|accepted, body (hash), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
@@ -37,7 +39,7 @@ IDEMPOTENCY_TTL_S: Final = 86_400
 # Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; rate 0 = unlimited.
 ACCOUNT_FIELDS: Final = (
     "applied", "status", "provider", "subscription", "plan_id", "plan_name", "rate_per_min", "price", "month_limit", "day_limit",
-    "period_start", "period_end", "used", "charged", "day", "day_used", "balance",
+    "period_start", "period_end", "used", "charged", "day", "day_used", "balance", "replay_price",
 )  # fmt: skip
 NO_SUBSCRIPTION: Final = "none"
 
@@ -52,8 +54,13 @@ def reservations(team: TeamId) -> str:
     return f"kite:{{{team}}}:reservations"
 
 
+def replays(team: TeamId) -> str:
+    """Sorted set: pending usages of replayed pages by the time they were reserved."""
+    return f"kite:{{{team}}}:replays"
+
+
 def reserved(team: TeamId) -> str:
-    """Hash: what each pending event holds, and the total."""
+    """Hash: what each pending event and replayed page holds, and the total."""
     return f"kite:{{{team}}}:reserved"
 
 

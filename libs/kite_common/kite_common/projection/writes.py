@@ -104,7 +104,7 @@ class ProjectionWrites:
         team_id = TeamId(write.account.team_id)
         claimed = [one for one in write.settled if one.claim is not None]
         names = [
-            keys.account(team_id), keys.reservations(team_id), keys.reserved(team_id),
+            keys.account(team_id), keys.reservations(team_id), keys.reserved(team_id), keys.replays(team_id),
             *(keys.idempotency(team_id, one.claim) for one in claimed if one.claim is not None),
         ]  # fmt: skip
         arguments: list[str | int] = [
