@@ -1,7 +1,7 @@
 """Deliberate deaths, for tests only: a process kills itself at the point that KITE_FAULT_POINT names. Without it nothing happens.
 
-`KITE_FAULT_POINT=payment.settling.committed` dies when that point is reached for the first time, `...:3` at the third. The death is SIGKILL:
-nothing is flushed, closed or told. Points are named where they are, `<what>.<step>.<before or after>`; `reached` costs a comparison.
+`KITE_FAULT_POINT=payment.settling.committed` dies when that point is reached for the first time, `...:3` at the third. The death is
+SIGKILL: nothing is flushed, closed or told. Points are named where they are; `reached` costs a comparison.
 """
 
 import os
