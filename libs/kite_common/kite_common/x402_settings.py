@@ -1,5 +1,6 @@
 """Settings of x402 payments, shared by edges, billing and the facilitator. Missing or off: routes answer 503 `x402_unconfigured`."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field, SecretStr
@@ -7,6 +8,9 @@ from pydantic_settings import SettingsConfigDict
 
 from kite_common.config import CommaList, HttpUrl, KiteSettings, checked_by
 from kite_common.crypto import parse_cipher_keys
+from kite_common.errors import Malformed
+from kite_common.x402.networks import Asset, asset_of, parse_address
+from kite_common.x402.terms import PaymentTerms, quote_key_of
 
 _ADDRESS = "^0x[0-9a-fA-F]{40}$"
 Address = Annotated[str, Field(pattern=_ADDRESS)]
@@ -112,3 +116,56 @@ class X402ProcessorSettings(X402Settings):
         le=1_000_000,
         description="how deep a credited payment is watched for reorganisations",
     )
+
+
+def terms_of(settings: X402Settings) -> PaymentTerms | None:
+    """What an edge asks of payments; None when they are off or something is missing (`payment_problems` says what)."""
+    if payment_problems(settings):
+        return None
+    ciphers, quotes = _keys(settings.x402_bootstrap_cipher_key), _keys(settings.x402_quote_key)
+    return PaymentTerms(
+        asset=_asset(settings),
+        pay_to=parse_address(settings.x402_pay_to or ""),
+        retired=frozenset(map(parse_address, settings.x402_pay_to_retired)),
+        public_url=settings.public_url,
+        quote_keys=quotes or tuple(map(quote_key_of, ciphers)),
+        cipher_keys=ciphers,
+        max_timeout_s=settings.x402_max_timeout_s,
+        settle_timeout_s=settings.x402_settle_timeout_s,
+        wait_s=settings.x402_wait_s,
+        credential_window_s=settings.x402_credential_window_secs,
+        topup_atomic=settings.x402_topup_atomic,
+        max_deposit_atomic=settings.x402_max_deposit_atomic,
+        replay_fallback=settings.x402_replay_fallback,
+        replay_price_atomic=settings.x402_replay_price_atomic,
+    )
+
+
+def payment_problems(settings: X402Settings) -> list[str]:
+    """Why no payment is taken: one text a variable, without values. Empty when everything needed is there."""
+    if not settings.x402_enabled:
+        return ["X402_ENABLED: off"]
+    problems = [
+        _problem("X402_ASSET", lambda: _asset(settings)),
+        "X402_PAY_TO: is required" if not settings.x402_pay_to else _problem("X402_PAY_TO", parse_address, settings.x402_pay_to),
+        *(_problem("X402_PAY_TO_RETIRED", parse_address, one) for one in settings.x402_pay_to_retired),
+    ]
+    if settings.x402_quote_key is None and settings.x402_bootstrap_cipher_key is None:
+        problems.append("X402_QUOTE_KEY: is required, or X402_BOOTSTRAP_CIPHER_KEY")
+    return [problem for problem in problems if problem is not None]
+
+
+def _asset(settings: X402Settings) -> Asset:
+    return asset_of(settings.x402_network, settings.x402_asset, settings.x402_asset_name, settings.x402_asset_version)
+
+
+def _problem(name: str, parse: Callable[..., object], *given: str) -> str | None:
+    try:
+        parse(*given)
+    except Malformed as error:
+        return f"{name}: {error}"
+    return None
+
+
+def _keys(secret: SecretStr | None) -> tuple[bytes, ...]:
+    return () if secret is None else parse_cipher_keys(secret.get_secret_value())
