@@ -39,9 +39,20 @@ for _, key in ipairs({KEYS[2], KEYS[4]}) do
   lapsed = lapsed + #late
 end
 
-local stored, given = tonumber(redis.call('HGET', KEYS[1], 'applied') or '-1'), tonumber(ARGV[at + 2])
+-- A change of the subscription that provably never reached the log.
+local under_way = redis.call('HGET', KEYS[1], 'changing')
+if under_way and tonumber(string.match(under_way, '^%d+') or 0) < tonumber(ARGV[2]) then redis.call('HDEL', KEYS[1], 'changing') end
+
+-- The last field is the newest one of the contract: where it is missing an older billing has written.
+local held = redis.call('HMGET', KEYS[1], 'applied', ARGV[#ARGV - 1], 'subscription', 'revision')
+local stored, given = tonumber(held[1] or '-1'), tonumber(ARGV[at + 2])
 if stored < 0 and ARGV[1] == '0' then return {-1, lapsed} end
 if stored > given then return {2, lapsed} end
-if stored == given then return {0, lapsed} end
+if stored == given and held[2] then return {0, lapsed} end
 redis.call('HSET', KEYS[1], unpack(ARGV, at + 1))
+-- The change that was under way has arrived.
+if under_way then
+  local now = redis.call('HMGET', KEYS[1], 'subscription', 'revision')
+  if now[1] ~= held[3] or now[2] ~= held[4] then redis.call('HDEL', KEYS[1], 'changing') end
+end
 return {1, lapsed}

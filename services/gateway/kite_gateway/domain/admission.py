@@ -27,6 +27,7 @@ class Outcome(IntEnum):
     MONTH_USED_UP = 7
     DAY_USED_UP = 8
     WALLET_TOO_LOW = 9
+    PROVIDER_CHANGING = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +145,13 @@ class Refused:
 Decision = Admitted | Replayed | Refused
 
 # Refusals that say nothing but their code, and after how many seconds to try again. A first request in flight answers within
-# milliseconds as a rule; a missing account is written again within seconds of billing's start.
+# milliseconds as a rule, so does a change of the provider; a missing account is written again within seconds of billing's start.
 _PLAIN: Final[Mapping[Outcome, tuple[RefusalCode, int | None]]] = {
     Outcome.UNKNOWN_ACCOUNT: ("service_unavailable", 2),
     Outcome.IN_PROGRESS: ("request_in_progress", 1),
     Outcome.KEY_REUSED: ("idempotency_key_reused", None),
     Outcome.NO_SUBSCRIPTION: ("no_active_subscription", None),
+    Outcome.PROVIDER_CHANGING: ("service_unavailable", 1),
 }
 
 

@@ -3,9 +3,12 @@
 -- KEYS: account, replays, reserved. ARGV: 1 usage id, 2 rows
 -- Returns: status (false: the account is not known here), provider, subscription, amount of the page, available before, whether it is
 --          reserved, time
-local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'replay_price', 'balance', 'period_start', 'period_end')
+local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'replay_price', 'balance', 'period_start', 'period_end',
+  'changing')
 local status = account[1]
 if not status then return {false} end
+-- The provider is being changed: nothing may be reserved at its prices any more.
+if account[8] and string.match(account[8], '^%d+ 1 ') then return {false} end
 
 local function text(number)
   return string.format('%.0f', number)

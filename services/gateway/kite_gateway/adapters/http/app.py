@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import documents, messages, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import accounts, documents, messages, proxy, replay_contract, webhook_config
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -33,6 +33,7 @@ class Surface:
     bearer: Bearer
     accept_message: AcceptMessage
     configure_webhook: ConfigureWebhook
+    accounts: accounts.Accounts
     replay: proxy.ReplayProxy | None
     readiness: ReadinessCheck
     metrics: Metrics
@@ -50,6 +51,7 @@ def create_app(surface: Surface) -> ASGIApp:
     # The hot route comes first: routes are tried in order.
     app.router.routes += messages.routes(endpoint)
     webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
+    accounts.add_routes(app, surface.bearer, surface.accounts)
     app.router.routes += [
         *(proxy.routes(surface.replay) if surface.replay is not None else []),
         *operations_routes(surface.readiness, surface.metrics),
@@ -62,7 +64,7 @@ def create_app(surface: Surface) -> ASGIApp:
 
 def openapi_document(public_url: str | None = None, replay: Sequence[Operation] = replay_contract.OPERATIONS) -> dict[str, Any]:
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
-    return document((*messages.OPERATIONS, *webhook_config.OPERATIONS, *replay, *documents.OPERATIONS), public_url)
+    return document((*messages.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay, *documents.OPERATIONS), public_url)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
