@@ -12,6 +12,7 @@ from kite_gateway.adapters.http.app import openapi_document
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "contracts" / "openapi.json"
+PUBLIC = {"/api/v1/plans"}
 METHODS = {"get", "put", "post", "delete", "head"}
 
 
@@ -56,7 +57,8 @@ def test_every_error_code_has_a_route_and_its_status() -> None:
         for status, answer in operation["responses"].items():
             if int(status) >= 400:
                 codes = answer["content"]["application/json"]["schema"]["allOf"][1]["properties"]["error"]["enum"]
-                assert {CODES[code].status for code in codes} == {int(status)}
+                # One code has another status where it means that there is nothing to show (wire contract, section 4).
+                assert {CODES[code].status for code in codes if (code, status) != ("no_active_subscription", "404")} <= {int(status)}
                 named |= set(codes)
     # What any path can meet with another method is no operation's own.
     assert set(CODES) - named == {"method_not_allowed"}
@@ -65,7 +67,7 @@ def test_every_error_code_has_a_route_and_its_status() -> None:
 def test_every_bearer_route_says_so_and_takes_a_team() -> None:
     for path, methods in openapi_document()["paths"].items():
         for operation in methods.values():
-            is_bearer = path.startswith("/api/v1/")
+            is_bearer = path.startswith("/api/v1/") and path not in PUBLIC
             assert bool(operation["security"]) == is_bearer
             assert any((one["name"], one["in"]) == ("team_id", "query") for one in operation["parameters"]) == is_bearer
 

@@ -24,6 +24,9 @@ _SUBSCRIPTION_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "subscription")
 _ENDPOINT_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "endpoint")
 _NOTICE_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "notice")
 
+# Where transfers nobody has claimed yet are credited; no text of a caller is ever parsed to it.
+UNATTRIBUTED: Final = TeamId("_unattributed")
+
 _TEAM_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_-]{0,127}")
 _SOURCE: Final = re.compile(r"(?!kite$)[a-z0-9][a-z0-9-]{0,63}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -72,6 +75,16 @@ def ledger_entry_of_event(event_id: EventId) -> LedgerEntryId:
 def ledger_entry_of_command(command_id: CommandId) -> LedgerEntryId:
     """The ledger entry of a credit, debit or reversal that was ordered by a command."""
     return LedgerEntryId(_uuid5(_LEDGER_NAMESPACE, "command:" + command_id))
+
+
+def ledger_entry_of_debt(command_id: CommandId) -> LedgerEntryId:
+    """The ledger entry by which a credit pays what an earlier reversal could not take."""
+    return LedgerEntryId(_uuid5(_LEDGER_NAMESPACE, "debt:" + command_id))
+
+
+def subscription_change(team_id: TeamId, subscription_id: str, revision: int, plan_id: str, provider: str) -> CommandId:
+    """The command that makes a subscription another one: the same for every repeat from the same state."""
+    return CommandId(_uuid5(_SUBSCRIPTION_NAMESPACE, f"change:{team_id}:{subscription_id}:{revision}:{plan_id}:{provider}"))
 
 
 def delivery_of(event_id: EventId, config_id: WebhookConfigId | None) -> DeliveryId:

@@ -6,7 +6,9 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from kite_common.config import load_catalog
 from kite_common.crypto import parse_cipher_keys
+from kite_common.projection.outcomes import CommandSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
 from kite_common.runtime.metrics import Metrics
@@ -15,20 +17,24 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
-from kite_common.topics import CREDENTIALS, ENDPOINTS, EVENTS, WEBHOOKS
+from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, WEBHOOKS
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
 from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
+from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.proxy import ReplayProxy
+from kite_gateway.adapters.http.public import Public
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.message_log import KafkaMessageLog
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
+from kite_gateway.adapters.standings import RedisClientRateLimits, RedisStandings, RedisSubscriptionChanges
 from kite_gateway.adapters.stream_time import StreamTime
 from kite_gateway.adapters.webhook_configs import CipherSeal, TableWebhookConfigs, decode_webhook_config
 from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.settings import GatewaySettings
@@ -52,10 +58,16 @@ def build(settings: GatewaySettings) -> list[Component]:
     endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
+    commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)
+    sender = CommandSender(redis, commands, settings.partitions)
     config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
-    components: list[Component] = [stream_time, credentials, endpoints, configs, events, config_writes, *([replay] if replay else [])]
+    components: list[Component] = [
+        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *([replay] if replay else []),
+    ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
+    standings = RedisStandings(runner, place_of, stream_time.of)
+    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
     surface = Surface(
         bearer=Bearer(
             TableCredentials(credentials, pepper),
@@ -71,6 +83,10 @@ def build(settings: GatewaySettings) -> list[Component]:
             CipherSeal(_cipher_keys(settings.webhook_secret_cipher_key), random_bytes),
             clock,
             ids,
+        ),
+        accounts=Accounts(
+            Public(RedisClientRateLimits(runner)), standings, ChangeSubscription(standings, changes, sender, clock), load_catalog(settings),
+            x402=settings.x402_enabled,
         ),
         replay=replay,
         readiness=lambda: readiness_of(components),

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from kite_common.config import KiteSettings, checked_by
+from kite_common.config import checked_by
 from kite_common.crypto import parse_cipher_keys
+from kite_common.x402_settings import X402Settings
 
 
-class GatewaySettings(KiteSettings):
+class GatewaySettings(X402Settings):
     """What the gateway needs beside what all services have."""
 
     port: int = Field(7700, ge=0, le=65_535, description="port of the public API; 0 takes a free one")

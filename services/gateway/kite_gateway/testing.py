@@ -6,21 +6,25 @@ FakeReservations is also the reference of adapters/lua/admit.lua: the same check
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
 from kite_common.clock import utc_day
 from kite_common.errors import KiteError
+from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
-from kite_common.ids import EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.plans import shipped_catalog
 from kite_common.projection import keys
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, Usage
 from kite_gateway.domain.hooks.credentials import Endpoint, KnownHook, TokenState
 from kite_gateway.domain.rate_limit import Bucket, RateLimit, describe, full, take
+from kite_gateway.domain.standing import PlanTerms, Standing
+from kite_gateway.domain.subscription_change import Begun, SubscriptionChange
 
 WITHOUT_SUBSCRIPTION_PER_MINUTE: Final = 60
 
@@ -47,7 +51,10 @@ class Account:
 
 async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
     """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
-    values: dict[str, str | int] = {"applied": 1, "plan_id": "", "plan_name": "", "charged": 0, **asdict(account)}
+    values: dict[str, str | int] = {
+        "applied": 1, "plan_id": "", "plan_name": "", "charged": 0, "replay_price": 0, "max_payload": 262_144,
+        "sources_limit": 10, "monthly": 0, "debt": 0, "revision": 0, **asdict(account),
+    }  # fmt: skip
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
 
 
@@ -236,6 +243,83 @@ class FakeRateLimits:
 
     async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:  # noqa: ARG002 - the port's signature
         return (False, describe(0, 60)) if self.used_up else (True, None)
+
+
+def standing(**given: Any) -> Standing:
+    """A team on starter in the middle of its first period, with money and a few events in flight."""
+    fields: dict[str, Any] = {
+        "at_ms": 1_777_543_200_000, "events_used": 42, "events_limit": 100_000, "events_today": 7, "day_limit": 10_000,
+        "projected_start": 1_777_456_800_000, "projected_end": 1_780_048_800_000, "charged_atomic": 4_200, "balance_atomic": 995_900,
+        "reserved_atomic": 100, "price_atomic": 100, "debt_atomic": 0, "revision": 3, "status": "active", "provider": "x402",
+        "subscription_id": "sub", "plan_id": "6b1f3c1e-0000-4000-8000-000000000002", "plan_name": "starter", "requests_per_minute": 300,
+        "terms": PlanTerms(262_144, 10, 5_000_000, 10),
+    }  # fmt: skip
+    return Standing(**(fields | given))
+
+
+@dataclass(slots=True)
+class FakeBilling:
+    """Standings, SubscriptionChanges and Commands of teams in memory: commands are carried out at once, unless `failure` is raised or
+    `refusal` given instead, or nothing is projected. `gate`, if set, is awaited before."""
+
+    standings: dict[TeamId, Standing] = field(default_factory=dict)
+    failure: KiteError | None = None
+    refusal: CommandRefusal | None = None
+    projects: bool = True
+    gate: asyncio.Event | None = None
+    sent: list[Command] = field(default_factory=list)
+    under_way: dict[TeamId, CommandId] = field(default_factory=dict)
+
+    async def of(self, team_id: TeamId) -> Standing | None:
+        return self.standings.get(team_id)
+
+    async def begin(self, team_id: TeamId, change: SubscriptionChange) -> Begun:
+        known = self.standings[team_id]
+        if self.under_way.get(team_id, change.command_id) != change.command_id:
+            return Begun.ANOTHER_UNDER_WAY
+        if (known.subscription_id, known.revision) != (change.subscription_id, change.revision):
+            return Begun.ANOTHER_UNDER_WAY
+        if change.provider_changes and known.reserved_atomic > 0 and team_id not in self.under_way:
+            return Begun.MONEY_RESERVED
+        self.under_way[team_id] = change.command_id
+        return Begun.BEGUN
+
+    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
+        if self.under_way.get(team_id) == command_id:
+            del self.under_way[team_id]
+
+    async def send(self, command: Command) -> CommandOutcome:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        assert isinstance(command, Subscribe)
+        self.sent.append(command)
+        if self.projects and self.refusal is None and len({one.command_id for one in self.sent}) == len(self.sent):
+            self._subscribe(command)
+        return CommandOutcome(team_id=command.team_id, command_id=command.command_id, refusal=self.refusal, applied=1)
+
+    def _subscribe(self, command: Subscribe) -> None:
+        team_id, plan = TeamId(command.team_id), shipped_catalog().by_id(command.plan_id)
+        assert plan is not None
+        old = self.standings[team_id]
+        self.standings[team_id] = replace(
+            old, plan_id=plan.id, plan_name=plan.name, provider=command.provider, status="active", events_limit=plan.events_per_month,
+            revision=old.revision + 1, subscription_id=old.subscription_id if old.has_subscription else f"of-{command.command_id}",
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class FakeClientRateLimits:
+    """So many requests of each client, and no more; `seen` counts them."""
+
+    limit: int = 300
+    seen: dict[str, int] = field(default_factory=dict)
+
+    async def take(self, client: str) -> tuple[bool, RateLimit | None]:
+        self.seen[client] = self.seen.get(client, 0) + 1
+        left = max(0, self.limit - self.seen[client])
+        return self.seen[client] <= self.limit, describe(left * 60_000, self.limit)
 
 
 @dataclass(slots=True)

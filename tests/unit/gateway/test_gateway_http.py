@@ -13,19 +13,25 @@ import pytest
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
 from kite_common.ids import KeyPrefix, TeamId
+from kite_common.plans import shipped_catalog
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import random_bits
 from kite_common.testing.eventually import eventually
+from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.public import Public
 from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.domain.access import Principal
 from kite_gateway.testing import (
     Account,
     CountingIds,
+    FakeBilling,
+    FakeClientRateLimits,
     FakeCredentials,
     FakeHooks,
     FakeMessageLog,
@@ -53,6 +59,7 @@ class Gateway:
     rate_limits: FakeRateLimits = field(default_factory=FakeRateLimits)
     configs: FakeWebhookConfigs = field(default_factory=FakeWebhookConfigs)
     seal: FakeSeal = field(default_factory=FakeSeal)
+    billing: FakeBilling = field(default_factory=FakeBilling)
     metrics: Metrics = field(default_factory=Metrics)
     ready: Readiness = READY
     cors_origins: tuple[str, ...] = ()
@@ -66,6 +73,10 @@ class Gateway:
             accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(self.configs, self.seal, clock, ids),
+            accounts=Accounts(
+                Public(FakeClientRateLimits()), self.billing, ChangeSubscription(self.billing, self.billing, self.billing, clock),
+                shipped_catalog(),
+            ),
             replay=None, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
             cors_origins=self.cors_origins, max_in_flight=self.max_in_flight,
         ))  # fmt: skip

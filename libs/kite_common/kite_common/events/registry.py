@@ -11,6 +11,7 @@ from kite_common.events.commands import (
     CreditWallet,
     OpenAccount,
     ReverseCredit,
+    SetPastDue,
     Subscribe,
 )
 from kite_common.events.credentials import CredentialIssued
@@ -35,8 +36,9 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     fact.kind: fact
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
-        ReverseCredit, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
-        PaymentStep, PaymentOutcome, HookEndpoint, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
+        ReverseCredit, SetPastDue, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen,
+        PaymentAssigned, PaymentStep, PaymentOutcome, HookEndpoint, WebhookConfigured, DeliveryAttempted, DeliveryConcluded,
+        DeliveryParked, DeadLetter,
     )
 }  # fmt: skip
 

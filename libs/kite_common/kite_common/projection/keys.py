@@ -2,11 +2,16 @@
 
 All keys of one team share the hash slot `{team_id}`, so one script may touch them all. Nothing here talks to Redis.
 
-    kite:{team}:account       hash   the projected account; fields below; written by billing behind the fence `applied`
+    kite:{team}:account       hash   the projected account; fields below; written by billing behind the fence `applied`; and `changing`,
+                                     "<Redis time in ms> <1: nothing is admitted meanwhile> <command id>": a change of the subscription
+                                     is under way; set by the gateway that sends it, removed by it or when the change is projected
     kite:{team}:reservations  zset   event id -> Redis time in ms at which it was reserved; written by admission,
                                      removed by billing when the usage is in the ledger, or when it has lapsed
-    kite:{team}:reserved      hash   event id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
+    kite:{team}:replays       zset   usage id of a page taken from the wallet -> Redis time in ms at which it was reserved; written by
+                                     replay, removed as reservations are; not counted by quotas
+    kite:{team}:reserved      hash   event id or usage id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
     kite:{team}:bucket        hash   token bucket: t (tokens), ts (ms); expires when full again
+    kite:client:<client>      hash   the same for a client address
     kite:{team}:idem:<claim>  hash   an Idempotency-Key, or a delivery to a hook: state in_flight|accepted, body (hash; empty for a
                                      delivery), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
@@ -16,7 +21,10 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 
 A reservation counts as pending usage until billing has settled it. It lapses, and its money is free again, once stream time
-has passed its own time by more than LAPSE_MS: then its event is provably not in the log (architecture, section 3).
+has passed its own time by more than LAPSE_MS: then its event is provably not in the log (architecture, section 3). So does `changing`.
+
+A field that is added goes to the end of ACCOUNT_FIELDS: what an older billing projected is written anew when the last one is missing there,
+and until then readers of the new fields must take their absence for "not known".
 """
 
 from typing import Final
@@ -36,11 +44,13 @@ OUTCOME_TTL_S: Final = 60
 IDEMPOTENCY_TTL_S: Final = 86_400
 
 # Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; of rate and
-# max_payload, 0.
+# max_payload, 0. `price` and `replay_price` are what is taken from the wallet, 0 on flat plans; `monthly` is what the plan costs outside.
 ACCOUNT_FIELDS: Final = (
     "applied", "status", "provider", "subscription", "plan_id", "plan_name", "rate_per_min", "price", "month_limit", "day_limit",
-    "period_start", "period_end", "used", "charged", "day", "day_used", "balance", "max_payload",
+    "period_start", "period_end", "used", "charged", "day", "day_used", "balance", "replay_price",
+    "max_payload", "sources_limit", "monthly", "debt", "revision",
 )  # fmt: skip
+CHANGING: Final = "changing"
 NO_SUBSCRIPTION: Final = "none"
 
 
@@ -54,8 +64,13 @@ def reservations(team: TeamId) -> str:
     return f"kite:{{{team}}}:reservations"
 
 
+def replays(team: TeamId) -> str:
+    """Sorted set: pending usages of replayed pages by the time they were reserved."""
+    return f"kite:{{{team}}}:replays"
+
+
 def reserved(team: TeamId) -> str:
-    """Hash: what each pending event holds, and the total."""
+    """Hash: what each pending event and replayed page holds, and the total."""
     return f"kite:{{{team}}}:reserved"
 
 
@@ -67,6 +82,11 @@ def bucket(team: TeamId) -> str:
 def idempotency(team: TeamId, claim: str) -> str:
     """Hash: one claim; `claim` is a digest of what is claimed, so any header text makes a fixed-size key."""
     return f"kite:{{{team}}}:idem:{claim}"
+
+
+def client_bucket(client: str) -> str:
+    """Hash: the token bucket of a client address on routes without bearer; `client` is a digest of the address."""
+    return f"kite:client:{client}"
 
 
 def payment_outcome(submission_id: str) -> str:

@@ -72,6 +72,7 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _gauge("kite_billing_stream_time_age_seconds", "seconds", "wall clock minus stream time, by which reservations lapse", "partition"),
     _counter("kite_billing_reservations_lapsed_total", "reservations", "reservations whose event provably never reached the log"),
     _counter("kite_billing_projections_total", "accounts", "projected accounts: written, or older than what stood there", "result"),
+    _counter("kite_billing_notices_total", "events", "notices of limits and funds put into teams' streams, by kind", "kind"),
     # delivery
     _counter("kite_delivery_attempts_total", "attempts", "POSTs by outcome", "outcome"),
     _histogram("kite_delivery_attempt_seconds", "seconds", _SLOW, "one POST, connection to last byte read", "outcome"),

@@ -20,6 +20,7 @@ import uvloop
 from kite_common import VERSION
 from kite_common.config import KiteSettings, load, masked
 from kite_common.errors import ConfigurationError
+from kite_common.runtime import faults
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.observe import configure_logging, get_logger
 from kite_common.runtime.system import monotonic_s
@@ -60,6 +61,7 @@ def run_service(service: str, settings_type: type[SettingsT], build: Build[Setti
         settings = load(settings_type)
         configure_logging(settings.log_level, settings.log_format)
         log.info("service.starting", service=service, version=VERSION, settings=[f"{row.name}={row.value}" for row in masked(settings)])
+        faults.announce()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_build_and_supervise(settings, build))
             _exit_at_the_latest(code)

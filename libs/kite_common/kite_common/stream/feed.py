@@ -34,21 +34,30 @@ class Feed:
         self.resumed: set[str] = set()
         self._closed = asyncio.create_task(closing.wait())
 
-    async def batch(self, *topics: str, max_records: int = 500, timeout_s: float = 0.2) -> Sequence[Input]:
+    async def batch(
+        self, *topics: str, max_records: int = 500, timeout_s: float = 0.2, woken: asyncio.Event | None = None
+    ) -> Sequence[Input]:
         """The next records of these topics, each topic in order; empty if none come within the time or the feed is closing.
+
+        While `woken` is set it waits for nothing: what has been fetched already is returned.
 
         Raises Unavailable if they cannot be read, LogTruncated if the client library fell back to the beginning of a shorter log.
         """
         wanted = [self._at[topic] for topic in topics]
-        reading = asyncio.ensure_future(self._consumer.getmany(*wanted, timeout_ms=round(timeout_s * 1000), max_records=max_records))
+        timeout_ms = 0 if woken is not None and woken.is_set() else round(timeout_s * 1000)
+        reading = asyncio.ensure_future(self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=max_records))
+        # With a timeout of zero it returns by itself, and must not be cut short by what is set already.
+        waking = asyncio.create_task(woken.wait()) if woken is not None and timeout_ms else None
         try:
-            await asyncio.wait({reading, self._closed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, self._closed} | ({waking} if waking else set()), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if waking is not None:
+                waking.cancel()
             # Cancelling is safe: the library takes records off its buffer in the step in which it returns them.
             if not reading.done() or self.closing.is_set():
                 reading.cancel()
                 await asyncio.wait({reading})
-        if self.closing.is_set():
+        if self.closing.is_set() or reading.cancelled():
             return ()
         try:
             batches = reading.result()

@@ -3,13 +3,15 @@
 The order on taking a partition over is what makes it exact; each part of it was learned from a failure (measured.md, section 1): fence the
 former owner -> restore the state to its end -> read the committed positions -> compare them with the marker in the state -> go on.
 What a step means is the Processor's; this room decides nothing about it.
+
+A processor may also step on facts of its own process (`stream.local`): those are in no log, so only what a step makes of them is durable.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -22,6 +24,7 @@ from kite_common.runtime.system import SystemClock, monotonic_s, pause
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka, abandon
+from kite_common.stream.local import LocalFacts, LocalQueue
 from kite_common.stream.state import Marker, restore, start_positions
 
 log = get_logger("kite.stream.transaction")
@@ -52,12 +55,19 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Step(Generic[StateT]):
     """What some inputs lead to: changed states by key, records for other topics (topic name, record), all of the same partition, records
-    for other partitions (topic name, partition, record), and effects, which are given to `committed` once the rest is durable."""
+    for other partitions (topic name, partition, record), effects, which are given to `committed` once the rest is durable, and keys whose
+    state is no more."""
 
     states: Mapping[str, StateT] = field(default_factory=dict)
     records: Sequence[tuple[str, Record]] = ()
     effects: tuple[object, ...] = ()
     elsewhere: Sequence[tuple[str, int, Record]] = ()
+    removed: frozenset[str] = frozenset()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it leaves anything in the log."""
+        return bool(self.states or self.records or self.elsewhere or self.removed)
 
 
 class Processor(Protocol[StateT]):
@@ -88,13 +98,48 @@ class Processor(Protocol[StateT]):
         ...
 
 
+class Ticker(Protocol[StateT]):
+    """What time alone does to states."""
+
+    def tick(self, partition: int, states: Mapping[str, StateT], at_ms: int, applied: int) -> Step[StateT]:
+        """Decide, given that everything appended before `at_ms` has been applied; called about once a second, must not block. A step that
+        changes nothing is not committed; another one leads to `applied` and is given to `committed`."""
+        ...
+
+
+class LocalProcessor(Processor[StateT], Protocol[StateT]):
+    """A processor that also steps on facts of its process: each step is one transaction, and begins as soon as anything waits."""
+
+    @property
+    def facts(self) -> LocalFacts:
+        """Where the facts come from: open for a partition from `restored` to `released`."""
+        ...
+
+    def step_local(
+        self, partition: int, inputs: Sequence[Input], facts: Sequence[object], states: Mapping[str, StateT], applied: int
+    ) -> Step[StateT]:
+        """Decide about the inputs, then about the facts; `step` is not called."""
+        ...
+
+
+class _Tombstone(NamedTuple):
+    """A record that ends a key of a compacted topic."""
+
+    key: bytes
+    value: None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 class TransactionalOwner(Generic[StateT]):
     """Owner of the partitions of `inputs` for a group: exactly once from inputs to outputs and state."""
 
     def __init__(
         self, kafka: Kafka, group: str, inputs: Sequence[str], state_topic: str, processor: Processor[StateT],
-        metrics: Metrics | None = None, clock: Clock | None = None,
+        metrics: Metrics | None = None, clock: Clock | None = None, local: LocalProcessor[StateT] | None = None,
+        ticker: Ticker[StateT] | None = None,
     ) -> None:  # fmt: skip
+        """`local` is the processor once more, if it steps on facts of its process too; `ticker` as well, if time alone changes states."""
+        self._local, self._ticker = local, ticker
         self._kafka, self._group, self._inputs, self._state_topic = kafka, group, tuple(inputs), state_topic
         self._processor, self._metrics, self._clock = processor, metrics, clock or SystemClock()
 
@@ -105,14 +150,27 @@ class TransactionalOwner(Generic[StateT]):
             positions = await start_positions(feed, self._inputs, restored.marker)
             for topic, offset in positions.items():
                 feed.seek(topic, offset)
-            work = _Work(self, producer, feed, restored.states, positions, restored.marker)
-            self._processor.restored(partition, restored.states, work.position)
-            log.info("transaction.owner_ready", group=self._group, partition=partition, states=len(restored.states), positions=positions)
-            try:
-                feed.resume(*self._inputs)
-                await work.run()
-            finally:
-                self._processor.released(partition)
+            with self._facts(partition) as queue:
+                work = _Work(self, producer, feed, restored.states, positions, restored.marker, queue)
+                self._processor.restored(partition, restored.states, work.position)
+                log.info(
+                    "transaction.owner_ready", group=self._group, partition=partition, states=len(restored.states), positions=positions
+                )
+                try:
+                    feed.resume(*self._inputs)
+                    await work.run()
+                finally:
+                    self._processor.released(partition)
+
+    @contextmanager
+    def _facts(self, partition: int) -> Iterator[LocalQueue | None]:
+        if self._local is None:
+            yield None
+            return
+        try:
+            yield self._local.facts.open(partition)
+        finally:
+            self._local.facts.close(partition)
 
     @asynccontextmanager
     async def _fenced(self, partition: int) -> AsyncIterator[AIOKafkaProducer]:
@@ -132,8 +190,9 @@ class _Work(Generic[StateT]):
 
     def __init__(
         self, owner: TransactionalOwner[StateT], producer: AIOKafkaProducer, feed: Feed, states: dict[str, StateT],
-        positions: dict[str, int], marker: Marker,
+        positions: dict[str, int], marker: Marker, queue: LocalQueue | None,
     ) -> None:  # fmt: skip
+        self._queue = queue
         self._owner, self._producer, self._feed, self._states = owner, producer, feed, states
         self._positions, self._marker = positions, marker
         self._times = dict.fromkeys(owner._inputs, 0)
@@ -144,44 +203,69 @@ class _Work(Generic[StateT]):
         return Position(self._marker.applied, min(self._times.values()))
 
     async def run(self) -> None:
-        inputs = self._owner._inputs
         while not self._feed.closing.is_set():
-            batch = await self._feed.batch(*inputs, max_records=_MAX_RECORDS, timeout_s=_POLL_S)
-            if batch:
-                began = monotonic_s()
-                await self._apply(batch)
-                if len(batch) < _SMALL_STEP:
-                    await pause(max(0.0, began + _STEP_EVERY_S - monotonic_s()), self._feed.closing)
-            elif not self._feed.closing.is_set() and monotonic_s() - self._looked_at > _LOOK_S:
-                await self._look()
+            if self._queue is None:
+                await self._gathered_step()
+            else:
+                await self._prompt_step(self._queue)
 
-    async def _apply(self, batch: Sequence[Input]) -> None:
+    async def _gathered_step(self) -> None:
+        batch = await self._feed.batch(*self._owner._inputs, max_records=_MAX_RECORDS, timeout_s=_POLL_S)
+        if not batch:
+            await self._look_if_due()
+            return
+        began = monotonic_s()
+        await self._apply(batch)
+        if len(batch) < _SMALL_STEP:
+            await pause(max(0.0, began + _STEP_EVERY_S - monotonic_s()), self._feed.closing)
+
+    async def _prompt_step(self, queue: LocalQueue) -> None:
+        """Somebody waits for each of these: whatever is there makes a step at once."""
+        batch = await self._feed.batch(*self._owner._inputs, max_records=_MAX_RECORDS, timeout_s=_POLL_S, woken=queue.filled)
+        # A queue that waits while the partition is given away is for nobody: the next owner asks again.
+        facts = () if self._feed.closing.is_set() else queue.take(_MAX_RECORDS)
+        if batch or facts:
+            await self._apply(batch, facts)
+        else:
+            await self._look_if_due()
+
+    async def _look_if_due(self) -> None:
+        if not self._feed.closing.is_set() and monotonic_s() - self._looked_at > _LOOK_S:
+            await self._look()
+
+    async def _apply(self, batch: Sequence[Input], facts: Sequence[object] = ()) -> None:
         began, owner, partition = monotonic_s(), self._owner, self._feed.partition
         read = {one.topic: one.offset + 1 for one in batch}
-        marker = Marker(self._marker.positions | read, self._marker.applied + len(batch))
-        step = owner._processor.step(partition, batch, self._states, marker.applied)
-        async with asyncio.timeout(_STEP_TIMEOUT_S):
-            await self._commit(step, read, marker)
+        marker = Marker(self._marker.positions | read, self._marker.applied + len(batch) + len(facts))
+        if owner._local is None:
+            step = owner._processor.step(partition, batch, self._states, marker.applied)
+        else:
+            step = owner._local.step_local(partition, batch, facts, self._states, marker.applied)
+        if read or step.writes:
+            async with asyncio.timeout(_STEP_TIMEOUT_S):
+                await self._commit(step, read, marker)
+            self._marker = marker
         # Memory follows the log, never the other way round.
         self._states.update(step.states)
-        self._marker = marker
+        for key in step.removed:
+            self._states.pop(key, None)
         self._feed.done.update(read)
         for one in batch:
             self._times[one.topic] = max(self._times[one.topic], one.timestamp_ms)
         if owner._metrics is not None:
             owner._metrics.histogram("kite_transaction_seconds").labels(group=owner._group).observe(monotonic_s() - began)
         owner._processor.committed(partition, step, self.position)
-        if monotonic_s() - self._looked_at > _LOOK_S:
-            await self._look()
+        await self._look_if_due()
 
     async def _commit(self, step: Step[StateT], read: Mapping[str, int], marker: Marker) -> None:
         """Outputs, state, marker and positions: all, or nothing."""
         owner, partition, producer = self._owner, self._feed.partition, self._producer
         states = [owner._processor.encode_state(key, state) for key, state in step.states.items()]
-        records = [
+        kept: list[Record | _Tombstone] = [*states, *(_Tombstone(key.encode()) for key in step.removed), marker.record()]
+        records: list[tuple[str, int, Record | _Tombstone]] = [
             *((topic, partition, record) for topic, record in step.records),
             *step.elsewhere,
-            *((owner._state_topic, partition, record) for record in (*states, marker.record())),
+            *((owner._state_topic, partition, record) for record in kept),
         ]
         await producer.begin_transaction()
         try:
@@ -192,8 +276,9 @@ class _Work(Generic[StateT]):
             ]
             # Every produce must be answered before the positions are sent: overlapping them cost 650 retries in one log.
             await asyncio.gather(*sends)
-            at = {TopicPartition(topic, partition): offset for topic, offset in read.items()}
-            await producer.send_offsets_to_transaction(at, owner._group)
+            if read:
+                at = {TopicPartition(topic, partition): offset for topic, offset in read.items()}
+                await producer.send_offsets_to_transaction(at, owner._group)
         except BaseException as error:
             if not isinstance(error, ProducerFenced):
                 await _abort(producer)
@@ -207,10 +292,24 @@ class _Work(Generic[StateT]):
             if await self._feed.position(topic) >= await self._feed.end_offset(topic):
                 self._times[topic] = max(self._times[topic], asked_ms)
         self._looked_at = monotonic_s()
-        self._owner._processor.committed(self._feed.partition, Step(), self.position)
+        self._owner._processor.committed(self._feed.partition, await self._tick(), self.position)
+
+    async def _tick(self) -> Step[StateT]:
+        """What time alone has changed, committed without inputs."""
+        owner, partition, stream_time_ms = self._owner, self._feed.partition, self.position.stream_time_ms
+        if owner._ticker is None or stream_time_ms == 0:
+            return Step()
+        marker = Marker(self._marker.positions, self._marker.applied + 1)
+        step = owner._ticker.tick(partition, self._states, stream_time_ms, marker.applied)
+        if step.states:
+            async with asyncio.timeout(_STEP_TIMEOUT_S):
+                await self._commit(step, {}, marker)
+            self._states.update(step.states)
+            self._marker = marker
+        return step
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record]]) -> dict[tuple[str, int], list[object]]:
+def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | _Tombstone]]) -> dict[tuple[str, int], list[object]]:
     """The records by topic and partition, in their order, in as few batches as they fit in."""
     by_place: dict[tuple[str, int], list[object]] = {}
     open_batch: dict[tuple[str, int], object] = {}
@@ -224,7 +323,7 @@ def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Recor
     return by_place
 
 
-def _append(batch: object, record: Record) -> bool:
+def _append(batch: object, record: Record | _Tombstone) -> bool:
     added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))  # type: ignore[attr-defined]
     return added is not None
 

@@ -2,13 +2,16 @@
 
 from typing import Protocol
 
+from kite_common.events.commands import Command, CommandOutcome
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
-from kite_common.ids import EventId, TeamId, WebhookConfigId
+from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Facts
 from kite_gateway.domain.hooks.credentials import KnownHook
 from kite_gateway.domain.rate_limit import RateLimit
+from kite_gateway.domain.standing import Standing
+from kite_gateway.domain.subscription_change import Begun, SubscriptionChange
 
 
 class Credentials(Protocol):
@@ -57,6 +60,45 @@ class RateLimits(Protocol):
 
     async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:
         """Take one request; whether it was allowed, and the limit as it is then. Raises Unavailable."""
+        ...
+
+
+class ClientRateLimits(Protocol):
+    """The token bucket of a client address, for routes without bearer."""
+
+    async def take(self, client: str) -> tuple[bool, RateLimit | None]:
+        """Take one request; whether it was allowed, and the limit as it is then. Raises Unavailable."""
+        ...
+
+
+class Standings(Protocol):
+    """What teams have and use, by the arithmetic of admission."""
+
+    async def of(self, team_id: TeamId) -> Standing | None:
+        """The team as admission would find it now; None until its account is known. Raises Unavailable."""
+        ...
+
+
+class SubscriptionChanges(Protocol):
+    """At most one change of a team's subscription at a time."""
+
+    async def begin(self, team_id: TeamId, change: SubscriptionChange) -> Begun:
+        """Begin the change if the subscription is still as it was decided on. One that has begun is begun for its repeats too.
+
+        Raises Unavailable: it may have begun or not; its repeat may begin it again.
+        """
+        ...
+
+    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
+        """It has an outcome, or was never sent. Best effort: it ends by itself when it is projected, or has provably not been sent."""
+        ...
+
+
+class Commands(Protocol):
+    """Commands to billing (`kite_common.projection.outcomes.CommandSender`)."""
+
+    async def send(self, command: Command) -> CommandOutcome:
+        """Send a command and wait for its outcome. Raises Unavailable (nothing was sent) or OutcomeOpen: send the same again."""
         ...
 
 

@@ -30,6 +30,7 @@ class Outcome(IntEnum):
     PAYLOAD_TOO_LARGE = 10
     DUPLICATE = 11
     DELIVERY_IN_FLIGHT = 12
+    PROVIDER_CHANGING = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Refused:
 Decision = Admitted | Replayed | Duplicate | Refused
 
 # Refusals that say nothing but their code, and after how many seconds to try again. A first request in flight answers within
-# milliseconds as a rule; a missing account is written again within seconds of billing's start.
+# milliseconds as a rule, so does a change of the provider; a missing account is written again within seconds of billing's start.
 _PLAIN: Final[Mapping[Outcome, tuple[RefusalCode, int | None]]] = {
     Outcome.UNKNOWN_ACCOUNT: ("service_unavailable", 2),
     Outcome.IN_PROGRESS: ("request_in_progress", 1),
@@ -177,6 +178,7 @@ _PLAIN: Final[Mapping[Outcome, tuple[RefusalCode, int | None]]] = {
     Outcome.NO_SUBSCRIPTION: ("no_active_subscription", None),
     # Whether the first one will be accepted is open, so the second must not be told that it was.
     Outcome.DELIVERY_IN_FLIGHT: ("service_unavailable", 1),
+    Outcome.PROVIDER_CHANGING: ("service_unavailable", 1),
 }
 
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import documents, hooks, messages, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, proxy, replay_contract, webhook_config
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -35,6 +35,7 @@ class Surface:
     accept_message: AcceptMessage
     open_hook: OpenHook
     configure_webhook: ConfigureWebhook
+    accounts: accounts.Accounts
     replay: proxy.ReplayProxy | None
     readiness: ReadinessCheck
     metrics: Metrics
@@ -55,6 +56,7 @@ def create_app(surface: Surface) -> ASGIApp:
         surface.open_hook, surface.accept_message, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
     webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
+    accounts.add_routes(app, surface.bearer, surface.accounts)
     app.router.routes += [
         *(proxy.routes(surface.replay) if surface.replay is not None else []),
         *operations_routes(surface.readiness, surface.metrics),
@@ -67,7 +69,12 @@ def create_app(surface: Surface) -> ASGIApp:
 
 def openapi_document(public_url: str | None = None, replay: Sequence[Operation] = replay_contract.OPERATIONS) -> dict[str, Any]:
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
-    return document((*messages.OPERATIONS, *hooks.OPERATIONS, *webhook_config.OPERATIONS, *replay, *documents.OPERATIONS), public_url)
+    return document(
+        (
+            *messages.OPERATIONS, *hooks.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay, *documents.OPERATIONS,
+        ),
+        public_url,
+    )  # fmt: skip
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -40,6 +40,7 @@ class Parameter:
 class Operation:
     """One method of one path. `permission` None = public; `codes` are its own beside those its kind has anyway.
 
+    `statuses`: codes this route answers with another status than usual.
     `answer` is a model, or the schema itself where another service answers; `other_answers` are those of other statuses below 400.
     `bodies` are the media types of a body that may hold anything, instead of `request`.
     """
@@ -56,6 +57,7 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     media_type: str = _JSON
     bodies: Sequence[str] = ()
+    statuses: Mapping[str, int] = field(default_factory=dict)
     other_answers: Mapping[int, tuple[str, Sequence[type[BaseModel]]]] = field(default_factory=dict)
 
     @property
@@ -68,6 +70,10 @@ class Operation:
         """Every error code the route can answer, in the order of the list of codes."""
         own = {*self.codes, *(BEARER_CODES if self.permission else ()), *(BODY_CODES if self.request or self.bodies else ())}
         return [code for code in CODES if code in own]
+
+    def status_of(self, code: str) -> int:
+        """The status this route answers a code with."""
+        return self.statuses.get(code, CODES[code].status)
 
 
 def document(operations: Sequence[Operation], public_url: str | None = None) -> dict[str, Any]:
@@ -103,7 +109,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "description": operation.description + (f" Needs permission `{operation.permission}`." if operation.permission else ""),
         "security": [{"apiKey": []}] if operation.permission else [],
         "parameters": [_parameter(parameter) for parameter in _parameters(operation)],
-        "responses": {str(operation.status): _success(operation)} | _others(operation) | _errors(operation.all_codes),
+        "responses": {str(operation.status): _success(operation)} | _others(operation) | _errors(operation),
     }
     if operation.request is not None:
         described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(operation.request)}}}
@@ -141,14 +147,14 @@ def _others(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _errors(codes: Sequence[str]) -> dict[str, Any]:
-    by_status = sorted(codes, key=lambda code: CODES[code].status)
+def _errors(operation: Operation) -> dict[str, Any]:
+    by_status = sorted(operation.all_codes, key=operation.status_of)
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {CODES[code].message}" for code in group),
             "content": {_JSON: {"schema": {"allOf": [{"$ref": _REF.format(model="Error")}, _one_of(group)]}}},
         }
-        for status, group in ((status, list(group)) for status, group in groupby(by_status, key=lambda code: CODES[code].status))
+        for status, group in ((status, list(group)) for status, group in groupby(by_status, key=operation.status_of))
     }
 
 

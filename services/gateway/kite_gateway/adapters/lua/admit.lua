@@ -7,18 +7,17 @@
 --          subscription [, first event id, first receipt, first used, first limit, first charged]; TOO_LARGE: outcome, time, largest
 
 local ADMITTED, UNKNOWN, RATE, REPLAYED, IN_PROGRESS, REUSED, NO_SUBSCRIPTION, MONTH, DAY, WALLET = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
-local TOO_LARGE, DUPLICATE, DELIVERING = 10, 11, 12
-local DAY_MS = 86400000
+local TOO_LARGE, DUPLICATE, DELIVERING, CHANGING = 10, 11, 12, 13
 local now = now_ms()
 local claim_key, delivery_key = ARGV[8] ~= '' and KEYS[5] or nil, ARGV[10] == '1' and KEYS[#KEYS] or nil
 
-local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'rate_per_min', 'price', 'month_limit', 'day_limit',
-  'period_start', 'period_end', 'used', 'day', 'day_used', 'balance', 'max_payload')
+local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'rate_per_min', 'price', 'changing', 'max_payload',
+  unpack(COUNTED))
 local status = account[1]
 if not status then return {UNKNOWN, now} end
 
 -- An account that was projected before there was this field has no limit of its own.
-local largest = tonumber(account[14]) or 0
+local largest = tonumber(account[7]) or 0
 if largest > 0 and tonumber(ARGV[11]) > largest then return {TOO_LARGE, now, largest} end
 
 -- Reservations whose event provably never reached the log: their money and their place in the quotas are free again.
@@ -61,6 +60,9 @@ if claim then
   return first(REPLAYED, claim)
 end
 
+local change, closed = changing(account[6], lapsed_before)
+if change and closed then return {CHANGING, now, rate, level} end
+
 if status ~= 'active' then return {NO_SUBSCRIPTION, now, rate, level} end
 
 claim, accepted = held_by(delivery_key)
@@ -69,36 +71,27 @@ if claim then
   return first(DUPLICATE, claim)
 end
 
--- Settled usage comes from the projection, usage in flight from the reservations of the same period and day. A projection that stands
--- for an ended period or an earlier day counts nothing of the present one.
-local month_limit, day_limit = tonumber(account[6]), tonumber(account[7])
-local period_start, period_end = tonumber(account[8]), tonumber(account[9])
-local month_used, begins = tonumber(account[10]), period_start
-if now >= period_end then month_used, begins = 0, period_end end
-local today = math.floor(now / DAY_MS)
-local day_used = tonumber(account[11]) >= today and tonumber(account[12]) or 0
-month_used = month_used + redis.call('ZCOUNT', KEYS[2], text(begins), '+inf')
-day_used = day_used + redis.call('ZCOUNT', KEYS[2], text(today * DAY_MS), '+inf')
-
+local usage = usage_now({unpack(account, 8)}, KEYS[2], now, lapsed_before)
+local month_used, day_used = usage.month_used, usage.day_used
 local price = account[2] == 'x402' and tonumber(account[5]) or 0
-local available = tonumber(account[13]) - tonumber(redis.call('HGET', KEYS[3], 'total') or 0)
+local available = usage.balance - tonumber(redis.call('HGET', KEYS[3], 'total') or 0)
 
 local outcome = ADMITTED
-if month_used + 1 > month_limit then outcome = MONTH
-elseif day_used + 1 > day_limit then outcome = DAY
+if month_used + 1 > usage.month_limit then outcome = MONTH
+elseif day_used + 1 > usage.day_limit then outcome = DAY
 elseif price > 0 and available < price then outcome = WALLET end
 
 if outcome == ADMITTED then
   month_used, day_used = month_used + 1, day_used + 1
   redis.call('ZADD', KEYS[2], text(now), ARGV[1])
-  redis.call('HSET', KEYS[3], ARGV[1], text(price) .. ' ' .. text(today) .. ' ' .. text(begins))
+  redis.call('HSET', KEYS[3], ARGV[1], text(price) .. ' ' .. text(usage.today) .. ' ' .. text(usage.begins))
   redis.call('HINCRBY', KEYS[3], 'total', text(price))
   for place = 5, #KEYS do
     redis.call('HSET', KEYS[place], 'state', 'in_flight', 'body', ARGV[8], 'event_id', ARGV[1], 'received', ARGV[9], 'used', text(month_used),
-      'limit', text(month_limit), 'charged', text(price))
+      'limit', text(usage.month_limit), 'charged', text(price))
     redis.call('EXPIRE', KEYS[place], tonumber(ARGV[7]))
   end
 end
 
-return {outcome, now, rate, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available,
-  account[3] or ''}
+return {outcome, now, rate, level, month_used, usage.month_limit, day_used, usage.day_limit, usage.period_start, usage.period_end, price,
+  available, account[3] or ''}
