@@ -1,7 +1,7 @@
 """Replay's paid pages as a process of its own: `paying_process.py <team> <api key> <events topic> <partitions> <chdb folder> [<fault>]`.
 
-Kafka, Redis and the usage log are real; the archive holds EVENTS events of the team, the same in every process. Prints `port <number>` when it
-is ready. A fault kills the process as SIGKILL does: `after-reserve` before the usage is handed to the log, `after-publish` once it is
+Kafka, Redis and the usage log are real; the archive holds EVENTS events of the team, the same in every process. Prints `port <number>` when
+it is ready. A fault kills the process as SIGKILL does: `after-reserve` before the usage is handed to the log, `after-publish` once it is
 durable and before the page is answered.
 """
 
