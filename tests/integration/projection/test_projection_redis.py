@@ -114,6 +114,32 @@ async def test_a_missing_account_is_told_and_not_created_when_it_should_be_there
     assert await projected(redis) == {}
 
 
+async def reserve_page(redis: Redis, number: int, *, at_ms: int = NOW, amount: int = 50) -> Settled:
+    """What replay holds for a page of TEAM."""
+    usage = Settled(TEAM, make.event_id(number), None)
+    await redis.zadd(keys.replays(TEAM), {usage.event_id: at_ms})
+    await redis.hset(keys.reserved(TEAM), usage.event_id, f"{amount} 1 1")
+    await redis.hincrby(keys.reserved(TEAM), "total", amount)
+    return usage
+
+
+async def test_a_replayed_page_is_settled_like_an_event_and_frees_its_money_once(redis: Redis, writes: ProjectionWrites) -> None:
+    [message] = await reserve(redis, 1)
+    page, other = await reserve_page(redis, 2), await reserve_page(redis, 3)
+    for _ in range(2):
+        await writes.accounts([write(5, message, page)], 0)
+        assert await held(redis) == (0, 1, 50)
+        assert await redis.zrange(keys.replays(TEAM), 0, -1) == [other.event_id]
+
+
+async def test_a_page_whose_usage_never_reached_the_log_lapses(redis: Redis, writes: ProjectionWrites) -> None:
+    await reserve(redis, 1, at_ms=NOW - 1)
+    await reserve_page(redis, 2, at_ms=NOW - 1)
+    await reserve_page(redis, 3, at_ms=NOW)
+    assert await writes.accounts([write(5)], NOW) == (["written"], 2)
+    assert await held(redis) == (0, 1, 50)
+
+
 async def test_the_claim_of_a_settled_event_is_accepted_and_another_events_is_left_alone(redis: Redis, writes: ProjectionWrites) -> None:
     settled = await reserve(redis, 1, claim="mine") + await reserve(redis, 2, claim="taken") + await reserve(redis, 3, claim="gone")
     await redis.hset(keys.idempotency(TEAM, "taken"), "event_id", "another")

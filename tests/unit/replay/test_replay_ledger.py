@@ -42,7 +42,9 @@ def test_other_texts_are_malformed_and_raise_nothing_else(text: str) -> None:
     assert encode(cursor) == text
 
 
-@pytest.mark.parametrize("text", ["", ":", f":{ENTRY}", f"-1:{ENTRY}", f"01:{ENTRY}", f"{1 << 63}:{ENTRY}", "1:x", f"1:{ENTRY}:", f"1{ENTRY}"])
+@pytest.mark.parametrize(
+    "text", ["", ":", f":{ENTRY}", f"-1:{ENTRY}", f"01:{ENTRY}", f"{1 << 63}:{ENTRY}", "1:x", f"1:{ENTRY}:", f"1{ENTRY}"]
+)
 def test_what_nobody_was_given_is_no_cursor(text: str) -> None:
     with pytest.raises(Malformed):
         parse(text)

@@ -1,6 +1,7 @@
 """Serving pages: what is included, what the wallet pays, what is asked for, and what a payment has bought. Over fakes of the ports."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,10 +188,8 @@ async def test_whatever_happens_the_wallet_is_never_overdrawn_and_what_is_logged
             settled = len(shop.log.appended)
             continue
         shop.log.failing = [Unavailable("away")] if step == "refused" else [OutcomeOpen("?")] if step == "open" else []
-        try:
+        with contextlib.suppress(ApiError, Unavailable, OutcomeOpen):
             await shop.get(shop.tariff(), limit=rows)
-        except (ApiError, Unavailable, OutcomeOpen):
-            pass
         assert shop.wallet.available == balance - sum(reserved.amount_atomic for _, reserved in shop.log.appended) >= 0
 
 

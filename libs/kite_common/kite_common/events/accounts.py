@@ -53,7 +53,7 @@ class Subscription(BaseModel):
 
     @property
     def price_atomic_per_replayed_event(self) -> int:
-        """What one row of a replayed page takes from the wallet: nothing on flat plans (wire contract, 3.1)."""
+        """What one row of a replayed page takes from the wallet."""
         return self.terms.price_atomic_per_replayed_event if self.provider == "x402" else 0
 
 

@@ -1,4 +1,4 @@
-"""Tills: what one request for a page can do about paying with x402. Parsing, checks and answers are `kite_common.x402`'s; no rules of its own.
+"""Tills: what one request for a page can do about paying with x402. Parsing, checks and answers are `kite_common.x402`'s.
 
 The range of a page travels in the quote and in the payment's target, so nothing is kept here.
 """
