@@ -15,8 +15,9 @@ from typing import Final
 from kite_common import ids
 from kite_common.events import agent_message
 from kite_common.events.fact import Fact
+from kite_common.events.payments import Alternative, PaymentAssigned, PaymentResult, PaymentSeen, PaymentStep, Target
 from kite_common.ids import CommandId, EventId, WebhookConfigId
-from kite_common.testing import make
+from kite_common.testing import make, payments
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "contracts" / "examples"
 T: Final = make.NOW_MS
@@ -96,6 +97,30 @@ FACTS: Final[Mapping[str, Fact]] = {
         attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted",
         duration_ms=15_000, started_at=T + 275_000_000
     ),
+    "deposit-of-two": payments.submitted(),
+    "page-whose-repeats-get-a-refusal": payments.submitted(
+        purpose="page", target=Target(team_id=make.TEAM, since="abc"), if_new=Alternative(status=0, code="not_needed"),
+    ),
+    "answer-of-a-message": PaymentResult(
+        payment_key=make.PAYMENT_KEY, status=202, body='{"event_id":"' + make.EVENT_ID + '","status":"accepted"}'
+    ),
+    "credit-in-the-ledger": make.credit_applied(),
+    "transfer-on-the-chain": PaymentSeen(
+        payment_key=make.PAYMENT_KEY, transaction=make.payment().transaction, block=18_204_113, block_hash="0x" + "4e" * 32, log_index=4,
+        payer=make.payment().payer, value="2000000",
+    ),
+    "given-to-a-team": PaymentAssigned(
+        payment_key=make.PAYMENT_KEY, command_id=make.COMMAND_ID, team_id=make.TEAM, note="sent by hand, ticket 21"
+    ),
+    "settled-on-the-chain": PaymentStep(
+        payment_key=make.PAYMENT_KEY, seq=3, event="settled", before="settling", at=T, team_id=make.TEAM,
+        transaction=make.payment().transaction, amount_atomic=2_000_000,
+    ),
+    "credited-deposit": payments.outcome(),
+    "refused-for-funds": payments.outcome(result="refused", status=402, code="payment_failed", reason="insufficient_funds", paid=None),
+    "credit-of-a-payment": make.payment_credit(),
+    "reversal-after-a-reorg": make.reverse_credit(),
+    "outside-payment-failed": make.set_past_due(),
     "no-endpoint": make.delivery_concluded(),
     "filtered": make.delivery_concluded(
         delivery_id=ids.delivery_of(make.EVENT_ID, CONFIG), webhook_config_id=CONFIG, url=make.URL, status="filtered", reason="event_types"

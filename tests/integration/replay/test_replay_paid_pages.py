@@ -5,7 +5,7 @@ Billing's answers to payments are given by the test: what a payment does to a wa
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -37,7 +37,7 @@ class Billing:
         known, if_new = self.credited.get(submitted.payment_key), submitted.if_new
         given: dict[str, Any] = {"payment_key": submitted.payment_key, "submission_id": submitted.submission_id}
         if known is None and if_new is not None:
-            result = "not_needed" if if_new.code == "not_needed" else "refused"
+            result: Literal["not_needed", "refused"] = "not_needed" if if_new.code == "not_needed" else "refused"
             return PaymentOutcome(**given, result=result, status=if_new.status, code=if_new.code, reason=if_new.reason)
         first = self.credited.setdefault(submitted.payment_key, submitted)
         if first.fingerprint != submitted.fingerprint:

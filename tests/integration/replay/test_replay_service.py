@@ -183,7 +183,7 @@ async def test_a_payment_goes_through_the_log_and_its_outcome_buys_the_page(
     """Billing's part is played here: it takes the submission from kite.payments and tells its outcome through Redis."""
     seqs = await send_events(producer, team, range(3))
     redis = Redis.from_url(stack.redis_url)
-    request = {"url": f"/api/v1/events?team_id={team}", "headers": {"authorization": f"Bearer {reader_key}"}}
+    request: dict[str, Any] = {"url": f"/api/v1/events?team_id={team}", "headers": {"authorization": f"Bearer {reader_key}"}}
     x402: dict[str, Any] = {"x402_enabled": True, "x402_pay_to": payments.PAY_TO, "x402_quote_key": "q" * 32}
     async with running(stack, chdb_path, **x402) as client:
 
@@ -198,7 +198,7 @@ async def test_a_payment_goes_through_the_log_and_its_outcome_buys_the_page(
         required: Any = decode_payment_required_header(asked.headers["payment-required"])
         offer, end_s = required.accepts[0], SystemClock().unix_ms() // 1000 + 300
         header = payments.header(value=offer.amount, quote_id=offer.extra["quoteId"], valid_before=str(end_s))
-        request["headers"]["payment-signature"] = header  # type: ignore[index]
+        request["headers"]["payment-signature"] = header
         paying = asyncio.create_task(client.get(**request))
         submitted = await submission_of(stack, team)
         assert (submitted.purpose, submitted.target.rows, submitted.amount_atomic, submitted.if_new) == ("page", 3, 30, None)

@@ -38,7 +38,7 @@ def after(account: AccountSnapshot | None, *commands: Command) -> AccountSnapsho
         assert account is not None
         return account
 
-    result = reduce(step, commands, account)  # type: ignore[arg-type]
+    result = reduce(step, commands, account)
     assert result is not None
     return result
 

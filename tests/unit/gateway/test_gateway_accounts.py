@@ -26,6 +26,7 @@ from kite_gateway.adapters.http.public import Public
 from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
+from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.client import client_of
 from kite_gateway.testing import (
@@ -33,6 +34,7 @@ from kite_gateway.testing import (
     FakeBilling,
     FakeClientRateLimits,
     FakeCredentials,
+    FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
     FakeReservations,
@@ -65,6 +67,7 @@ class Gateway:
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
             accept_message=AcceptMessage(FakeReservations(), FakeMessageLog(), clock, ids),
+            open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), self.catalog, x402=self.x402

@@ -12,20 +12,26 @@ import pytest
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
 from kite_common.ids import TeamId
+from kite_common.plans import shipped_catalog
 from kite_common.runtime.component import READY
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import random_bits
 from kite_common.testing import make
+from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.hooks import MAX_BODY_BYTES
+from kite_gateway.adapters.http.public import Public
 from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.domain.hooks.credentials import Endpoint
 from kite_gateway.testing import (
     Account,
     CountingIds,
+    FakeBilling,
+    FakeClientRateLimits,
     FakeCredentials,
     FakeHooks,
     FakeMessageLog,
@@ -60,7 +66,7 @@ class Gateway:
     max_in_flight: int = 512
 
     def __post_init__(self) -> None:
-        clock, ids = FrozenClock(NOW), CountingIds()
+        clock, ids, billing = FrozenClock(NOW), CountingIds(), FakeBilling()
         self.hooks.endpoints |= {(TEAM, source): Endpoint(secrets=(one.secret,)) for source, one in PROVIDERS.items()}
         self.hooks.endpoints |= {(TEAM, "acme"): Endpoint(), (TEAM, "closed"): Endpoint(active=False)}
         self.hooks.tokens |= {(TEAM, source, TOKEN): "right" for _, source in self.hooks.endpoints}
@@ -69,6 +75,9 @@ class Gateway:
             accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
             open_hook=OpenHook(self.hooks, clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
+            accounts=Accounts(
+                Public(FakeClientRateLimits()), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(), x402=True
+            ),
             replay=None, readiness=lambda: [("part", READY)], metrics=self.metrics, random_bits=random_bits,
             max_in_flight=self.max_in_flight, public_url=ORIGIN,
         ))  # fmt: skip

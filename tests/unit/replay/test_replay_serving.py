@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.errors import ApiError, OutcomeOpen, Unavailable
-from kite_common.ids import TeamId, uuid7
+from kite_common.ids import EventId, TeamId, uuid7
 from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.ports import Paid
 from kite_replay.application.read_events import ReadEvents, ReadRequest, cursor_of
@@ -83,8 +83,8 @@ async def shop_of(count: int, **given: Any) -> Shop:
 
 
 def range_of(shop: Shop, first: int, count: int) -> PaidRange:
-    rows = event_rows(TEAM, range(first, first + count))
-    return PaidRange(cursors.Cursor(rows[-1].created_at, rows[-1].event_id), count)
+    last = event_rows(TEAM, range(first, first + count))[-1]
+    return PaidRange(cursors.Cursor(last.created_at, EventId(last.event_id)), count)
 
 
 async def test_an_included_page_charges_nothing() -> None:

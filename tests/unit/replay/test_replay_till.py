@@ -76,7 +76,8 @@ def test_a_page_is_offered_for_its_price_with_rows_and_amount() -> None:
     assert (error.status, error.code, error.extra["rows"], error.extra["amount_atomic"]) == (402, "payment_required", 3, 30)
     offer: Any = offer_of(error)
     assert (offer.amount, offer.extra["name"]) == ("30", "USDC")
-    [first] = error.body()["accepts"]  # type: ignore[misc]
+    accepts: Any = error.body()["accepts"]
+    [first] = accepts
     assert first["maxAmountRequired"] == "30"
     assert first["resource"] == "https://kite.example/api/v1/events?" + QUERY.decode()
 

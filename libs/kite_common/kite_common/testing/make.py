@@ -161,7 +161,8 @@ def settled_payment(**given: Any) -> SettledPayment:
 
 def page_debit(**given: Any) -> PageDebit:
     """A page of 250 rows at the starter price."""
-    return PageDebit(**({"event_id": event_id(9_000), "rows": 250, "amount_atomic": 2_500} | given))
+    fields: dict[str, Any] = {"event_id": event_id(9_000), "rows": 250, "amount_atomic": 2_500}
+    return PageDebit(**(fields | given))
 
 
 def payment_credit(settled: SettledPayment | None = None, **given: Any) -> CreditWallet:

@@ -79,7 +79,8 @@ def _account_keys(team_id: TeamId, place: Place) -> tuple[str, ...]:
 def _standing(reply: list[Any]) -> Standing:
     """What standing.lua returned; its first comment names the places."""
     texts = [text.decode() for text in reply[13:18]]
-    return Standing(*reply[:13], *texts, reply[18], _terms(reply[19:23]))
+    rate, terms = reply[18], _terms(reply[19:23])
+    return Standing(*reply[:13], *texts, rate, terms)  # type: ignore[call-arg]  # as many places as standing.lua names
 
 
 def _terms(reply: list[bytes]) -> PlanTerms | None:

@@ -81,7 +81,8 @@ class PaymentTill:
         try:
             submitted = intake.take_in(self._request, purchase, desk.terms, self._now_ms(), desk.random_bytes(intake.RANDOM_BYTES))
         except ApiError as error:
-            return _refused(due, error)
+            _refuse(due, error)
+            return None
         if submitted is None:
             return None
         outcome = await desk.sender.submit(submitted)
@@ -93,7 +94,8 @@ class PaymentTill:
         if refused is None:
             return None
         if outcome.result == "refused":
-            return _refused(due, refused)
+            _refuse(due, refused)
+            return None
         raise refused
 
     def _purchase(self, due: Due) -> Purchase:
@@ -136,8 +138,8 @@ def _paid(outcome: PaymentOutcome) -> Paid:
     return Paid(PaidRange(cursors.parse(target.end_cursor), target.rows), outcome.amount_atomic or 0, success_headers(outcome))
 
 
-def _refused(due: Due, error: ApiError) -> None:
-    """A payment that is good for nothing: what the request gets instead. Returns if it goes on without one.
+def _refuse(due: Due, error: ApiError) -> None:
+    """A payment that is good for nothing: raise what the request gets instead; return if it goes on without one.
 
     A 402 would make a caller sign a payment that changes nothing, unless a payment is what is missing.
     """
