@@ -23,6 +23,9 @@ _DELIVERY_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "delivery")
 _SUBSCRIPTION_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "subscription")
 _NOTICE_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "notice")
 
+# Where transfers nobody has claimed yet are credited; no text of a caller is ever parsed to it.
+UNATTRIBUTED: Final = TeamId("_unattributed")
+
 _TEAM_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_-]{0,127}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 

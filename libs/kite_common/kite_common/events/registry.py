@@ -17,6 +17,7 @@ from kite_common.events.credentials import CredentialIssued
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.events.fact import Fact
 from kite_common.events.ledger import LedgerEntry
+from kite_common.events.payment_record import PaymentRecord, ScanCursor
 from kite_common.events.payments import (
     CreditApplied,
     PaymentAssigned,
@@ -35,7 +36,7 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
         ReverseCredit, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
-        PaymentStep, PaymentOutcome, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
+        PaymentStep, PaymentOutcome, PaymentRecord, ScanCursor, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
     )
 }  # fmt: skip
 
