@@ -1,7 +1,7 @@
 """One partition of payments while it is owned: brings facts to their keys, keeps what is in flight, and counts. No IO, no client types.
 
-What is in flight is in memory only. A desk is as old as the ownership: whoever takes the partition over opens another one, and everything that
-had been ordered but not answered is found again by its record, and asked of the chain.
+What is in flight is in memory only. A desk is as old as the ownership: whoever takes the partition over opens another one, and everything
+that had been ordered but not answered is found again by its record, and asked of the chain.
 """
 
 import heapq

@@ -37,7 +37,7 @@ from kite_billing.domain.payments.facts import (
     Verify,
 )
 from kite_billing.domain.payments.flight import is_idle
-from kite_billing.domain.payments.rules import WAITERS_STAY_MS, may_settle_again
+from kite_billing.domain.payments.rules import WAITERS_STAY_MS, may_settle_again, window_end_ms
 from kite_billing.domain.payments.submission import REVERSED, answer_asking
 from kite_common.events.payment_record import BootstrapPart, CallEnd, PaymentRecord, Place
 from kite_common.ids import UNATTRIBUTED
@@ -185,6 +185,10 @@ def _open_at_rest(case: Case, record: PaymentRecord, fact: EvidenceRead) -> None
         _left_the_chain(case, record, fact.head)
     elif is_idle(record, case.flight):
         case.be(seen=False)
+        end = window_end_ms(record)
+        if end is not None and case.now < end:
+            # Unused, and its window is open: the next look is due when that is over.
+            case.be(since=0, looks=0)
         answer_asking(case)
     elif record.state in ("settling", "unknown", "reversed"):
         if case.context.fit and case.breaker.allows(case.key) and may_settle_again(record, case.now, case.rules):
