@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Outcome
+from support.switch import switch_to
 
 # A database of our own: kite:projected has a field per partition, and other tests have other logs.
 DATABASE = 5
@@ -420,7 +421,7 @@ async def test_reservations_lapse_also_where_nothing_happens(billing: Billing, r
 
 
 async def test_what_happens_while_redis_is_away_is_written_when_it_is_back(stack: Any, redis: Redis) -> None:
-    async with _switch(stack.redis_url) as switch, billing_on(f"redis://127.0.0.1:{switch.port}/{DATABASE}") as billing:
+    async with switch_to(stack.redis_url) as switch, billing_on(f"redis://127.0.0.1:{switch.port}/{DATABASE}") as billing:
         await start(billing, redis)
         settled = await reserve(redis, *range(20))
         await switch.off()
@@ -528,53 +529,3 @@ async def test_a_waiting_sender_is_woken(redis: Redis, writes: ProjectionWrites)
 async def test_a_sender_that_hears_nothing_says_that_the_outcome_is_open(redis: Redis, writes: ProjectionWrites) -> None:
     with pytest.raises(OutcomeOpen):
         await CommandSender(redis, BillingBehind(writes, answers=False), 8, timeout_s=0.3).send(make.subscribe(command_id="c1"))
-
-
-@dataclass
-class Switch:
-    """A way to Redis that can be shut."""
-
-    port: int
-    off: Callable[[], Awaitable[None]]
-    on: Callable[[], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def _switch(url: str) -> AsyncIterator[Switch]:
-    host, port = url.split("://")[1].split("/")[0].rsplit(":", 1)
-    writers: set[asyncio.StreamWriter] = set()
-    closed = False
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if closed:
-            writer.close()
-            return
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        writers.update((writer, far_writer))
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
-        for one in (writer, far_writer):
-            one.close()
-
-    async def off() -> None:
-        nonlocal closed
-        closed = True
-        for one in list(writers):
-            one.close()
-        writers.clear()
-
-    async def on() -> None:
-        nonlocal closed
-        closed = False
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield Switch(server.sockets[0].getsockname()[1], off, on)
-    finally:
-        await off()
-        server.close()

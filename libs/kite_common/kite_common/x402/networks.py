@@ -65,7 +65,7 @@ def asset_of(network: str, address: str | None = None, name: str | None = None, 
 
 
 def parse_address(text: str) -> str:
-    """An address in lower case. Raises Malformed for another form, and for mixed casing that is not EIP-55's: then it holds a typing error."""
+    """An address in lower case. Raises Malformed for another form, and for mixed casing other than EIP-55's: a typing error."""
     if not _ADDRESS.fullmatch(text):
         raise Malformed("an address is 0x and 40 hex digits")
     digits = text[2:]

@@ -1,4 +1,4 @@
-"""What an edge can tell of a payment without chain or log. Refusals are reasons of x402 for `invalid_payment`; None means: nothing against it.
+"""What an edge can tell of a payment without chain or log. A refusal is the `reason` of `invalid_payment`, None: nothing is wrong.
 
 What never changes for a key is answered at once, so only valid signatures reach the log and nobody can occupy a stranger's nonce. What
 depends on price and time only holds for keys that are not yet known, so it travels with the submission.

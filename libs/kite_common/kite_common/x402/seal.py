@@ -1,4 +1,4 @@
-"""The credentials of a bootstrapped team, sealed for the log: billing draws and seals them, edges open them. Plain texts are never stored."""
+"""The credentials of a bootstrapped team, sealed for the log: billing draws and seals them, edges open them. No plain text is stored."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -106,7 +106,7 @@ def parse_payment(value: str) -> ShownPayment:
 
 
 def payment_required(terms: PaymentTerms, offer: Offer, error: str) -> tuple[str, dict[str, object]]:
-    """How a payment is asked for: the value of `payment-required` (version 2), and the body's fields beside `error` and `message` (version 1)."""
+    """How a payment is asked for: the value of `payment-required` (version 2), and the fields of the body beside its error (version 1)."""
     header = PaymentRequired(
         error=error,
         resource=ResourceInfo(url=offer.resource_url, description=offer.description, mime_type=_MIME_TYPE),
@@ -134,12 +134,9 @@ def payment_accepted(paid: PaymentPayer) -> dict[str, str]:
     )
 
 
-def payment_failed(network: str, reason: str, transaction: str | None = None, payer: str | None = None) -> dict[str, str]:
-    """The headers that tell why a payment is not, or not yet, taken; `transaction` if one is known."""
-    shown = None if payer is None else checksum(payer)
-    return _response_headers(
-        SettleResponse(success=False, error_reason=reason, transaction=transaction or "", network=network, payer=shown)
-    )
+def payment_failed(network: str, reason: str, transaction: str) -> dict[str, str]:
+    """The headers that tell why a payment is not, or not yet, taken; `transaction` is "" if none is known."""
+    return _response_headers(SettleResponse(success=False, error_reason=reason, transaction=transaction, network=network))
 
 
 def _response_headers(told: SettleResponse) -> dict[str, str]:
