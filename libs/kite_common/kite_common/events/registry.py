@@ -36,7 +36,8 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
         ReverseCredit, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
-        PaymentStep, PaymentOutcome, PaymentRecord, ScanCursor, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
+        PaymentStep, PaymentOutcome, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
+        PaymentRecord, ScanCursor,
     )
 }  # fmt: skip
 

@@ -33,13 +33,15 @@ _REMEMBERED: Final = 4_096
 
 @dataclass(slots=True)
 class Shared:
-    """What the partitions of a process share. `fit`: chain and facilitator are what they should be; `head`: the newest block seen."""
+    """What the partitions of a process share. `fit`: chain and facilitator are what they should be; `head`: the newest block seen;
+    `genesis`: the hash of block 0."""
 
     breaker: Breaker = field(default_factory=Breaker)
     running: int = 0
     unresolved: int = 0
     head: int = 0
     fit: bool = False
+    genesis: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,13 @@ class Desk:
     """`read` gives the record of a key as it is in memory, i.e. without the step that is being made."""
 
     def __init__(self, rules: Rules, shared: Shared, read: Callable[[str], PaymentRecord | None]) -> None:
-        self._rules, self._shared, self._read = rules, shared, read
+        self.rules, self._shared, self._read = rules, shared, read
         self._flights: dict[str, Flight] = {}
         self._running_of: Counter[str] = Counter()
         self._ids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._wakes: list[tuple[int, str]] = []
         self._wake_of: dict[str, int] = {}
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[str, int] = OrderedDict()
         self._changed: dict[str, PaymentRecord | None] = {}
         self.states: Counter[str] = Counter()
         self.standing = 0
@@ -108,12 +110,16 @@ class Desk:
         """What is in flight at a key."""
         return self._flights.get(key)
 
+    def sent_at(self, submission_id: str) -> int | None:
+        """When a submission was sent, if it is still remembered."""
+        return self._seen.get(submission_id)
+
     def record(self, key: str) -> PaymentRecord | None:
         """The record of a key, the step that is being made included."""
         return self._changed[key] if key in self._changed else self._read(key)
 
     def _submitted(self, submission: PaymentSubmitted, now: int, draw: Draw) -> tuple[Decided, ...]:
-        if not self._is_first(submission.submission_id):
+        if not self._is_first(submission):
             return ()
         key = submission.payment_key
         record, flight = self.record(key), self._flights.get(key)
@@ -123,7 +129,7 @@ class Desk:
             return (self._decide(key, submission, now, draw),)
         if holder.binding is not None and holder.binding.fingerprint == submission.fingerprint:
             return (self._decide(holder.payment_key, ForeignSubmission(submission), now, draw),)
-        told_ = conflict(holder, submission.submission_id, self._rules, "idempotency_key_reused")
+        told_ = conflict(holder, submission.submission_id, self.rules, "idempotency_key_reused")
         decision = Decision((), record, flight, self._shared.breaker, outcomes=(told_,))
         return (Decided(key, decision, ()),)
 
@@ -140,7 +146,7 @@ class Desk:
     def _decide(self, key: str, fact: Fact, now: int, draw: Draw) -> Decided:
         record, flight, shared = self.record(key), self._flights.get(key), self._shared
         context = Context(
-            rules=self._rules, now=now, breaker=shared.breaker, draw=draw, head=shared.head, fit=shared.fit,
+            rules=self.rules, now=now, breaker=shared.breaker, draw=draw, head=shared.head, fit=shared.fit,
             running_of_payer=self._running_of[payer_of(key)], running_of_process=shared.running, unresolved=shared.unresolved,
         )  # fmt: skip
         decision = decide(key, record, flight, fact, context)
@@ -163,7 +169,7 @@ class Desk:
             self._flights[key] = after
 
     def _rearm(self, key: str, record: PaymentRecord | None, now: int) -> None:
-        at = next_wake(record, self._flights.get(key), now, self._rules)
+        at = next_wake(record, self._flights.get(key), now, self.rules)
         if at is None:
             self._wake_of.pop(key, None)
         elif self._wake_of.get(key) != at:
@@ -196,10 +202,10 @@ class Desk:
         else:
             self.unknown_since.pop(key, None)
 
-    def _is_first(self, submission_id: str) -> bool:
-        if submission_id in self._seen:
+    def _is_first(self, submission: PaymentSubmitted) -> bool:
+        if submission.submission_id in self._seen:
             return False
-        self._seen[submission_id] = None
+        self._seen[submission.submission_id] = submission.sent_at
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return True
