@@ -90,6 +90,9 @@ class X402ProcessorSettings(X402Settings):
         repr=False,
         description="JSON-RPC of the chain evidence is read from; better another node than the facilitator's",
     )
+    x402_facilitator_rpc_url: HttpUrl | None = Field(
+        None, validation_alias="X402_FACILITATOR_RPC_URL", repr=False, description="the facilitator's node: read if X402_RPC_URL is unset"
+    )
     x402_facilitator_url: HttpUrl | None = Field(
         None, validation_alias="X402_FACILITATOR_URL", description="where payments are verified and settled"
     )

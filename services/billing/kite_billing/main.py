@@ -6,10 +6,12 @@ from typing import Final
 from redis.asyncio import Redis
 
 from kite_billing.adapters.consumer import BillingProcessor, TopicNames
+from kite_billing.adapters.payments_setup import PaymentsSetup, payments
 from kite_billing.adapters.usage_log import KafkaUsageLog
 from kite_billing.domain.account import Rules
 from kite_billing.settings import BillingSettings
 from kite_common.config import load_catalog
+from kite_common.errors import ConfigurationError
 from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.redis import AccountProjector
 from kite_common.runtime.component import Component, readiness_of
@@ -20,6 +22,7 @@ from kite_common.runtime.system import SystemClock
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.transaction import TransactionalOwner
+from kite_common.x402_settings import payment_problems, terms_of
 
 GROUP: Final = "kite-billing"
 # Usage records wait so long at the broker for more; nobody waits for a charge, because admission counts reservations.
@@ -42,8 +45,32 @@ def build(settings: BillingSettings, prefix: str = "", hold_ms: int = LAPSE_MS) 
     inputs = (topics.events, topics.commands)
     owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics, ticker=processor)
     components: list[Component] = [projector, GroupConsumer(kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS)]
+    setup = payments_setup(settings)
+    if setup is not None:
+        components += payments(setup, kafka, redis, metrics, clock, prefix)
     operations = operations_app(lambda: readiness_of(components), metrics)
     return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]
+
+
+def payments_setup(settings: BillingSettings) -> PaymentsSetup | None:
+    """What the payments processor is built from, None while payments are off. Raises ConfigurationError if they are on and cannot run."""
+    if not settings.x402_enabled:
+        return None
+    terms, rpc_url = terms_of(settings), settings.x402_rpc_url or settings.x402_facilitator_rpc_url
+    if terms is None or rpc_url is None or settings.x402_facilitator_url is None:
+        problems = payment_problems(settings)
+        problems += [] if rpc_url else ["X402_RPC_URL: is required"]
+        problems += [] if settings.x402_facilitator_url else ["X402_FACILITATOR_URL: is required"]
+        raise ConfigurationError(problems)
+    token, pepper = settings.x402_facilitator_token, settings.api_key_pepper
+    return PaymentsSetup(
+        terms=terms, rpc_url=rpc_url, facilitator_url=settings.x402_facilitator_url,
+        facilitator_token=None if token is None else token.get_secret_value(),
+        pepper=None if pepper is None else pepper.get_secret_value().encode(), verify_timeout_s=settings.x402_verify_timeout_s,
+        confirmations=settings.x402_confirmations, confirmations_large=settings.x402_confirmations_large,
+        large_atomic=settings.x402_large_atomic, watch_blocks=settings.x402_watch_blocks, scan_from_block=settings.x402_scan_from_block,
+        partitions=settings.partitions, instance=settings.instance,
+    )  # fmt: skip
 
 
 def main() -> int:

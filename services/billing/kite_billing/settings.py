@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from kite_common.config import KiteSettings
+from kite_common.x402_settings import X402ProcessorSettings
 
 
-class BillingSettings(KiteSettings):
+class BillingSettings(X402ProcessorSettings):
     """What billing needs beside what all services have."""
 
     port: int = Field(7701, ge=0, le=65_535, description="port of /livez, /readyz and /metrics")

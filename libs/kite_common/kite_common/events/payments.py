@@ -15,11 +15,11 @@ Purpose = Literal["bootstrap", "deposit", "topup", "page"]
 PaymentState = Literal["claimed", "settling", "unknown", "settled", "credited", "rejected", "dead", "reversed", "observed"]
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class Authorization(_Value):
+class Authorization(Value):
     """An EIP-3009 `TransferWithAuthorization`, canonical: addresses and nonce lower case, numbers as decimal strings without sign or zeros
     before them, times in unix seconds."""
 
@@ -31,7 +31,7 @@ class Authorization(_Value):
     nonce: str
 
 
-class Target(_Value):
+class Target(Value):
     """What the payment is for. `team_id` always but for bootstrap, where source, plan and deposit stand instead.
 
     Page: `end_cursor` is the cursor of the page's last row, `rows` their number, `since` what was asked for.
@@ -45,7 +45,7 @@ class Target(_Value):
     rows: Count | None = None
 
 
-class Alternative(_Value):
+class Alternative(Value):
     """What a key that is not yet known gets instead of being claimed: `status` and the public error code, with `reason` for 402s; or,
     with status 0 and code `not_needed`, the answer that the request needs no payment."""
 
@@ -139,13 +139,16 @@ class PaymentAssigned(PaymentFact):
 
 
 class PaymentStep(PaymentFact):
-    """One step of a payment, for people and audits: no signature, no secret. `seq` counts the key's steps from 1."""
+    """One step of a payment, for people and audits: no signature, no secret. `seq` counts the key's steps from 1.
+
+    `noted`: the record changed in another way than its state, `why` says how.
+    """
 
     kind: ClassVar[str] = "payment-step"
 
     seq: Count
     event: Literal[
-        "claimed", "settling", "settled", "credited", "rejected", "unknown", "dead", "reversed", "observed", "assigned"
+        "claimed", "settling", "settled", "credited", "rejected", "unknown", "dead", "reversed", "observed", "assigned", "noted"
     ]  # fmt: skip
     before: PaymentState | None
     at: UnixMs
@@ -155,7 +158,7 @@ class PaymentStep(PaymentFact):
     amount_atomic: Amount | None = None
 
 
-class PaymentPayer(_Value):
+class PaymentPayer(Value):
     """Who paid with which transaction, as `payment-response` tells it."""
 
     transaction: str
@@ -164,7 +167,7 @@ class PaymentPayer(_Value):
     amount_atomic: Amount
 
 
-class Bootstrapped(_Value):
+class Bootstrapped(Value):
     """What a bootstrap payment made. `seal` holds API key and hook token and is opened only by edges; None once nobody may have them."""
 
     team_id: str
@@ -177,6 +180,7 @@ class PaymentOutcome(PaymentFact):
     """What a submission came to; waits for its sender in Redis under the submission id for a short time.
 
     `paid` is set whenever the money has arrived. `after_settle`: a settle call was made, so a refusal carries `payment-response` false.
+    `work_refused`: the credit stands, but accounts refused what was bought with it (a page's debit, an opening).
     """
 
     kind: ClassVar[str] = "payment-outcome"
@@ -199,3 +203,4 @@ class PaymentOutcome(PaymentFact):
     bootstrapped: Bootstrapped | None = None
     stored_status: int | None = None
     stored_body: str | None = None
+    work_refused: str | None = None

@@ -19,6 +19,7 @@ from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, Deliver
 from kite_common.events.fact import Fact
 from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry
+from kite_common.events.payment_record import PaymentRecord, ScanCursor
 from kite_common.events.payments import (
     CreditApplied,
     PaymentAssigned,
@@ -37,8 +38,8 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
         ReverseCredit, SetPastDue, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen,
-        PaymentAssigned, PaymentStep, PaymentOutcome, HookEndpoint, WebhookConfigured, DeliveryAttempted, DeliveryConcluded,
-        DeliveryParked, DeadLetter,
+        PaymentAssigned, PaymentStep, PaymentOutcome, PaymentRecord, ScanCursor, HookEndpoint, WebhookConfigured, DeliveryAttempted,
+        DeliveryConcluded, DeliveryParked, DeadLetter,
     )
 }  # fmt: skip
 

@@ -1,0 +1,311 @@
+"""Does what payments order, for one process: calls of the facilitator, looks at the chain, outcomes, time, scanning, watching. No rules.
+
+Everything that comes back goes into the queue of its partition. What is done for a partition ends with its ownership; a settle call that is
+on its way then is harmless: the next owner finds the record settling, and asks the chain.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from kite_billing.application.ports import Chain, ChainUnreadable, Facilitator
+from kite_billing.application.prove_payment import LOG_MISSING, prove
+from kite_billing.application.scan_chain import Scanner
+from kite_billing.application.settle_payment import Desk, Shared
+from kite_billing.domain.payments.facts import (
+    DeepEnough,
+    Effect,
+    Evidence,
+    EvidenceRead,
+    HashChanged,
+    Look,
+    NoAnswer,
+    Settle,
+    SettleEnded,
+    Unclear,
+    Unreadable,
+    Verified,
+    Verify,
+)
+from kite_billing.domain.payments.rules import Rules
+from kite_common.clock import Clock
+from kite_common.errors import Unavailable
+from kite_common.events.payment_record import PaymentRecord, ScanCursor
+from kite_common.events.payments import PaymentOutcome
+from kite_common.runtime import faults
+from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.observe import get_logger
+from kite_common.runtime.system import monotonic_s
+from kite_common.stream.local import LocalFacts
+from kite_common.x402.key import payment_id
+
+log = get_logger("kite.payments")
+
+_TICK_S: Final = 0.05
+_SCAN_S: Final = 2.0
+_TAKEN_S: Final = 5.0
+_MEASURE_S: Final = 1.0
+# A node is asked about so many keys at once; the rest wait their turn.
+_LOOKS_AT_ONCE: Final = 32
+
+
+class Tells(Protocol):
+    """Where outcomes go: `kite_common.projection.payments.tell` with its client."""
+
+    def __call__(self, outcomes: Sequence[PaymentOutcome]) -> Awaitable[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkParts:
+    """What the work is done with."""
+
+    facilitator: Facilitator
+    chain: Chain
+    scanner: Scanner
+    tell: Tells
+    clock: Clock
+    metrics: Metrics
+
+
+@dataclass(slots=True)
+class _Owned:
+    desk: Desk
+    cursor: Callable[[str], ScanCursor | None]
+    tasks: set["asyncio.Task[None]"]
+
+
+class PaymentWork:
+    """Component and `kite_billing.adapters.payments.Works`. `watch_s`: how often blocks are compared for reorganisations."""
+
+    name = "payments"
+
+    def __init__(self, parts: WorkParts, rules: Rules, shared: Shared, facts: LocalFacts, *, watch_s: Callable[[], float]) -> None:
+        self._parts, self._rules, self._shared, self._facts, self._watch_s = parts, rules, shared, facts, watch_s
+        self._owned: dict[int, _Owned] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+    def readiness(self) -> Readiness:
+        """Always ready: without chain or facilitator accounts go on, and payments are answered `not taken`."""
+        return READY
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the gauges until stopped; then let what is being told be told."""
+        measuring = asyncio.create_task(self._measure_always(), name="payments.measure")
+        try:
+            await stop.wait()
+        finally:
+            measuring.cancel()
+            for partition in list(self._owned):
+                self.releases(partition)
+            if self._telling:
+                await asyncio.wait(self._telling, timeout=_TAKEN_S)
+            await asyncio.gather(measuring, return_exceptions=True)
+
+    def cursor(self) -> ScanCursor | None:
+        """The scan cursor, if this process owns it."""
+        owned = self._owned.get(0)
+        return None if owned is None else owned.cursor(self._parts.scanner.key)
+
+    def owns(self, partition: int, desk: Desk, cursor: Callable[[str], ScanCursor | None]) -> None:
+        """Begin to work for a partition."""
+        self._owned[partition] = _Owned(desk, cursor, set())
+        self._do(partition, self._keep_time(partition, desk))
+        self._do(partition, self._watch(partition, desk))
+        if partition == 0:
+            self._compare_genesis(cursor(self._parts.scanner.key))
+            self._do(partition, self._scan(partition, cursor))
+
+    def begin(self, partition: int, effect: Effect, record: PaymentRecord) -> None:
+        """Do one thing that was ordered."""
+        match effect:
+            case Verify(key):
+                self._do(partition, self._verify(partition, key, record))
+            case Settle(key):
+                self._do(partition, self._settle(partition, key, record))
+            case Look():
+                self._do(partition, self._look(partition, effect))
+
+    def tell(self, outcomes: Sequence[PaymentOutcome]) -> None:
+        """Tell callers, also if the partition is given away meanwhile: what happened stays what it is."""
+        task = asyncio.create_task(self._tell(outcomes), name="payments.tell")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def releases(self, partition: int) -> None:
+        """Drop everything that is being done for a partition."""
+        owned = self._owned.pop(partition, None)
+        for task in owned.tasks if owned is not None else ():
+            task.cancel()
+
+    def _do(self, partition: int, work: Coroutine[object, object, None]) -> None:
+        owned = self._owned.get(partition)
+        if owned is None:
+            work.close()
+            return
+        task = asyncio.create_task(work, name=f"payments.{partition}")
+        owned.tasks.add(task)
+        task.add_done_callback(owned.tasks.discard)
+
+    def _compare_genesis(self, cursor: ScanCursor | None) -> None:
+        """On another chain than the one that was scanned every credit would look as if it had never been paid."""
+        if cursor is not None and self._shared.genesis not in (None, cursor.genesis):
+            self._shared.fit = False
+
+    async def _verify(self, partition: int, key: str, record: PaymentRecord) -> None:
+        began = monotonic_s()
+        try:
+            answer = await self._parts.facilitator.verify(record)
+        except Exception as error:
+            # A key must never wait for an answer that cannot come.
+            log.exception("payment.verify_failed", paymentId=payment_id(key))
+            answer = NoAnswer(type(error).__name__)
+        self._observe("kite_x402_verify_seconds", began, answer=type(answer).__name__)
+        if isinstance(answer, NoAnswer):
+            log.warning("payment.verify_unanswered", paymentId=payment_id(key), reason=answer.why)
+        self._facts.put(partition, Verified(key, answer))
+
+    async def _settle(self, partition: int, key: str, record: PaymentRecord) -> None:
+        began = monotonic_s()
+        faults.reached("payment.settle.before")
+        try:
+            answer = await self._parts.facilitator.settle(record)
+        except Exception:
+            log.exception("payment.settle_failed", paymentId=payment_id(key))
+            answer = Unclear("defect", "cut")
+        faults.reached("payment.settle.ended")
+        self._observe("kite_x402_settle_seconds", began, answer=type(answer).__name__)
+        if isinstance(answer, Unclear):
+            log.warning("payment.settle_unclear", paymentId=payment_id(key), reason=answer.why, end=answer.end, tx=answer.transaction)
+        self._facts.put(partition, SettleEnded(key, answer))
+
+    async def _look(self, partition: int, look: Look) -> None:
+        began = monotonic_s()
+        try:
+            evidence, head = await self._evidence(look)
+        except Exception as error:
+            log.exception("payment.look_failed", paymentId=payment_id(look.key))
+            evidence, head = Unreadable(type(error).__name__), 0
+        self._shared.head = max(self._shared.head, head)
+        self._observe("kite_x402_prove_seconds", began, evidence=type(evidence).__name__)
+        if isinstance(evidence, Unreadable):
+            log.warning("payment.chain_unreadable", paymentId=payment_id(look.key), reason=evidence.why)
+            if evidence.why == LOG_MISSING:
+                self._parts.metrics.counter("kite_x402_alerts_total").labels(kind=LOG_MISSING).inc()
+        self._facts.put(partition, EvidenceRead(look.key, evidence, head))
+
+    async def _evidence(self, look: Look) -> tuple[Evidence, int]:
+        if not self._shared.fit:
+            # What another chain says is no evidence.
+            return Unreadable("unfit"), 0
+        async with self._looks:
+            return await prove(self._parts.chain, self._rules.asset.address, look.question)
+
+    async def _tell(self, outcomes: Sequence[PaymentOutcome]) -> None:
+        try:
+            await self._parts.tell(outcomes)
+        except Unavailable as error:
+            # It costs each caller a 503; the repeat finds the state.
+            log.warning("payment.outcomes_lost", count=len(outcomes), reason=str(error))
+        faults.reached("payment.outcome.told")
+
+    async def _keep_time(self, partition: int, desk: Desk) -> None:
+        while True:
+            for due in desk.due(self._parts.clock.unix_ms()):
+                self._facts.put(partition, due)
+            await asyncio.sleep(_TICK_S)
+
+    async def _watch(self, partition: int, desk: Desk) -> None:
+        """Compare blocks, newest first: a block with the same hash has the same blocks before it."""
+        while True:
+            await asyncio.sleep(self._watch_s())
+            if not desk.watched or not self._shared.fit:
+                continue
+            try:
+                await self._compare(partition, desk)
+            except ChainUnreadable as error:
+                log.warning("payments.watch_unreadable", partition=partition, reason=str(error))
+
+    async def _compare(self, partition: int, desk: Desk) -> None:
+        head = (await self._parts.chain.head()).number
+        self._shared.head = max(self._shared.head, head)
+        newest_first = sorted(desk.watched.items(), key=lambda item: item[1].block, reverse=True)
+        hashes: dict[int, str] = {}
+        same_below = False
+        for key, place in newest_first:
+            if place.block > head:
+                continue
+            if not same_below and place.block not in hashes:
+                hashes[place.block] = (await self._parts.chain.block(place.block)).hash
+            if not same_below and hashes[place.block] != place.block_hash:
+                self._facts.put(partition, HashChanged(key))
+                continue
+            same_below = True
+            if head - place.block + 1 >= self._rules.watch_blocks:
+                self._facts.put(partition, DeepEnough(key))
+
+    async def _scan(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> None:
+        while True:
+            try:
+                more = self._shared.fit and await self._scan_once(partition, cursor)
+            except ChainUnreadable as error:
+                more = False
+                log.warning("payments.scan_unreadable", reason=str(error))
+            if not more:
+                await asyncio.sleep(_SCAN_S)
+
+    async def _scan_once(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> bool:
+        """Read the next range and wait until it is durable; whether there is more to read."""
+        scanner, metrics = self._parts.scanner, self._parts.metrics
+        known = cursor(scanner.key)
+        if known is None:
+            scanned, left = await scanner.first(), 0
+        else:
+            found, left = await scanner.next(known)
+            if found is None:
+                self._scanned_at = monotonic_s()
+                metrics.gauge("kite_x402_scan_lag_blocks").set(0)
+                return False
+            scanned = found
+        metrics.gauge("kite_x402_scan_lag_blocks").set(max(0, left))
+        if left <= 0:
+            self._scanned_at = monotonic_s()
+        self._facts.put(partition, scanned)
+        deadline = monotonic_s() + _TAKEN_S
+        while cursor(scanner.key) == known and monotonic_s() < deadline:  # noqa: ASYNC110 - the log sets it, not a task of ours
+            await asyncio.sleep(_TICK_S)
+        return left > 0
+
+    _scanned_at: float | None = None
+
+    async def _measure_always(self) -> None:
+        states: set[str] = set()
+        while True:
+            states = self._measure(states)
+            await asyncio.sleep(_MEASURE_S)
+
+    def _measure(self, before: set[str]) -> set[str]:
+        """Bring the gauges up to date; the states that had one."""
+        metrics, now = self._parts.metrics, self._parts.clock.unix_ms()
+        desks = [owned.desk for owned in self._owned.values()]
+        counts: dict[str, int] = dict.fromkeys(before, 0)
+        for desk in desks:
+            for state, count in desk.states.items():
+                counts[state] = counts.get(state, 0) + count
+        for state, count in counts.items():
+            metrics.gauge("kite_x402_payments").labels(state=state).set(count)
+        oldest = min((at for desk in desks for at in desk.unknown_since.values()), default=now)
+        metrics.gauge("kite_x402_oldest_unknown_seconds").set((now - oldest) / 1_000)
+        metrics.gauge("kite_x402_breaker_open").set(int(self._shared.breaker.is_open))
+        metrics.gauge("kite_x402_unattributed_atomic").set(sum(desk.unattributed for desk in desks))
+        cursor = self.cursor()
+        seen = 0 if cursor is None else int(cursor.total)
+        metrics.gauge("kite_x402_ledger_gap_atomic").set(sum(desk.standing for desk in desks) - seen)
+        if self._scanned_at is not None and 0 in self._owned:
+            metrics.gauge("kite_x402_scan_age_seconds").set(monotonic_s() - self._scanned_at)
+        return set(counts)
+
+    def _observe(self, name: str, began: float, **labels: str) -> None:
+        self._parts.metrics.histogram(name).labels(**labels).observe(monotonic_s() - began)

@@ -1,0 +1,182 @@
+"""Any interleaving of submissions, answers, lies, evidence, reorganisations, crashes: money is credited once, as the chain paid, and nobody is
+told twice."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Settle, Success, Unclear, Valid, Verify
+from kite_common.events.payments import Alternative, PaymentSubmitted
+from support.payments_world import Transfer, World, word
+
+# What the table of events allows, and what this design adds: `noted` changes no state.
+ALLOWED: Final = {
+    "claimed": {None, "claimed", "rejected", "observed", "reversed"},
+    "settling": {"claimed", "unknown", "reversed"},
+    "settled": {"claimed", "settling", "unknown", "rejected", "dead", "reversed"},
+    "credited": {"settled"},
+    "rejected": {"claimed", "settling"},
+    "unknown": {"settling"},
+    "dead": {"claimed", "settling", "unknown", "rejected"},
+    "reversed": {"credited", "observed", "claimed"},
+    "observed": {None, "reversed"},
+    "assigned": {"observed", "dead"},
+}
+REASON: Final = "invalid_exact_evm_insufficient_balance"
+KEYS: Final = st.integers(0, 2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """Thousands of steps are made: their lines are for nobody."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+class Payments(RuleBasedStateMachine):
+    """One payer with three authorizations, of which the third is large, and two requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(large_atomic=5_000_000, confirmations_large=3, watch_blocks=1_000)
+        self.shown: list[PaymentSubmitted] = []
+        self.sent: set[str] = set()
+
+    @rule(number=KEYS, request=st.integers(0, 1), new=st.booleans(), held=st.booleans())
+    def submit(self, number: int, request: int, new: bool, held: bool) -> None:
+        alternative = Alternative(status=402, code="invalid_payment", reason="price_moved") if new else None
+        self.shown.append(
+            self.world.submit(
+                number, fingerprint=f"{request:064d}", if_new=alternative, idempotency_hash="e" * 64 if held else None,
+                authorization=self._authorization(number),
+            )  # fmt: skip
+        )
+
+    @precondition(lambda self: self.shown)
+    @rule(data=st.data())
+    def an_inbox_record_comes_again(self, data: st.DataObject) -> None:
+        self.world.publish(data.draw(st.sampled_from(self.shown)))
+
+    @rule(records=st.integers(0, 3), commit=st.booleans() | st.just(True))
+    def step(self, records: int, commit: bool) -> None:
+        self.world.step(records=records, commit=commit)
+
+    @rule()
+    def crash(self) -> None:
+        self.world.restart()
+
+    @precondition(lambda self: self.world.has_effect(Verify))
+    @rule(answer=st.sampled_from([Valid(), Valid(), Valid(), Invalid(REASON), NoAnswer("down")]))
+    def the_facilitator_verifies(self, answer: Valid | Invalid | NoAnswer) -> None:
+        self.world.verify(answer)
+
+    @precondition(lambda self: self.world.has_effect(Settle))
+    @rule(says=st.sampled_from(["success", "refused", "timeout", "pending", "cut", "unsent", "500"]), sends=st.booleans())
+    def the_facilitator_settles(self, says: str, sends: bool) -> None:
+        answers = {
+            "success": Success, "refused": lambda _: Refused(REASON), "timeout": lambda _: Unclear("no_answer", "timeout"),
+            "pending": lambda sent: Unclear("settlement_pending", "pending", sent), "cut": lambda _: Unclear("no_answer", "cut"),
+            "unsent": lambda _: Unclear("no_answer", "unsent"), "500": lambda _: Unclear("status_500", "answered"),
+        }  # fmt: skip
+        # Nothing of a call that never arrived can be sent.
+        self.world.settle(answers[says], sends=sends and says != "unsent")
+
+    @precondition(lambda self: self.world.has_effect(Look))
+    @rule()
+    def the_chain_is_read(self) -> None:
+        self.world.look()
+
+    @rule()
+    def a_block_is_mined(self) -> None:
+        self.world.chain.mine()
+
+    @rule(again=st.booleans())
+    def the_newest_block_is_replaced(self, again: bool) -> None:
+        self.world.chain.reorganise(again=again)
+
+    @rule(number=KEYS, kind=st.sampled_from(["pay", "cancel", "elsewhere"]))
+    def somebody_else_uses_the_authorization(self, number: int, kind: str) -> None:
+        made = self._authorization(number)
+        self.world.chain.send(Transfer(made.from_address, made.nonce, int(made.value), int(made.valid_before), kind))
+
+    @rule()
+    def somebody_pays_without_an_authorization(self) -> None:
+        self.world.chain.send(Transfer("0x" + "77" * 20, None, 70_000))
+
+    @rule(seconds=st.sampled_from([0.5, 3, 40, 70, 400, 90_000]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(twice=st.booleans())
+    def accounts_apply(self, twice: bool) -> None:
+        self.world.apply_commands(twice=twice)
+
+    @rule()
+    def the_scanner_reads(self) -> None:
+        self.world.scan()
+
+    @rule()
+    def blocks_are_compared(self) -> None:
+        self.world.watch()
+
+    @invariant()
+    def every_key_is_credited_once_at_most(self) -> None:
+        for key, net in self.world.accounts.net.items():
+            record = self.world.record(key)
+            assert record is not None
+            assert net in (0, int(record.value)), key
+
+    @invariant()
+    def what_was_sent_stays_sent(self) -> None:
+        records = self.world.records()
+        assert self.sent <= {key for key, record in records.items() if record.sent} | (self.sent - records.keys())
+        self.sent |= {key for key, record in records.items() if record.sent}
+
+    @invariant()
+    def states_change_only_as_allowed(self) -> None:
+        for step in self.world.events:
+            assert step.event == "noted" or step.before in ALLOWED[step.event], (step.before, step.event)
+        self.world.events.clear()
+
+    @invariant()
+    def nobody_is_told_twice(self) -> None:
+        counts = Counter(one.submission_id for one in self.world.outcomes)
+        assert not counts or max(counts.values()) == 1
+
+    @invariant()
+    def the_events_give_the_records(self) -> None:
+        assert {key: record for key, record in self.world.folded.items() if record is not None} == self.world.records()
+
+    def teardown(self) -> None:
+        """Nothing lies any more, what waits is mined, windows end: then the wallets hold what the chain paid."""
+        world = self.world
+        for _ in range(4):
+            world.chain.mine()
+        world.settle_down()
+        for _ in range(3):
+            world.pass_time(4_000)
+            world.chain.mine()
+            world.settle_down()
+        world.chain.mine()
+        world.settle_down()
+        assert sum(world.accounts.net.values()) == world.chain.paid()
+        self.every_key_is_credited_once_at_most()
+        self.nobody_is_told_twice()
+        assert not {record.state for record in world.records().values()} & {"settling", "unknown", "settled"}
+
+    def _authorization(self, number: int) -> object:
+        from kite_common.testing import payments as make
+
+        return make.authorization(nonce=word(number, "a"), value="9000000" if number == 2 else "1000000")
+
+
+TestPayments = Payments.TestCase
+TestPayments.settings = settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
