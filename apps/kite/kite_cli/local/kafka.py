@@ -49,7 +49,12 @@ class KafkaNode:
     @property
     def is_formatted(self) -> bool:
         """Say whether its folder has been prepared; only then has it ever been started."""
-        return (self.folder / _FORMATTED).exists()
+        return is_formatted(self.folder)
+
+
+def is_formatted(folder: Path) -> bool:
+    """Say whether a broker's folder has been prepared."""
+    return (folder / _FORMATTED).exists()
 
 
 def write_files(node: KafkaNode) -> None:
