@@ -89,7 +89,7 @@ class Authorization:
 
     def call(self) -> str:
         """The calldata of its transferWithAuthorization."""
-        words = (self.payer, self.to, self.value, self.valid_after, self.valid_before, self.nonce)
+        words: tuple[str | int, ...] = (self.payer, self.to, self.value, self.valid_after, self.valid_before, self.nonce)
         return _TRANSFER_WITH_AUTHORIZATION + "".join(map(word, words)) + _v_r_s(self.signature)
 
 

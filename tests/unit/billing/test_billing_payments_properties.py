@@ -1,9 +1,9 @@
-"""Any interleaving of submissions, answers, lies, evidence, reorganisations, crashes: money is credited once, as the chain paid, and nobody is
-told twice."""
+"""Any interleaving of submissions, answers, lies, evidence, reorganisations, crashes: money is credited once, as the chain paid,
+and nobody is told twice."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Final
 
 import pytest
@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Settle, Success, Unclear, Valid, Verify
-from kite_common.events.payments import Alternative, PaymentSubmitted
+from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Settle, SettleAnswer, Success, Unclear, Valid, Verify
+from kite_common.events.payments import Alternative, Authorization, PaymentSubmitted
+from kite_common.testing import payments as make
 from support.payments_world import Transfer, World, word
 
 # What the table of events allows, and what this design adds: `noted` changes no state.
-ALLOWED: Final = {
+ALLOWED: Final[Mapping[str, Set[str | None]]] = {
     "claimed": {None, "claimed", "rejected", "observed", "reversed"},
     "settling": {"claimed", "unknown", "reversed"},
     "settled": {"claimed", "settling", "unknown", "rejected", "dead", "reversed"},
@@ -81,7 +82,7 @@ class Payments(RuleBasedStateMachine):
     @precondition(lambda self: self.world.has_effect(Settle))
     @rule(says=st.sampled_from(["success", "refused", "timeout", "pending", "cut", "unsent", "500"]), sends=st.booleans())
     def the_facilitator_settles(self, says: str, sends: bool) -> None:
-        answers = {
+        answers: dict[str, Callable[[str], SettleAnswer]] = {
             "success": Success, "refused": lambda _: Refused(REASON), "timeout": lambda _: Unclear("no_answer", "timeout"),
             "pending": lambda sent: Unclear("settlement_pending", "pending", sent), "cut": lambda _: Unclear("no_answer", "cut"),
             "unsent": lambda _: Unclear("no_answer", "unsent"), "500": lambda _: Unclear("status_500", "answered"),
@@ -172,9 +173,7 @@ class Payments(RuleBasedStateMachine):
         self.nobody_is_told_twice()
         assert not {record.state for record in world.records().values()} & {"settling", "unknown", "settled"}
 
-    def _authorization(self, number: int) -> object:
-        from kite_common.testing import payments as make
-
+    def _authorization(self, number: int) -> Authorization:
         return make.authorization(nonce=word(number, "a"), value="9000000" if number == 2 else "1000000")
 
 
