@@ -79,6 +79,18 @@ class Standings(Protocol):
         ...
 
 
+class Arrivals(Protocol):
+    """What billing has done, seen from here. Neither raises: who waits in vain goes on without."""
+
+    async def of_account(self, team_id: TeamId, applied: int | None, timeout_s: float) -> bool:
+        """Whether the account's projection has reached a position within that time; of None, whether there is one."""
+        ...
+
+    async def of_team(self, team_id: TeamId, api_key: str | None, timeout_s: float) -> bool:
+        """Whether a new team has an account, and its API key opens it here, within that time."""
+        ...
+
+
 class SubscriptionChanges(Protocol):
     """At most one change of a team's subscription at a time."""
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -36,6 +36,7 @@ class Surface:
     open_hook: OpenHook
     configure_webhook: ConfigureWebhook
     accounts: accounts.Accounts
+    paid: paid.Paid
     replay: proxy.ReplayProxy | None
     readiness: ReadinessCheck
     metrics: Metrics
@@ -57,6 +58,7 @@ def create_app(surface: Surface) -> ASGIApp:
     ))  # fmt: skip
     webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
     accounts.add_routes(app, surface.bearer, surface.accounts)
+    paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [
         *(proxy.routes(surface.replay) if surface.replay is not None else []),
         *operations_routes(surface.readiness, surface.metrics),
@@ -71,7 +73,8 @@ def openapi_document(public_url: str | None = None, replay: Sequence[Operation] 
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
     return document(
         (
-            *messages.OPERATIONS, *hooks.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay, *documents.OPERATIONS,
+            *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
+            *documents.OPERATIONS,
         ),
         public_url,
     )  # fmt: skip
