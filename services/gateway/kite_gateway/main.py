@@ -26,11 +26,13 @@ from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.ingest import Ingest
 from kite_gateway.adapters.http.paid import Paid
 from kite_gateway.adapters.http.proxy import ReplayProxy
 from kite_gateway.adapters.http.public import Public
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.message_log import KafkaMessageLog
+from kite_gateway.adapters.payment_results import KafkaPaymentResults
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
@@ -59,7 +61,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     redis = connect(settings.redis_url, settings.redis_timeout_s)
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
     limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
-    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics)
+    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
@@ -69,21 +71,22 @@ def build(settings: GatewaySettings) -> list[Component]:
     payments = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
     payment_sender = PaymentSender(redis, payments, settings.partitions, settings.x402_wait_s)
     checkout = Checkout(terms_of(settings), payment_sender, clock, random_bytes)
+    paying: Sequence[Component] = (payments, payment_sender) if checkout.terms is not None else ()
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [
-        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender,
-        *([payments, payment_sender] if checkout.terms is not None else []), *([replay] if replay else []),
+        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *paying, *([replay] if replay else []),
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
     known = TableCredentials(credentials, pepper)
     public, catalog = Public(RedisClientRateLimits(runner)), load_catalog(settings)
     standings = RedisStandings(runner, place_of, stream_time.of)
     changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
+    reservations = RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of)
+    accept = AcceptMessage(reservations, KafkaMessageLog(events, place_of), clock, ids)
+    arrivals = PolledArrivals(runner, place_of, known, clock)
     surface = Surface(
         bearer=Bearer(known, RedisRateLimits(runner, place_of, limits), clock),
-        accept_message=AcceptMessage(
-            RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
-        ),
+        ingest=Ingest(accept, checkout, arrivals, KafkaPaymentResults(payments, settings.partitions)),
         open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),
@@ -94,7 +97,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         accounts=Accounts(
             public, standings, ChangeSubscription(standings, changes, sender, clock), catalog, x402=checkout.terms is not None
         ),
-        paid=Paid(public, checkout, standings, PolledArrivals(runner, place_of, known, clock), catalog),
+        paid=Paid(public, checkout, standings, arrivals, catalog),
         replay=replay,
         readiness=lambda: readiness_of(components),
         metrics=metrics,

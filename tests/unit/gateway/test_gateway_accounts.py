@@ -42,6 +42,7 @@ from kite_gateway.testing import (
     FakeWebhookConfigs,
     standing,
 )
+from support.paid_routes import paid_routes
 
 TEAM = TeamId("team_a")
 OURS = "?team_id=team_a"
@@ -72,6 +73,7 @@ class Gateway:
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), self.catalog, x402=self.x402
             ),
+            paid=paid_routes(billing, clock),
             replay=None, readiness=lambda: [], metrics=Metrics(), random_bits=random_bits,
         ))  # fmt: skip
 

@@ -40,6 +40,7 @@ from kite_gateway.testing import (
     FakeSeal,
     FakeWebhookConfigs,
 )
+from support.paid_routes import paid_routes
 from support.providers import PROVIDERS
 
 TEAM = TeamId("clerk-user:user_a")
@@ -78,6 +79,7 @@ class Gateway:
             accounts=Accounts(
                 Public(FakeClientRateLimits()), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(), x402=True
             ),
+            paid=paid_routes(billing, clock),
             replay=None, readiness=lambda: [("part", READY)], metrics=self.metrics, random_bits=random_bits,
             max_in_flight=self.max_in_flight, public_url=ORIGIN,
         ))  # fmt: skip

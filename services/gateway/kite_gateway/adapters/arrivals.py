@@ -7,6 +7,7 @@ from typing import Final
 from kite_common.clock import Clock
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
+from kite_common.runtime.system import pause
 from kite_gateway.adapters.place import Place
 from kite_gateway.adapters.scripts import ScriptRunner, load_script
 from kite_gateway.application.ports import Credentials
@@ -23,21 +24,23 @@ class PolledArrivals:
 
     async def of_account(self, team_id: TeamId, applied: int | None, timeout_s: float) -> bool:
         """Positions only rise, so one that is reached stays reached."""
+        never = asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
                 while not await self._is_projected(team_id, applied or 0):
-                    await asyncio.sleep(_BETWEEN_LOOKS_S)
+                    await pause(_BETWEEN_LOOKS_S, never)
         except (TimeoutError, Unavailable):
             return False
         return True
 
     async def of_team(self, team_id: TeamId, api_key: str | None, timeout_s: float) -> bool:
         """Account first: it is there last."""
+        never = asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
                 arrived = await self.of_account(team_id, None, timeout_s)
                 while arrived and api_key is not None and self._credentials.identify(api_key, self._clock.unix_ms()) is None:
-                    await asyncio.sleep(_BETWEEN_LOOKS_S)
+                    await pause(_BETWEEN_LOOKS_S, never)
                 return arrived
         except (TimeoutError, Unavailable):
             return False

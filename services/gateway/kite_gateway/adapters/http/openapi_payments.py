@@ -19,14 +19,14 @@ HEADERS: Final[Mapping[str, Any]] = {
     "RateLimit-Reset": _header("Seconds until the bucket is full again.", _WHOLE),
     "Retry-After": _header("Seconds after which to repeat the same request.", {"type": "integer", "minimum": 1}),
     "payment-required": _header("What to pay: base64 of the JSON of an x402 version 2 offer; its `accepts` entry is to be echoed."),
-    "payment-response": _header("What became of the payment: base64 of JSON with success, transaction, network, payer, amount, errorReason."),
+    "payment-response": _header("What became of the payment: base64 of JSON with success, transaction, network, payer, amount, reason."),
     "x-payment-response": _header("The same as payment-response, for version 1 payers."),
 }
 _PAID: Final = ("payment-response", "x-payment-response")
 PAYMENT_REQUIRED: Final = "PaymentRequired"
 PAYMENT_REQUIRED_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
-    "description": "An error that asks for a payment, and with it an x402 version 1 offer; version 2 stands in the header payment-required.",
+    "description": "An error that asks for a payment, with an x402 version 1 offer; version 2 stands in the header payment-required.",
     "required": ["error", "message"],
     "properties": {
         "error": dict(_STRING),

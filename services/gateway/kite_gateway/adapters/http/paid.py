@@ -93,9 +93,9 @@ class InvoiceOut(BaseModel):
 OPERATIONS: Final = (
     Operation(
         "POST", BOOTSTRAP, "Create a team by paying",
-        "Needs no API key; 300 requests a minute from one address. Without a payment the answer is 402 over `deposit_atomic`. The payment "
-        "makes the team, an admin key, a hook endpoint, a subscription and the wallet, or nothing. The same payment and body again give the "
-        "same answer, within the credential window also the credentials, to whoever resends the quote or a long Idempotency-Key.",
+        "Needs no API key; 300 requests a minute from one address. Without a payment the answer is 402 over `deposit_atomic`. The "
+        "payment makes the team, an admin key, a hook endpoint, a subscription and the wallet, or nothing. The same payment and body "
+        "again give the same answer; the credentials only within their window, to whoever resends the quote or a long Idempotency-Key.",
         request=BootstrapIn, answer=BootstrapOut, parameters=PAYMENT_PARAMETERS, takes_payment=True,
         codes=(
             *PUBLIC_CODES, *PAYMENT_CODES, "invalid_source", "invalid_deposit", "plan_not_found", "bootstrap_in_progress",
@@ -226,7 +226,7 @@ def _credentials(payment_key: str, sealed: str | None, terms: PaymentTerms) -> s
         return seal.open_credentials(terms.cipher_keys, payment_key, sealed)
     except Malformed:
         # The key they were sealed with is not configured here any more: nobody can be shown them.
-        log.error("bootstrap.seal_not_opened", payment=payment_id(payment_key))
+        log.exception("bootstrap.seal_not_opened", payment=payment_id(payment_key))
         return None
 
 
