@@ -26,13 +26,11 @@ from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
-from kite_gateway.adapters.http.ingest import Ingest
 from kite_gateway.adapters.http.paid import Paid
 from kite_gateway.adapters.http.proxy import ReplayProxy
 from kite_gateway.adapters.http.public import Public
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.message_log import KafkaMessageLog
-from kite_gateway.adapters.payment_results import KafkaPaymentResults
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
@@ -82,11 +80,10 @@ def build(settings: GatewaySettings) -> list[Component]:
     standings = RedisStandings(runner, place_of, stream_time.of)
     changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
     reservations = RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of)
-    accept = AcceptMessage(reservations, KafkaMessageLog(events, place_of), clock, ids)
     arrivals = PolledArrivals(runner, place_of, known, clock)
     surface = Surface(
         bearer=Bearer(known, RedisRateLimits(runner, place_of, limits), clock),
-        ingest=Ingest(accept, checkout, arrivals, KafkaPaymentResults(payments, settings.partitions)),
+        accept_message=AcceptMessage(reservations, KafkaMessageLog(events, place_of), clock, ids),
         open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),

@@ -21,7 +21,7 @@ from kite_common.projection import keys
 from kite_common.projection.server import server_id
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
-from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Mode, Outcome, Usage
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, Usage
 from kite_gateway.domain.hooks.credentials import Endpoint, KnownHook, TokenState
 from kite_gateway.domain.rate_limit import Bucket, RateLimit, describe, full, take
 from kite_gateway.domain.standing import PlanTerms, Standing
@@ -100,7 +100,6 @@ class FakeReservations:
             return Facts(Outcome.PAYLOAD_TOO_LARGE, self.now_ms, largest_bytes=account.max_payload)
         self._lapse(request.team_id)
         rate = account.rate_per_min if account.status == "active" else WITHOUT_SUBSCRIPTION_PER_MINUTE
-        rate = 0 if request.mode is Mode.ADMIT_LOOKED else rate
         level, allowed = self._take(request.team_id, rate)
         facts = Facts(Outcome.RATE_LIMITED, self.now_ms, rate, level)
         if not allowed:
@@ -168,8 +167,6 @@ class FakeReservations:
         if outcome is not Outcome.ADMITTED:
             return replace(found, outcome=outcome)
         admitted = replace(found, outcome=outcome, month_used=found.month_used + 1, day_used=found.day_used + 1)
-        if request.mode is Mode.LOOK:
-            return admitted
         self.held[request.event_id] = _Held(request, self.now_ms, price)
         first = FirstAnswer(request.event_id, request.received_ms, Usage(admitted.month_used, admitted.month_limit, price))
         for name in _names(request):

@@ -60,7 +60,7 @@ class RedisReservations:
         reply = await self._runner.run(self._admit, (*place.admission, *_claims(request)), (
             request.event_id, self._stream_time_of(place.partition), keys.LAPSE_MS, _LAPSED_PER_CALL, *self._rates,
             keys.IDEMPOTENCY_TTL_S, request.claim.body_digest if request.claim else "", request.received_ms,
-            0 if request.delivery is None else 1, request.body_bytes, request.mode.value,
+            0 if request.delivery is None else 1, request.body_bytes,
         ), server)  # fmt: skip
         return _facts(reply)
 

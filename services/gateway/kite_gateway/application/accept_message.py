@@ -5,7 +5,7 @@ marks the claims. So no step here has to be undone by hand.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from kite_common.clock import Clock
@@ -13,27 +13,21 @@ from kite_common.errors import Unavailable
 from kite_common.events.agent_message import AgentMessage, to_event
 from kite_common.events.usage import FirstAnswer, UsageRecorded
 from kite_common.ids import EventId, TeamId
-from kite_common.runtime import faults
 from kite_gateway.application.ports import Ids, MessageLog, Reservations
-from kite_gateway.domain.admission import AdmissionRequest, Admitted, Claim, Decision, Duplicate, Mode, Refused, Replayed, Usage, decide
+from kite_gateway.domain.admission import AdmissionRequest, Admitted, Claim, Duplicate, Refused, Replayed, Usage, decide
 from kite_gateway.domain.hooks.event import HookEvent
 from kite_gateway.domain.rate_limit import RateLimit
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a team may send. `traceparent` goes into the record's header; `body_bytes` is held against the plan's limit, 0 = is not.
-
-    `event_id`: the id the event must have, None = a fresh one.
-    """
+    """What a team may send. `traceparent` goes into the record's header; `body_bytes` is held against the plan's limit, 0 = is not."""
 
     team_id: TeamId
     message: AgentMessage | HookEvent
     traceparent: str
     claim: Claim | None = None
     body_bytes: int = 0
-    mode: Mode = Mode.ADMIT
-    event_id: EventId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class AcceptMessage:
-    """The use case; call it with a submission. The one way in for whatever costs an event."""
+    """The use case; call it with a submission. The one way in for whatever costs an event, so also the place of inline top-ups."""
 
     reservations: Reservations
     log: MessageLog
@@ -65,7 +59,11 @@ class AcceptMessage:
 
         Raises Unavailable if nothing was stored, OutcomeOpen if that is not known; the reservation then waits for billing.
         """
-        request = self._request(submission)
+        received_ms = self.clock.unix_ms()
+        request = AdmissionRequest(
+            submission.team_id, self.ids.event_id(received_ms), received_ms, submission.claim, _delivery_of(submission.message),
+            submission.body_bytes,
+        )  # fmt: skip
         decision = decide(await self.reservations.admit(request))
         if isinstance(decision, Refused):
             return decision
@@ -74,28 +72,15 @@ class AcceptMessage:
             return Accepted(first.event_id, first.received_ms, first.usage, decision.rate, replayed=again, duplicate=not again)
         # A task of its own: a caller that hangs up must not stop it between the log and the claim.
         await asyncio.shield(asyncio.create_task(self._publish(submission, request, decision)))
-        return Accepted(request.event_id, request.received_ms, decision.usage, decision.rate)
-
-    async def look(self, submission: Submission) -> Decision:
-        """What would become of a submission now. Takes a request from the team's bucket and holds nothing. Raises Unavailable."""
-        return decide(await self.reservations.admit(self._request(replace(submission, mode=Mode.LOOK))))
-
-    def _request(self, submission: Submission) -> AdmissionRequest:
-        received_ms = self.clock.unix_ms()
-        return AdmissionRequest(
-            submission.team_id, submission.event_id or self.ids.event_id(received_ms), received_ms, submission.claim,
-            _delivery_of(submission.message), submission.body_bytes, submission.mode,
-        )  # fmt: skip
+        return Accepted(request.event_id, received_ms, decision.usage, decision.rate)
 
     async def _publish(self, submission: Submission, request: AdmissionRequest, admitted: Admitted) -> None:
         event, usage = _wrapped(submission.message, request), _usage(_kind_of(submission.message), request, admitted)
-        faults.reached("message.admitted")
         try:
             await self.log.append(request.team_id, event, submission.traceparent, usage, request.received_ms)
         except Unavailable:
             await self.reservations.release(request)
             raise
-        faults.reached("message.published")
         if request.claim is not None or request.delivery is not None:
             await self.reservations.confirm(request)
 

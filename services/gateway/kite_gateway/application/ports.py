@@ -91,14 +91,6 @@ class Arrivals(Protocol):
         ...
 
 
-class PaymentResults(Protocol):
-    """Answers that were given after a payment."""
-
-    async def remember(self, payment_key: str, status: int, body: bytes) -> None:
-        """Keep an answer for the repeats of its payment. Best effort."""
-        ...
-
-
 class SubscriptionChanges(Protocol):
     """At most one change of a team's subscription at a time."""
 

@@ -41,18 +41,6 @@ class Claim:
     body_digest: str
 
 
-class Mode(IntEnum):
-    """How far an admission goes; the numbers are those admit.lua takes.
-
-    LOOK checks everything and takes a request from the bucket, but reserves nothing; ADMIT_LOOKED reserves after such a look, without taking
-    another one.
-    """
-
-    ADMIT = 0
-    LOOK = 1
-    ADMIT_LOOKED = 2
-
-
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
     """One event that wants in. `event_id` is what its reservation is held under; `received_ms` the time of receipt.
@@ -67,7 +55,6 @@ class AdmissionRequest:
     claim: Claim | None = None
     delivery: str | None = None
     body_bytes: int = 0
-    mode: Mode = Mode.ADMIT
 
 
 @dataclass(frozen=True, slots=True)

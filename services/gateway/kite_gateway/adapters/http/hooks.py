@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, Field
@@ -17,14 +17,13 @@ from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, Header, context_of
-from kite_gateway.adapters.http.ingest import Ingest, Ingested, Stored
 from kite_gateway.adapters.http.messages import UsageOut, usage_out
 from kite_gateway.adapters.http.openapi import Operation, Parameter
-from kite_gateway.adapters.http.paid import PAYMENT_CODES, PAYMENT_PARAMETERS
-from kite_gateway.adapters.http.problems import api_error, problem_response
+from kite_gateway.adapters.http.problems import api_error, problem_response, refusal_error
 from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding
-from kite_gateway.application.accept_message import Accepted, Submission
+from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
 from kite_gateway.application.open_hook import Knock, OpenHook
+from kite_gateway.domain.admission import Refused
 from kite_gateway.domain.hooks.content import BadContent
 from kite_gateway.domain.hooks.event import HookRequest, read_hook
 from kite_gateway.domain.hooks.signatures import SignedRequest
@@ -85,11 +84,11 @@ def _operation(path: str, summary: str, *parameters: Parameter) -> Operation:
         other_answers={200: ("A duplicate, or the answer to Slack's `url_verification`.", (HookIgnored, HookChallenge))},
         bodies=("application/cloudevents+json", "application/json", "application/x-www-form-urlencoded", "text/plain"),
         codes=(
-            *PAYMENT_CODES, "reserved_type", "invalid_idempotency_key", "invalid_hook_token", "invalid_signature", "insufficient_funds",
+            "reserved_type", "invalid_idempotency_key", "invalid_hook_token", "invalid_signature", "insufficient_funds",
             "no_active_subscription", "not_found", "idempotency_key_reused", "request_in_progress", "rate_limit_exceeded",
             "quota_exceeded", "internal_error", "overloaded", "service_unavailable",
         ),
-        parameters=(*_PARAMETERS, *parameters, *PAYMENT_PARAMETERS), takes_payment=True,
+        parameters=(*_PARAMETERS, *parameters),
     )  # fmt: skip
 
 
@@ -101,27 +100,21 @@ OPERATIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What is sent; `ingested` is None for what stores nothing by its nature."""
+    """What is sent; `accepted` is None for what stores nothing by its nature."""
 
     status: int
-    body: bytes
-    ingested: Ingested | None = None
-
-    @property
-    def accepted(self) -> Accepted | None:
-        """The event, if one was accepted now or before."""
-        result = None if self.ingested is None else self.ingested.result
-        return None if isinstance(result, Stored) else result
+    body: dict[str, Any]
+    accepted: Accepted | None = None
 
 
 class HooksEndpoint:
     """One request, one answer, one log line. `public_url` is the origin providers call, as far as they sign it."""
 
     def __init__(
-        self, open_hook: OpenHook, ingest: Ingest, bearer: Bearer, metrics: Metrics, random_bits: Callable[[int], int],
+        self, open_hook: OpenHook, accept: AcceptMessage, bearer: Bearer, metrics: Metrics, random_bits: Callable[[int], int],
         public_url: str,
     ) -> None:  # fmt: skip
-        self._open, self._ingest, self._bearer, self._random_bits = open_hook, ingest, bearer, random_bits
+        self._open, self._accept, self._bearer, self._random_bits = open_hook, accept, bearer, random_bits
         self._public_url = public_url
         self._accepted = metrics.counter("kite_gateway_messages_accepted_total").labels(kind="hook")
         self._seconds = metrics.histogram("kite_gateway_accept_seconds").labels(kind="hook")
@@ -139,14 +132,12 @@ class HooksEndpoint:
             self._log("hook.refused", scope, context, trace, began, code=problem.code, status=problem.status)
             await problem_response(problem, context)(scope, receive, send)
             return
-        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(answer.body))]
-        if answer.ingested is not None:
-            await self._ingest.remember(answer.ingested, answer.status, answer.body)
-            headers += answer.ingested.headers(context)
-            if answer.accepted is None or answer.accepted.replayed:
-                headers.append(_REPLAYED)
+        body = orjson.dumps(answer.body)
+        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body))]
+        if answer.accepted is not None and answer.accepted.replayed:
+            headers.append(_REPLAYED)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": body})
         self._count(answer, scope, context, trace, began)
 
     async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> _Answer:
@@ -164,8 +155,8 @@ class HooksEndpoint:
         claim = idempotency_claim(context.head, b"hooks/" + source.encode(), body)
         if event.challenge is not None:
             await self._bearer.take_token(scope, team_id)
-            return _Answer(200, orjson.dumps({"challenge": event.challenge}))
-        return await self._submit(Submission(team_id, event, trace.header(), claim, len(body)), scope, context, body)
+            return _Answer(200, {"challenge": event.challenge})
+        return await self._submit(Submission(team_id, event, trace.header(), claim, len(body)), context)
 
     def _opened(self, scope: Scope, context: Context, source: str, body: bytes) -> tuple[TeamId, HookRequest]:
         """The team, and the request as it may deliver there. Raises ApiError, Unavailable."""
@@ -178,18 +169,15 @@ class HooksEndpoint:
         team_id, known = opened
         return team_id, HookRequest(source, head, body, known.verified, token)
 
-    async def _submit(self, submission: Submission, scope: Scope, context: Context, body: bytes) -> _Answer:
-        parameters = scope["path_params"]
-        # What an offer repeats must not hold the token.
-        shown_path = bytes(scope["raw_path"]).rpartition(b"/")[0] if "hook_token" in parameters else None
-        ingested = await self._ingest(submission, scope, context, body, shown_path)
-        result = ingested.result
-        if isinstance(result, Stored):
-            return _Answer(result.status, result.body, ingested)
+    async def _submit(self, submission: Submission, context: Context) -> _Answer:
+        result = await self._accept(submission)
+        context.tell_rate(result.rate)
+        if isinstance(result, Refused):
+            raise refusal_error(result)
         if result.duplicate:
-            return _Answer(200, orjson.dumps({"status": "duplicate_ignored", "id": result.event_id}), ingested)
-        answer = {"id": result.event_id, "created_at": rfc3339(result.received_ms), "usage": usage_out(result.usage)}
-        return _Answer(202, orjson.dumps(answer), ingested)
+            return _Answer(200, {"status": "duplicate_ignored", "id": result.event_id}, result)
+        body = {"id": result.event_id, "created_at": rfc3339(result.received_ms), "usage": usage_out(result.usage)}
+        return _Answer(202, body, result)
 
     def _called_url(self, scope: Scope) -> str:
         path, query = bytes(scope["raw_path"]).decode("latin-1"), bytes(scope["query_string"]).decode("latin-1")
@@ -198,7 +186,7 @@ class HooksEndpoint:
     def _count(self, answer: _Answer, scope: Scope, context: Context, trace: TraceContext, began: float) -> None:
         accepted = answer.accepted
         if accepted is None:
-            self._log("hook.challenged" if answer.ingested is None else "hook.repeated", scope, context, trace, began)
+            self._log("hook.challenged", scope, context, trace, began)
             return
         if accepted.duplicate:
             self._log("hook.ignored", scope, context, trace, began, event_id=accepted.event_id)

@@ -16,13 +16,11 @@ from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, Header, context_of
-from kite_gateway.adapters.http.ingest import Ingest, Ingested, Stored
 from kite_gateway.adapters.http.openapi import Operation, Parameter
-from kite_gateway.adapters.http.paid import PAYMENT_CODES, PAYMENT_PARAMETERS
-from kite_gateway.adapters.http.problems import api_error, problem_response
+from kite_gateway.adapters.http.problems import api_error, problem_response, refusal_error
 from kite_gateway.adapters.http.request import MAX_BODY_BYTES, idempotency_claim, json_object, read_body
-from kite_gateway.application.accept_message import Accepted, Submission
-from kite_gateway.domain.admission import Usage
+from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
+from kite_gateway.domain.admission import Refused, Usage
 from kite_gateway.domain.message import read_message
 
 log = get_logger("kite.gateway")
@@ -73,11 +71,10 @@ class MessageOut(BaseModel):
 OPERATIONS: Final = (
     Operation(
         "POST", PATH, "Send an agent-to-agent message",
-        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable. "
-        "If the wallet cannot pay, 402 offers a top-up; the same request with its payment deposits it and sends the message.",
-        status=202, takes_payment=True, permission="write", request=MessageIn, answer=MessageOut,
+        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable.",
+        status=202, permission="write", request=MessageIn, answer=MessageOut,
         codes=(
-            *PAYMENT_CODES, "invalid_message", "invalid_idempotency_key", "insufficient_funds", "no_active_subscription", "idempotency_key_reused",
+            "invalid_message", "invalid_idempotency_key", "insufficient_funds", "no_active_subscription", "idempotency_key_reused",
             "request_in_progress", "quota_exceeded",
         ),
         parameters=(
@@ -86,7 +83,6 @@ OPERATIONS: Final = (
                 schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             ),
             Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
-            *PAYMENT_PARAMETERS,
         ),
     ),
 )  # fmt: skip
@@ -95,8 +91,8 @@ OPERATIONS: Final = (
 class MessagesEndpoint:
     """One request, one answer, one log line."""
 
-    def __init__(self, bearer: Bearer, ingest: Ingest, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
-        self._bearer, self._ingest, self._random_bits = bearer, ingest, random_bits
+    def __init__(self, bearer: Bearer, accept: AcceptMessage, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
+        self._bearer, self._accept, self._random_bits = bearer, accept, random_bits
         self._accepted = metrics.counter("kite_gateway_messages_accepted_total").labels(kind="message")
         self._seconds = metrics.histogram("kite_gateway_accept_seconds").labels(kind="message")
 
@@ -106,24 +102,21 @@ class MessagesEndpoint:
         context = context_of(scope)
         trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
-            message, ingested = await self._run(scope, receive, context, trace)
+            message, accepted = await self._run(scope, receive, context, trace)
         except KiteError as error:
             problem = api_error(error)
             _log_refusal(problem, context, trace, began)
             await problem_response(problem, context)(scope, receive, send)
             return
-        result = ingested.result
-        status, body = (result.status, result.body) if isinstance(result, Stored) else (202, _answer(message, result))
-        await self._ingest.remember(ingested, status, body)
-        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body)), *ingested.headers(context)]
-        if isinstance(result, Stored) or result.replayed:
+        body = _answer(message, accepted)
+        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body))]
+        if accepted.replayed:
             headers.append(_REPLAYED)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        if not isinstance(result, Stored):
-            self._count(result, context, trace, began)
+        self._count(accepted, context, trace, began)
 
-    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> tuple[AgentMessage, Ingested]:
+    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> tuple[AgentMessage, Accepted]:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every other answer than 202."""
         team_id = self._bearer.authorize(scope, "write")
         body = await read_body(receive, context.head)
@@ -131,7 +124,11 @@ class MessagesEndpoint:
         message = read_message(json_object(body))
         if not isinstance(message, AgentMessage):
             raise ApiError("invalid_message", message.message, {"field": message.field})
-        return message, await self._ingest(Submission(team_id, message, trace.header(), claim), scope, context, body)
+        result = await self._accept(Submission(team_id, message, trace.header(), claim))
+        context.tell_rate(result.rate)
+        if isinstance(result, Refused):
+            raise refusal_error(result)
+        return message, result
 
     def _count(self, accepted: Accepted, context: Context, trace: TraceContext, began: float) -> None:
         seconds = monotonic_s() - began

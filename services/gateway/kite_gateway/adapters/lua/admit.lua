@@ -2,8 +2,7 @@
 -- KEYS: account, reservations, reserved, bucket [, claim of the Idempotency-Key] [, claim of the delivery]
 -- ARGV: 1 event id, 2 stream time of the partition (ms, 0 = unknown), 3 lapse (ms), 4 lapsed at most per call, 5 rate for all teams or '',
 --       6 rate without subscription, 7 claim lifetime (s), 8 body digest ('' = no Idempotency-Key), 9 time of receipt (ms),
---       10 whether there is a claim of a delivery (0|1), 11 bytes of the body, 0 = the plan's limit is not asked,
---       12 mode: 0 admit, 1 look (reserve nothing), 2 admit what was looked at (its request has been taken from the bucket)
+--       10 whether there is a claim of a delivery (0|1), 11 bytes of the body, 0 = the plan's limit is not asked
 -- Returns: outcome, time, rate, level, month used, month limit, day used, day limit, period start, period end, price, available,
 --          subscription [, first event id, first receipt, first used, first limit, first charged]; TOO_LARGE: outcome, time, largest
 
@@ -37,8 +36,6 @@ if lapsed_before > 0 then
 end
 
 local rate = rate_of(status, account[4], ARGV[5], ARGV[6])
-local look, looked = ARGV[12] == '1', ARGV[12] == '2'
-if looked then rate = 0 end
 local level, allowed = take(KEYS[4], rate, now)
 if not allowed then return {RATE, now, rate, level} end
 
@@ -84,8 +81,8 @@ if month_used + 1 > usage.month_limit then outcome = MONTH
 elseif day_used + 1 > usage.day_limit then outcome = DAY
 elseif price > 0 and available < price then outcome = WALLET end
 
-if outcome == ADMITTED then month_used, day_used = month_used + 1, day_used + 1 end
-if outcome == ADMITTED and not look then
+if outcome == ADMITTED then
+  month_used, day_used = month_used + 1, day_used + 1
   redis.call('ZADD', KEYS[2], text(now), ARGV[1])
   redis.call('HSET', KEYS[3], ARGV[1], text(price) .. ' ' .. text(usage.today) .. ' ' .. text(usage.begins))
   redis.call('HINCRBY', KEYS[3], 'total', text(price))
