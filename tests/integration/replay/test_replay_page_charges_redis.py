@@ -1,7 +1,7 @@
 """Reserving pages on a real Redis, beside the gateway's own admission: one wallet, two sellers, quotas only for events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import pytest
