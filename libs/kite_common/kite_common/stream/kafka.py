@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,8 +11,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from kite_common.errors import Malformed
+from kite_common.events.codec import Record
 from kite_common.topics import MAX_MESSAGE_BYTES
 
+# The rest of what the topics take is for the head of the batch.
+MAX_BATCH_BYTES: Final = MAX_MESSAGE_BYTES - 1024
 _CLOSE_S: Final = 2.0
 _REQUEST_TIMEOUT_MS: Final = 10_000
 # Quick enough to come back at once after a broker's restart, slow enough not to spin while it is away.
@@ -61,9 +65,22 @@ class Kafka:
 def batch_size_of(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> int:
     """At most how many bytes a record takes in a batch. Raises Malformed for one that no batch could hold."""
     size = 64 + len(key or b"") + len(value or b"") + sum(16 + len(name) + len(content) for name, content in headers)
-    if size > MAX_MESSAGE_BYTES - 1024:
-        raise Malformed(f"a record of {size} bytes is larger than the log takes ({MAX_MESSAGE_BYTES})")
+    if size > MAX_BATCH_BYTES:
+        raise Malformed(f"a record of {size} bytes is larger than the log takes ({MAX_BATCH_BYTES})")
     return size
+
+
+def size_together(records: Sequence[Record]) -> int:
+    """At most how many bytes these take side by side. Raises Malformed if no batch could hold all of them."""
+    size = sum(batch_size_of(record.key, record.value, record.headers) for record in records)
+    if size > MAX_BATCH_BYTES:
+        raise Malformed(f"{len(records)} records of {size} bytes are larger together than the log takes at once ({MAX_BATCH_BYTES})")
+    return size
+
+
+def appended(batch: Any, record: Record) -> bool:
+    """Append to a batch of `AIOKafkaProducer.create_batch`; False if it is full: then the record is not in it, nor will any other be."""
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is not None
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -21,7 +21,7 @@ from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
-from kite_common.stream.kafka import Kafka, abandon, batch_size_of
+from kite_common.stream.kafka import Kafka, abandon, appended, size_together
 
 log = get_logger("kite.stream.publisher")
 
@@ -85,7 +85,7 @@ class Publisher:
         Raises Unavailable (surely nothing written, also later), OutcomeOpen (they may be in the log), Malformed (too large for the log).
         A caller that is cancelled gives up the answer, not the write.
         """
-        size = sum(batch_size_of(record.key, record.value, record.headers) for record in records)
+        size = size_together(records)
         if self._producer is None or self._closed:
             raise self._refused("the log is away")
         if self._queued >= self._limits.queued_calls:
@@ -182,11 +182,8 @@ class Publisher:
 
     async def _append(self, producer: AIOKafkaProducer, partition: int, group: list[_Call]) -> None:
         began = monotonic_s()
-        batch = producer.create_batch()
         try:
-            for call in group:
-                for record in call.records:
-                    batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+            batch = batch_of(producer, [record for call in group for record in call.records])
             async with asyncio.timeout(self._limits.acknowledge_s):
                 written = await (await producer.send_batch(batch, self._topic, partition=partition))
         except BaseException:
@@ -242,6 +239,15 @@ class Publisher:
     def _count(self, outcome: str, calls: int) -> None:
         if self._metrics is not None:
             self._metrics.counter("kite_publish_failures_total").labels(topic=self._topic, outcome=outcome).inc(calls)
+
+
+def batch_of(producer: AIOKafkaProducer, records: Sequence[Record]) -> Any:
+    """A batch of all these records. Raises RuntimeError if it cannot hold them: one that is left out would be acknowledged and lost."""
+    batch = producer.create_batch()
+    for number, record in enumerate(records):
+        if not appended(batch, record):
+            raise RuntimeError(f"a batch took {number} of {len(records)} records: their sizes are reckoned too small")
+    return batch
 
 
 def _reason_of(done: "set[asyncio.Task[None]]") -> str:

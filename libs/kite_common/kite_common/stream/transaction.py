@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -21,7 +21,7 @@ from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
-from kite_common.stream.kafka import Kafka, abandon
+from kite_common.stream.kafka import Kafka, abandon, appended, batch_size_of
 from kite_common.stream.state import Marker, restore, start_positions
 
 log = get_logger("kite.stream.transaction")
@@ -177,12 +177,15 @@ class _Work(Generic[StateT]):
         """Outputs, state, marker and positions: all, or nothing."""
         owner, partition, producer = self._owner, self._feed.partition, self._producer
         states = [owner._processor.encode_state(key, state) for key, state in step.states.items()]
-        records = [*step.records, *((owner._state_topic, record) for record in (*states, marker.record()))]
+        records = [
+            *((topic, partition, record) for topic, record in step.records),
+            *((owner._state_topic, partition, record) for record in (*states, marker.record())),
+        ]
         await producer.begin_transaction()
         try:
             sends = [
-                await producer.send_batch(batch, topic, partition=partition)
-                for topic, batches in _batches(producer, records).items()
+                await producer.send_batch(batch, topic, partition=to)
+                for (topic, to), batches in batches_of(producer, records).items()
                 for batch in batches
             ]
             # Every produce must be answered before the positions are sent: overlapping them cost 650 retries in one log.
@@ -205,22 +208,20 @@ class _Work(Generic[StateT]):
         self._owner._processor.committed(self._feed.partition, Step(), self.position)
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, Record]]) -> dict[str, list[object]]:
-    """The records by topic, in their order, in as few batches as they fit in."""
-    by_topic: dict[str, list[object]] = {}
-    open_batch: dict[str, object] = {}
-    for topic, record in records:
-        batch = open_batch.get(topic)
-        if batch is None or not _append(batch, record):
-            batch = open_batch[topic] = producer.create_batch()
-            by_topic.setdefault(topic, []).append(batch)
-            _append(batch, record)
-    return by_topic
-
-
-def _append(batch: object, record: Record) -> bool:
-    added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))  # type: ignore[attr-defined]
-    return added is not None
+def batches_of(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record]]) -> dict[tuple[str, int], list[Any]]:
+    """The records by topic and partition, in their order, in as few batches as they fit in. Raises Malformed for one that fits in none."""
+    by_place: dict[tuple[str, int], list[Any]] = {}
+    for topic, partition, record in records:
+        # A batch takes its first record whatever its size; the brokers would then refuse the step again and again.
+        batch_size_of(record.key, record.value, record.headers)
+        batches = by_place.setdefault((topic, partition), [])
+        if batches and appended(batches[-1], record):
+            continue
+        batch = producer.create_batch()
+        if not appended(batch, record):
+            raise RuntimeError("an empty batch did not take a record")
+        batches.append(batch)
+    return by_place
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
