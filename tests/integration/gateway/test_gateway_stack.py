@@ -208,6 +208,24 @@ async def test_replay_paths_are_passed_on_as_they_came(stack: RunningStack) -> N
             assert (status, answered["allow"]) == (405, "GET")
 
 
+async def test_as_many_answers_are_passed_on_at_once_as_requests_may_be_in_flight(stack: RunningStack) -> None:
+    """More than the hundred connections the client library takes by itself: slow readers would hold them all."""
+    asked, all_here = 0, asyncio.Event()
+
+    async def wait_for_all(_request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        if asked == 150:
+            all_here.set()
+        await all_here.wait()
+        return Response(b"all")
+
+    replay = HttpServer(Starlette(routes=[Route("/api/v1/events", wait_for_all)]), host="127.0.0.1", port=0, drain_timeout_s=2)
+    async with running([replay]), running_gateway(stack, replay_url=f"http://127.0.0.1:{replay.port}") as gateway:
+        answers = await asyncio.gather(*(gateway.ask("GET", "/api/v1/events") for _ in range(150)))
+        assert {(status, body) for status, _, body in answers} == {(200, b"all")}
+
+
 async def test_operators_see_what_the_log_and_the_tables_do(gateway: Gateway) -> None:
     team = await gateway.open()
     assert (await gateway.send(team))[0] == 202

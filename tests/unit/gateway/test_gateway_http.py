@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
@@ -55,20 +57,40 @@ class Gateway:
     ready: Readiness = READY
     cors_origins: tuple[str, ...] = ()
     max_in_flight: int = 512
+    replay: "HeldReplay | None" = None
 
     def __post_init__(self) -> None:
         clock, ids = FrozenClock(NOW), CountingIds()
         holders = {"writer": _holder("write"), "reader": _holder("read"), "admin": _holder("*")}
+        holders["other team"] = replace(holders["reader"], team_id=TeamId("team_other"))
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
             accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
             configure_webhook=ConfigureWebhook(self.configs, self.seal, clock, ids),
-            replay=None, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
+            replay=self.replay, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
             cors_origins=self.cors_origins, max_in_flight=self.max_in_flight,
         ))  # fmt: skip
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://kite")
+
+
+@dataclass
+class HeldReplay:
+    """Answers whose readers take their second part only once `let_go` is set."""
+
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
+
+    async def forward(self, _request: Request) -> Response:
+        self.asked += 1
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"part, "
+            await self.let_go.wait()
+            yield b"end"
+
+        return StreamingResponse(parts())
 
 
 def _holder(permission: str) -> Principal:
@@ -488,3 +510,36 @@ async def test_the_document_and_its_page_load_nothing_from_elsewhere(client: htt
     assert page.headers["content-type"].startswith("text/html")
     assert SEND in page.text
     assert not [word for word in ("http://", "https://", "<script", "<link", "src=", "@import", "url(") if word in page.text]
+
+
+EVENTS = "/api/v1/events"
+
+
+async def _eight_under_way(replay: HeldReplay, client: httpx.AsyncClient) -> list["asyncio.Task[httpx.Response]"]:
+    readers = [asyncio.create_task(client.get(EVENTS + OURS, headers=READER)) for _ in range(8)]
+    await eventually(lambda: replay.asked == 8, every_s=0.001, what="eight answers are under way")
+    return readers
+
+
+async def test_one_team_reads_at_most_eight_answers_at_once_and_takes_no_place_from_others() -> None:
+    replay = HeldReplay()
+    async with Gateway(replay=replay).client() as client:
+        readers = await _eight_under_way(replay, client)
+        assert_problem(await client.get(EVENTS + OURS, headers=WRITER), 429, "rate_limit_exceeded")
+        others = [{"Authorization": "Bearer other team"}, {"Authorization": "Bearer nobody's"}, {}]
+        readers += [asyncio.create_task(client.get(EVENTS + OURS, headers=headers)) for headers in others]
+        await eventually(lambda: replay.asked == 11, every_s=0.001, what="the requests of others are passed on")
+        replay.let_go.set()
+        assert {(answer.status_code, answer.text) for answer in await asyncio.gather(*readers)} == {(200, "part, end")}
+        assert (await client.get(EVENTS + OURS, headers=WRITER)).status_code == 200
+
+
+async def test_a_reader_that_goes_away_leaves_its_place() -> None:
+    replay = HeldReplay()
+    async with Gateway(replay=replay).client() as client:
+        readers = await _eight_under_way(replay, client)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+        replay.let_go.set()
+        assert (await client.get(EVENTS + OURS, headers=READER)).status_code == 200

@@ -33,7 +33,7 @@ class Surface:
     bearer: Bearer
     accept_message: AcceptMessage
     configure_webhook: ConfigureWebhook
-    replay: proxy.ReplayProxy | None
+    replay: proxy.Forwards | None
     readiness: ReadinessCheck
     metrics: Metrics
     random_bits: Callable[[int], int]
@@ -51,7 +51,7 @@ def create_app(surface: Surface) -> ASGIApp:
     app.router.routes += messages.routes(endpoint)
     webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
     app.router.routes += [
-        *(proxy.routes(surface.replay) if surface.replay is not None else []),
+        *(proxy.routes(surface.replay, surface.bearer) if surface.replay is not None else []),
         *operations_routes(surface.readiness, surface.metrics),
         *documents.routes(openapi_document(surface.public_url)),
     ]
