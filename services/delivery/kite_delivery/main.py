@@ -26,6 +26,7 @@ from kite_delivery.adapters.observer import LogAndMetrics
 from kite_delivery.adapters.partition_loop import LoopTimes
 from kite_delivery.adapters.retries_consumer import RetriesOwner
 from kite_delivery.adapters.retry_topics import RetryTopics
+from kite_delivery.adapters.start_position import has_records
 from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
@@ -66,7 +67,9 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     new_work = partial(PartitionWork, deliver, lanes, capacity=settings.delivery_window)
     times = LoopTimes(settings.delivery_commit_every_s, settings.delivery_release_within_s)
     events_topic, retry_topics = prefix + EVENTS.name, tuple(prefix + topic.name for topic in RETRIES)
-    events = EventsOwner(endpoints, partial(new_work, first_time), log, clock, times, topic=events_topic)
+    events = EventsOwner(
+        endpoints, partial(new_work, first_time), log, clock, times, has_records(kafka, prefix + DELIVERIES.name), topic=events_topic
+    )
     parked = RetriesOwner(endpoints, partial(new_work, again), log, clock, times, topics=retry_topics, delays_ms=delays_ms)
     components: list[Component] = [
         *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
