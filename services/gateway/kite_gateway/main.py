@@ -44,7 +44,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     redis = connect(settings.redis_url, settings.redis_timeout_s)
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
     limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
-    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics)
+    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
