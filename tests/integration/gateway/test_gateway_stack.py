@@ -76,6 +76,7 @@ HOSTILE: list[tuple[str, dict[str, Any], int, str]] = [
     ("a list", {"data": b"[]"}, 400, "invalid_json"),
     ("nothing", {"data": b""}, 400, "invalid_json"),
     ("a raw NUL", {"data": b'{"from":"a\x00","to":"b","body":""}'}, 400, "invalid_json"),
+    ("an escaped NUL", {"data": b'{"from":"a","to":"b","body":"\\u0000"}'}, 400, "invalid_message"),
     ("bad UTF-8", {"data": b'{"from":"\xff","to":"b","body":""}'}, 400, "invalid_json"),
     ("a lone surrogate", {"data": b'{"from":"\\udfff","to":"b","body":""}'}, 400, "invalid_json"),
     ("deep nesting", {"data": b'{"from":"a","to":"b","body":"","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}"}, 400, "invalid_json"),
@@ -100,11 +101,11 @@ async def test_hostile_input_is_refused_clearly_and_nothing_is_stored(gateway: G
 
 async def test_text_that_looks_dangerous_is_stored_safely(gateway: Gateway) -> None:
     team = await gateway.open()
-    odd = {"from": "a\x00\r\n/../ü😀", "to": "\x1b[31m", "body": "\x00'; DROP TABLE events; --"}
+    odd = {"from": "a\x01\r\n/../ü😀", "to": "\x1b[31m", "body": "\x01'; DROP TABLE events; --"}
     status, _, answer = await gateway.ask("POST", team.url(SEND), headers=team.bearer(), json=odd)
     stored = orjson.loads((await gateway.records(team))[0].value)
     assert (status, answer["from"], stored["data"]) == (202, odd["from"], odd)
-    assert stored["source"] == "https://getkite.sh/agents/a%00%0D%0A%2F..%2F%C3%BC%F0%9F%98%80"
+    assert stored["source"] == "https://getkite.sh/agents/a%01%0D%0A%2F..%2F%C3%BC%F0%9F%98%80"
     assert stored["kitesummary"].isprintable()
 
 

@@ -197,7 +197,7 @@ async def test_what_is_no_json_object_is_refused(body: bytes, gateway: Gateway, 
 @pytest.mark.parametrize(
     "body",
     [
-        _deep(100), b'{"from":"a","from":"b","to":"c","body":""}', b'{"from":"\\u0000","to":"\\u0000","body":"\\u0000"}',
+        _deep(100), b'{"from":"a","from":"b","to":"c","body":""}', b'{"from":"\\u0001","to":"\\u007f","body":"\\u2028"}',
         b'{"from":"a","to":"b","body":"[[[[","x":' + b"1" * 300 + b"}", b' {"from":"a","to":"b","body":"","thread_id":null} ',
         b'{"from":"a","to":"b","body":"' + b"[" * 500 + b'"}',
     ],
@@ -208,6 +208,9 @@ async def test_unusual_json_is_taken(body: bytes, gateway: Gateway, client: http
 
 
 async def test_a_wrong_field_is_named_and_stores_nothing(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    for field_name in ("thread_id", "reply_to_id", "body", "to", "from"):
+        answer = await client.post(SEND + OURS, headers=WRITER, content=orjson.dumps(MESSAGE | {field_name: "a\x00b"}))
+        assert assert_problem(answer, 400, "invalid_message")["field"] == field_name
     for field_name in ("from", "to"):
         answer = await client.post(SEND + OURS, headers=WRITER, json=MESSAGE | {field_name: ""})
         assert assert_problem(answer, 400, "invalid_message")["field"] == field_name

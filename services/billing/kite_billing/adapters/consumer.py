@@ -28,7 +28,6 @@ _SERVICE: Final = "billing"
 _USAGE: Final = (RECORD_HEADER, UsageRecorded.kind.encode())
 _COMMANDS: Final = (OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet)
 _MS: Final = 1000
-_LARGEST_ORIGINAL: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,20 @@ _REPLAYED: Final = (b"idempotency-replayed", b"true")
 _JSON: Final = (b"content-type", b"application/json")
 
 
+# Any text without U+0000, as the document tells it; `domain.message` is what refuses.
+_TEXT: Final = Field(pattern=r"^[^\u0000]*$")
+
+
 class MessageIn(BaseModel):
     """A message from one agent to another."""
 
     model_config = ConfigDict(title="AgentMessage", populate_by_name=True)
 
-    from_: Annotated[str, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
-    to: Annotated[str, Field(min_length=1, description="Id of the receiving agent.")]
-    body: Annotated[str, Field(description="The text; may be empty.")]
-    thread_id: str | None = None
-    reply_to_id: Annotated[str | None, Field(description="The id of the message this one answers.")] = None
+    from_: Annotated[str, _TEXT, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
+    to: Annotated[str, _TEXT, Field(min_length=1, description="Id of the receiving agent.")]
+    body: Annotated[str, _TEXT, Field(description="The text; may be empty.")]
+    thread_id: Annotated[str, _TEXT] | None = None
+    reply_to_id: Annotated[Annotated[str, _TEXT] | None, Field(description="The id of the message this one answers.")] = None
 
 
 class UsageOut(BaseModel):
