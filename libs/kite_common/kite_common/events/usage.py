@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from kite_common.events.fact import Amount, Count, TeamFact, UnixMs
 
@@ -37,4 +37,5 @@ class UsageRecorded(TeamFact):
     subscription_id: str
     reserved_at: UnixMs
     idempotency: str | None = None
-    first_answer: FirstAnswer | None = None
+    # Not written where there is none: most usages carry no key, and examples of older writers stay what they are.
+    first_answer: FirstAnswer | None = Field(None, exclude_if=lambda answer: answer is None)
