@@ -15,6 +15,7 @@ from typing import Final
 from kite_common import ids
 from kite_common.events import agent_message
 from kite_common.events.fact import Fact
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import CommandId, EventId, WebhookConfigId
 from kite_common.testing import make
 
@@ -28,6 +29,13 @@ THIRD: Final = make.event_id(2_750)
 
 FACTS: Final[Mapping[str, Fact]] = {
     "message-on-starter": make.usage(idempotency="2f1c8e7a90b34d56a1c2e3f405162738"),
+    "message-with-its-first-answer": make.usage(
+        event_id=make.event_id(4_000), idempotency="8d21c04f5b7e4a63902f1e7c6a5d3b48", reserved_at=T + 4_000,
+        first_answer=FirstAnswer(
+            body_digest="5b1d0c7e3a9f482675e1a0c3b2d4f687a9b8c7d6e5f4031221304f5e6d7c8b9a", received_at=T + 3_998, events_used=42,
+            events_limit=50_000,
+        ),
+    ),
     "message-on-a-flat-plan": make.usage(event_id=SECOND, price_atomic=0, reserved_at=T + 1_500),
     "hook-event": make.usage(event_id=THIRD, usage_kind="hook", reserved_at=T + 2_750),
     "paid-replay-of-250-rows": make.usage(

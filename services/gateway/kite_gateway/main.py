@@ -57,7 +57,10 @@ def build(settings: GatewaySettings) -> list[Component]:
             clock,
         ),
         accept_message=AcceptMessage(
-            RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
+            RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of),
+            KafkaMessageLog(events, place_of),
+            clock,
+            ids,
         ),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),

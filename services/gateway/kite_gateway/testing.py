@@ -16,6 +16,7 @@ from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import EventId, TeamId, WebhookConfigId, uuid7
 from kite_common.projection import keys
+from kite_common.projection.server import server_id
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, Usage
@@ -47,6 +48,13 @@ async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
     """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
     values: dict[str, str | int] = {"applied": 1, "plan_id": "", "plan_name": "", "charged": 0, **asdict(account)}
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
+
+
+async def vouch(redis: Redis, partitions: int) -> str:
+    """Say, as billing does, that the accounts of all partitions stand on the server process that answers; its id."""
+    server = server_id(await redis.info("server"))
+    await redis.hset(keys.PROJECTED, mapping={keys.server_field(partition): server for partition in range(partitions)})
+    return server
 
 
 @dataclass(slots=True)

@@ -10,7 +10,11 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:{team}:idem:<claim>  hash   an Idempotency-Key: state in_flight|accepted, body (hash), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
     kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
-                                     written for the first time; missing after a wipe, and while billing waits because of one)
+                                     written for the first time; missing after a wipe, and while billing waits because of one);
+                                     <partition>:server -> the server process that was told so: on another one, which may hold an
+                                     older copy, nobody is admitted; <partition>:restored while claims are read back from the log
+    kite:quiet                string a server process's id: whoever was admitted by an earlier one is in the log already; written by
+                                     who knows it, such as the local stack, before any service is started
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 
 A reservation counts as pending usage until billing has settled it. It lapses, and its money is free again, once stream time
@@ -29,6 +33,7 @@ LAPSE_MS: Final = 90_000
 
 STREAM_TIME: Final = "kite:stream-time"
 PROJECTED: Final = "kite:projected"
+QUIET: Final = "kite:quiet"
 OUTCOME_CHANNEL: Final = "kite:outcomes"
 OUTCOME_TTL_S: Final = 60
 IDEMPOTENCY_TTL_S: Final = 86_400
@@ -39,6 +44,11 @@ ACCOUNT_FIELDS: Final = (
     "period_start", "period_end", "used", "charged", "day", "day_used", "balance",
 )  # fmt: skip
 NO_SUBSCRIPTION: Final = "none"
+
+
+def server_field(partition: int) -> str:
+    """Field of PROJECTED: the id of the server process that holds what is projected of the partition."""
+    return f"{partition}:server"
 
 
 def account(team: TeamId) -> str:

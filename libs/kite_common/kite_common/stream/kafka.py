@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.produce import ProduceRequest
 
 from kite_common.errors import Malformed
 from kite_common.events.codec import Record
@@ -81,6 +82,32 @@ def size_together(records: Sequence[Record]) -> int:
 def appended(batch: Any, record: Record) -> bool:
     """Append to a batch of `AIOKafkaProducer.create_batch`; False if it is full: then the record is not in it, nor will any other be."""
     return batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is not None
+
+
+class SentTooLate(KafkaError):  # type: ignore[misc]  # the library is untyped
+    """A batch that was not sent, and is not retried, because its time was over."""
+
+    retriable = False
+
+
+def send_only_while(producer: AIOKafkaProducer, allowed: Callable[[], bool]) -> None:
+    """Ask `allowed` right before each batch goes out, also before each of the library's own retries; False fails the batch (SentTooLate).
+
+    An idempotent producer never lets a batch expire, and its timers stand still while the process does: the library has no public place
+    for this question, hence its client's `send` is replaced.
+    """
+    client = producer.client
+    send = client.send
+
+    async def ask_and_send(node_id: int, request: Any, **kwargs: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            # Connecting may take seconds; afterwards `send` writes without waiting for anything.
+            await client.ready(node_id, **kwargs)
+            if not allowed():
+                raise SentTooLate
+        return await send(node_id, request, **kwargs)
+
+    client.send = ask_and_send
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

@@ -32,27 +32,33 @@ class Limits:
 
 
 class RedisReservations:
-    """`stream_time_of` and `lag_of` take a partition: milliseconds and seconds."""
+    """`stream_time_of`, `lag_of` and `server_of` take a partition: milliseconds, seconds, and the server process its accounts are on."""
 
     def __init__(
         self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], limits: Limits,
-        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float],
+        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float], server_of: Callable[[int], str | None],
     ) -> None:  # fmt: skip
         self._runner, self._place_of, self._limits = runner, place_of, limits
-        self._stream_time_of, self._lag_of = stream_time_of, lag_of
+        self._stream_time_of, self._lag_of, self._server_of = stream_time_of, lag_of, server_of
         self._admit, self._confirm, self._release = load_script("admit"), load_script("confirm"), load_script("release")
         self._rates = _rates(limits)
 
     async def admit(self, request: AdmissionRequest) -> Facts:
-        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop."""
+        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop.
+
+        Also while Redis is not the server process that billing wrote the accounts to: what it holds of them may be older.
+        """
         place, claim = self._place_of(request.team_id), request.claim
         if self._lag_of(place.partition) > self._limits.billing_lag_s:
             raise Unavailable("billing is too far behind")
+        server = self._server_of(place.partition)
+        if server is None:
+            raise Unavailable("the accounts are not projected")
         names = place.admission if claim is None else (*place.admission, keys.idempotency(request.team_id, claim.id))
         reply = await self._runner.run(self._admit, names, (
             request.event_id, self._stream_time_of(place.partition), keys.LAPSE_MS, _LAPSED_PER_CALL, *self._rates,
             keys.IDEMPOTENCY_TTL_S, claim.body_digest if claim else "", request.received_ms,
-        ))  # fmt: skip
+        ), server)  # fmt: skip
         return _facts(reply)
 
     async def confirm(self, request: AdmissionRequest) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kite_common.clock import Clock
 from kite_common.errors import Unavailable
 from kite_common.events.agent_message import AgentMessage, to_event
-from kite_common.events.usage import UsageRecorded
+from kite_common.events.usage import FirstAnswer, UsageRecorded
 from kite_common.ids import EventId, TeamId
 from kite_gateway.application.ports import Ids, MessageLog, Reservations
 from kite_gateway.domain.admission import AdmissionRequest, Admitted, Claim, Refused, Replayed, Usage, decide
@@ -84,4 +84,12 @@ def _usage(request: AdmissionRequest, admitted: Admitted) -> UsageRecorded:
         subscription_id=admitted.subscription_id,
         reserved_at=admitted.reserved_at_ms,
         idempotency=request.claim.id if request.claim else None,
+        first_answer=_first_answer(request.claim, request.received_ms, admitted.usage) if request.claim else None,
+    )
+
+
+def _first_answer(claim: Claim, received_ms: int, usage: Usage) -> FirstAnswer:
+    """What repeats are answered if Redis has lost the claim by then."""
+    return FirstAnswer(
+        body_digest=claim.body_digest, received_at=received_ms, events_used=usage.events_used, events_limit=usage.events_limit
     )
