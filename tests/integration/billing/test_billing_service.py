@@ -119,7 +119,9 @@ class Scene:
                 pipeline.hset(keys.idempotency(team, claim), mapping={"state": "in_flight", "event_id": event_id})
             await pipeline.execute()
             await self.log.write(EVENTS.name, make.event_record(event_id=event_id, team_id=team))
-            usage = make.usage(team_id=team, event_id=event_id, price_atomic=PRICE, reserved_at=now_ms, idempotency=claim, first_answer=first)
+            usage = make.usage(
+                team_id=team, event_id=event_id, price_atomic=PRICE, reserved_at=now_ms, idempotency=claim, first_answer=first
+            )  # fmt: skip
             await self.log.write(EVENTS.name, encode(usage))
             event_ids.append(str(event_id))
         return event_ids
