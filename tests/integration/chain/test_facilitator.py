@@ -74,15 +74,20 @@ async def test_what_is_not_of_this_deployment_is_refused(chain: Chain, facilitat
     assert [(await ask(facilitator, path, request))[0] for path in ("/verify", "/settle")] == [403, 403]
 
 
-@pytest.mark.parametrize("body", [{}, {"paymentPayload": {}, "paymentRequirements": {}}, {"paymentPayload": 1, "paymentRequirements": []}, []])
+@pytest.mark.parametrize(
+    "body", [{}, {"paymentPayload": {}, "paymentRequirements": {}}, {"paymentPayload": 1, "paymentRequirements": []}, []]
+)
 async def test_what_cannot_be_read_is_a_400_without_its_text(facilitator: Facilitator, body: object) -> None:
     assert await ask(facilitator, "/settle", body) == (400, {"error": "the body is no x402 request of scheme exact"})
 
 
-async def test_what_cannot_be_paid_is_refused_before_anything_is_sent(chain: Chain, facilitator: Facilitator) -> None:
+async def test_what_cannot_be_paid_is_refused(chain: Chain, facilitator: Facilitator) -> None:
     payer = await chain.payer(0)
-    status, settled = await ask(facilitator, "/settle", payer.authorize().request(chain.requirement()))
-    assert (status, settled["success"], settled["errorReason"]) == (200, False, "invalid_exact_evm_insufficient_balance")
+    request = payer.authorize().request(chain.requirement())
+    _, verified = await ask(facilitator, "/verify", request)
+    assert (verified["isValid"], verified["invalidReason"]) == (False, "invalid_exact_evm_insufficient_balance")
+    status, settled = await ask(facilitator, "/settle", request)
+    assert (status, settled["success"]) == (200, False)
 
 
 async def test_after_three_settlements_without_an_end_it_begins_anew(chain: OwnChain, tmp_path: Path) -> None:
