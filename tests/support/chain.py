@@ -34,7 +34,10 @@ from kite_cli.local.process import Child, ProcessSpec
 from kite_cli.local.stack import LocalStack
 from kite_cli.local.step import Silent
 
-__all__ = ["FACILITATOR", "FACILITATOR_KEY", "PAY_TO", "SETUP", "Authorization", "Chain", "OwnChain", "Payer", "chain_of", "own_chain", "running_facilitator"]
+__all__ = [
+    "FACILITATOR", "FACILITATOR_KEY", "PAY_TO", "SETUP", "Authorization", "Chain", "Facilitator", "OwnChain", "Payer", "chain_of",
+    "own_chain", "running_facilitator",
+]  # fmt: skip
 
 USDC: Final = 1_000_000
 WINDOW_S: Final = 300
@@ -171,8 +174,8 @@ class Chain:
     def requirement_v1(self, amount: int = USDC) -> dict[str, Any]:
         """The same offer as version 1 of the protocol has it, on Base Sepolia."""
         return {
-            "scheme": "exact", "network": "base-sepolia", "maxAmountRequired": str(amount), "resource": "http://127.0.0.1/", "payTo": PAY_TO,
-            "maxTimeoutSeconds": WINDOW_S, "asset": self.token.address, "extra": {"name": self.token.name, "version": self.token.version},
+            "scheme": "exact", "network": "base-sepolia", "maxAmountRequired": str(amount), "resource": "http://127.0.0.1/",
+            "payTo": PAY_TO, "maxTimeoutSeconds": WINDOW_S, "asset": self.token.address, "extra": {"name": self.token.name, "version": self.token.version},
         }  # fmt: skip
 
     async def payer(self, balance: int = 100 * USDC) -> Payer:
@@ -335,8 +338,8 @@ class Facilitator:
 async def running_facilitator(
     chain: Chain, folder: Path, *, rpc_url: str | None = None, waits: bool = True, **env: str
 ) -> AsyncIterator[Facilitator]:
-    """The facilitator on a chain, with account 1's gas; `env` are further settings, `rpc_url` a proxy before the chain, without `waits` it may not be
-    ready yet.
+    """The facilitator on a chain, with account 1's gas; `env` are further settings, `rpc_url` a proxy before the chain.
+    Without `waits` it may not be ready yet.
 
     `endings` of it are told in words: how the process ended, each time that it did so unasked.
     """
