@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from kite_common.errors import CODES, ApiError
 from kite_common.events.payments import PaymentOutcome
@@ -45,6 +45,8 @@ def refusal_of(
             return ApiError("facilitator_unavailable", retry_after_s=RETRY_AFTER_S, headers=NO_STORE)
         case "pending":
             return _pending(outcome)
+        case _:
+            assert_never(outcome.result)
 
 
 def credited_already(outcome: PaymentOutcome) -> ApiError:
