@@ -15,8 +15,11 @@ from typing import Final
 from kite_common import ids
 from kite_common.events import agent_message
 from kite_common.events.fact import Fact
+from kite_common.events.payment_record import Binding, BlockSum, LastCall, PastStep, PaymentRecord, ScanCursor
+from kite_common.events.payments import Alternative, PaymentAssigned, PaymentResult, PaymentSeen, PaymentStep, Target
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import CommandId, EventId, WebhookConfigId
-from kite_common.testing import make
+from kite_common.testing import make, payments
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "contracts" / "examples"
 T: Final = make.NOW_MS
@@ -28,6 +31,13 @@ THIRD: Final = make.event_id(2_750)
 
 FACTS: Final[Mapping[str, Fact]] = {
     "message-on-starter": make.usage(idempotency="2f1c8e7a90b34d56a1c2e3f405162738"),
+    "message-with-its-first-answer": make.usage(
+        event_id=make.event_id(4_000), idempotency="8d21c04f5b7e4a63902f1e7c6a5d3b48", reserved_at=T + 4_000,
+        first_answer=FirstAnswer(
+            body_digest="5b1d0c7e3a9f482675e1a0c3b2d4f687a9b8c7d6e5f4031221304f5e6d7c8b9a", received_at=T + 3_998, events_used=42,
+            events_limit=50_000,
+        ),
+    ),
     "message-on-a-flat-plan": make.usage(event_id=SECOND, price_atomic=0, reserved_at=T + 1_500),
     "hook-event": make.usage(event_id=THIRD, usage_kind="hook", reserved_at=T + 2_750),
     "paid-replay-of-250-rows": make.usage(
@@ -65,6 +75,20 @@ FACTS: Final[Mapping[str, Fact]] = {
         expires_at=T + 86_400_000, revoked_at=T + 3_600_000
     ),
     "hook-token-of-github": make.credential(make.HOOK_TOKEN),
+    "hook-delivery-with-a-key": make.usage(
+        event_id=make.event_id(4_200), usage_kind="hook", reserved_at=T + 4_200, idempotency="2f1c8e7a90b34d56a1c2e3f405162738",
+        delivery_claim="7d0a4c1be2f93865b1a0c9d8e7f60514",
+    ),
+    "open-with-a-secret": make.hook_endpoint(),
+    "rotated-secret": make.hook_endpoint(
+        updated_at=T + 60_000,
+        secrets=(
+            {"sealed": "v1.1f2e3d4c.kP0vB2wq8sTn5XyZ.Q2hhbmdlcyB3aXRoIGV2ZXJ5IHJvdGF0aW9uLCBuZXZlciByZWFk"},
+            {"sealed": "v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43, "expires_at": T + 660_000},
+        ),
+    ),
+    "open-without-a-secret": make.hook_endpoint(source="billing-bot", secrets=()),
+    "closed": make.hook_endpoint(active=False, secrets=(), updated_at=T + 7_200_000),
     "active-for-every-type": make.webhook(),
     "rotated-two-secrets": make.webhook(
         event_types=("com.github.*", "com.kite.agent.message"), updated_at=T + 7_200_000,
@@ -82,6 +106,41 @@ FACTS: Final[Mapping[str, Fact]] = {
         attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted",
         duration_ms=15_000, started_at=T + 275_000_000
     ),
+    "deposit-of-two": payments.submitted(),
+    "page-whose-repeats-get-a-refusal": payments.submitted(
+        purpose="page", target=Target(team_id=make.TEAM, since="abc"), if_new=Alternative(status=0, code="not_needed"),
+    ),
+    "answer-of-a-message": PaymentResult(
+        payment_key=make.PAYMENT_KEY, status=202, body='{"event_id":"' + make.EVENT_ID + '","status":"accepted"}'
+    ),
+    "credit-in-the-ledger": make.credit_applied(),
+    "transfer-on-the-chain": PaymentSeen(
+        payment_key=make.PAYMENT_KEY, transaction=make.payment().transaction, block=18_204_113, block_hash="0x" + "4e" * 32, log_index=4,
+        payer=make.payment().payer, value="2000000",
+    ),
+    "given-to-a-team": PaymentAssigned(
+        payment_key=make.PAYMENT_KEY, command_id=make.COMMAND_ID, team_id=make.TEAM, note="sent by hand, ticket 21"
+    ),
+    "settled-on-the-chain": PaymentStep(
+        payment_key=make.PAYMENT_KEY, seq=3, event="settled", before="settling", at=T, team_id=make.TEAM,
+        transaction=make.payment().transaction, amount_atomic=2_000_000,
+    ),
+    "credited-deposit": payments.outcome(),
+    "refused-for-funds": payments.outcome(result="refused", status=402, code="payment_failed", reason="insufficient_funds", paid=None),
+    "deposit-that-is-being-settled": PaymentRecord(
+        payment_key=make.PAYMENT_KEY, state="settling", payer=payments.address(payments.payer()), value="1000000",
+        binding=Binding(purpose="deposit", fingerprint="3c" * 32, target=Target(team_id=make.TEAM), amount_atomic=1_000_000),
+        authorization=payments.authorization(), signature=payments.sign(payments.USDC, payments.authorization()), sent=True, attempts=1,
+        last_call=LastCall(began_at=T), claim_block=18_204_110, steps=2,
+        history=(PastStep(event="claimed", at=T - 40), PastStep(event="settling", at=T)),
+    ),
+    "cursor-of-the-scanner": ScanCursor(
+        cursor_key=f"scan|eip155:84532|{payments.USDC.address}|{payments.PAY_TO}", block=18_204_113, block_hash="0x" + "4e" * 32,
+        genesis="0x" + "0d" * 32, first_block=18_200_000, total="3000000", recent=(BlockSum(block=18_204_113, value="2000000"),),
+    ),
+    "credit-of-a-payment": make.payment_credit(),
+    "reversal-after-a-reorg": make.reverse_credit(),
+    "outside-payment-failed": make.set_past_due(),
     "no-endpoint": make.delivery_concluded(),
     "filtered": make.delivery_concluded(
         delivery_id=ids.delivery_of(make.EVENT_ID, CONFIG), webhook_config_id=CONFIG, url=make.URL, status="filtered", reason="event_types"

@@ -14,6 +14,7 @@ from kite_gateway.adapters.http.app import openapi_document
 from kite_gateway.adapters.http.replay_contract import FILE, operations_of
 from kite_replay.adapters.http.app import create_app
 from kite_replay.adapters.http.events import EventsRoute
+from kite_replay.adapters.http.ledger import LedgerRoute
 
 ROOT = Path(__file__).parents[1]
 REPLAY_PART = ROOT / "services/gateway/kite_gateway/adapters/http" / FILE
@@ -23,7 +24,8 @@ CONTRACT = ROOT / "contracts/openapi.json"
 def replay_document() -> dict[str, Any]:
     """The OpenAPI document of the replay service's public routes, from its code; nothing is opened for it."""
     nothing: Any = None
-    document: dict[str, Any] = create_app(EventsRoute(nothing, nothing, nothing, nothing), operations=()).openapi()
+    events, ledger = EventsRoute(nothing, nothing, nothing, nothing, nothing), LedgerRoute(nothing, nothing, nothing, nothing)
+    document: dict[str, Any] = create_app(events, ledger, operations=()).openapi()
     return document
 
 

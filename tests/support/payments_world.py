@@ -1,5 +1,5 @@
-"""A world around the payments processor, without IO: a log whose steps commit or not, a chain that mines and reorganises, a facilitator that
-lies, accounts that apply commands. Everything happens when a test says so."""
+"""A world around the payments processor, without IO: a log whose steps commit or not, a chain that mines and reorganises,
+a facilitator that lies, accounts that apply commands. Everything happens when a test says so."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Sequence
@@ -172,7 +172,8 @@ class WorldChain:
         return (payer, nonce) in self.used()
 
     async def logs_of_nonce(self, payer: str, nonce: str, first: int, last: int) -> Sequence[Log]:
-        return [log for one in self._receipts() for log in one.logs if log.topics[1:] == (word_of(payer), nonce) and first <= log.block <= last]
+        topics = (word_of(payer), nonce)
+        return [log for one in self._receipts() for log in one.logs if log.topics[1:] == topics and first <= log.block <= last]
 
     async def transfers_to(self, pay_to: str, first: int, last: int) -> Sequence[Log]:
         return [log for one in self._receipts() for log in one.logs if log.topics[0] == TRANSFER and first <= log.block <= last]

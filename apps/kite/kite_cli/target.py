@@ -16,9 +16,11 @@ from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.secrets import load_or_draw
 from kite_cli.private_file import read_private
 from kite_common.config import HttpUrl, KiteSettings, load
+from kite_common.crypto import parse_cipher_keys
 
 DEMO_FILE: Final = "demo.json"
 _PEPPER: Final = "KITE_API_KEY_PEPPER"
+_HOOK_KEY: Final = "KITE_HOOK_SECRET_CIPHER_KEY"
 
 
 class ApiSettings(BaseSettings):
@@ -49,13 +51,22 @@ class ApiTarget:
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """A log and the Redis beside it. `pepper` is what keys are hashed under, None if it is not known here."""
+    """A log and the Redis beside it. `pepper` is what keys are hashed under, `hook_cipher_key` what providers' secrets are
+    sealed with; None if it is not known here."""
 
     kafka_bootstrap: str
     redis_url: str = field(repr=False)
     partitions: int
     replication: int
     pepper: str | None = field(repr=False)
+    hook_cipher_key: str | None = field(default=None, repr=False)
+
+    def needed_hook_keys(self) -> tuple[bytes, ...]:
+        """What providers' secrets are sealed with, the newest first. Raises CommandFailed if it is not known, ConfigurationError."""
+        if self.hook_cipher_key is None:
+            advice = "Set it to what the gateway has: it seals providers' secrets."
+            raise CommandFailed(f"{_HOOK_KEY} is not set", advice, EXIT_CONFIGURATION)
+        return parse_cipher_keys(self.hook_cipher_key)
 
     def needed_pepper(self) -> bytes:
         """The pepper. Raises CommandFailed if it is not known."""
@@ -72,7 +83,8 @@ def find_log(data: Path) -> LogTarget:
     stack = find_stack(data)
     if stack is None or not stack.ports:
         raise nothing_found(data, "KITE_KAFKA_BOOTSTRAP and KITE_REDIS_URL")
-    return log_of_stack(stack, load_or_draw(data / "secrets.json")[_PEPPER])
+    secrets = load_or_draw(data / "secrets.json")
+    return log_of_stack(stack, secrets[_PEPPER], secrets[_HOOK_KEY])
 
 
 def find_api(data: Path) -> ApiTarget:
@@ -87,16 +99,16 @@ def has_own_team() -> bool:
 
 def log_of_environment(settings: KiteSettings) -> LogTarget:
     """The log that settings name."""
-    pepper = settings.api_key_pepper
+    pepper, hook_key = settings.api_key_pepper, settings.hook_secret_cipher_key
     return LogTarget(
         settings.kafka_bootstrap, settings.redis_url, settings.partitions, settings.replication,
-        None if pepper is None else pepper.get_secret_value(),
+        None if pepper is None else pepper.get_secret_value(), None if hook_key is None else hook_key.get_secret_value(),
     )  # fmt: skip
 
 
-def log_of_stack(stack: FoundStack, pepper: str) -> LogTarget:
+def log_of_stack(stack: FoundStack, pepper: str, hook_cipher_key: str | None = None) -> LogTarget:
     """The log of a local stack."""
-    return LogTarget(stack.kafka_bootstrap, stack.redis_url, PARTITIONS, 1, pepper)
+    return LogTarget(stack.kafka_bootstrap, stack.redis_url, PARTITIONS, 1, pepper, hook_cipher_key)
 
 
 def api_target(settings: ApiSettings, stack: FoundStack | None, demo: TeamKey | None, data: Path) -> ApiTarget:

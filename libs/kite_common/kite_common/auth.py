@@ -83,8 +83,13 @@ def verify(issued: Issued | None, text: str, pepper: bytes, now_ms: int) -> bool
 
     Takes the same time whether the prefix is unknown, the secret wrong or the credential dead.
     """
-    right = hmac.compare_digest(hash_secret(pepper, text), _NO_HASH if issued is None else issued.secret_hash)
+    right = hash_matches(issued, text, pepper)
     return issued is not None and right and is_live(issued, now_ms)
+
+
+def hash_matches(issued: Issued | None, text: str, pepper: bytes) -> bool:
+    """Whether `text` is the issued credential, good or ended. False, after the same time, if there is none."""
+    return hmac.compare_digest(hash_secret(pepper, text), _NO_HASH if issued is None else issued.secret_hash)
 
 
 def is_live(issued: Issued, now_ms: int) -> bool:

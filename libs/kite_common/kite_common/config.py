@@ -94,6 +94,9 @@ class KiteSettings(BaseSettings):
     webhook_secret_cipher_key: SecretStr | None = Field(
         None, description="seals webhook secrets: 32 bytes as 64 hex digits, base64 or 32 ASCII characters; several: newest first, by comma"
     )
+    hook_secret_cipher_key: SecretStr | None = Field(
+        None, description="seals providers' secrets of hook endpoints; written like webhook_secret_cipher_key"
+    )
     team_rate_limit: Annotated[int, Field(ge=1)] | None = Field(None, description="requests per minute of every team, over the plan's")
     retention_days: int = Field(90, ge=1, le=3650, description="how long events and deliveries can be replayed")
     cors_origins: CommaList = Field((), description="origins that browsers may call from, comma-separated")

@@ -35,14 +35,19 @@ def validate_webhook_secret(text: str) -> None:
 
     1 to 256 characters, no control characters; after `whsec_` base64 (standard alphabet, padded) of 24 to 64 bytes.
     """
-    if not 1 <= len(text) <= _SECRET_MAX_CHARS:
-        raise Malformed("the secret must have 1 to 256 characters")
-    if _CONTROL.search(text) or not _is_encodable(text):
-        raise Malformed("the secret must not contain control characters")
+    validate_secret_text(text)
     if text.startswith(WEBHOOK_SECRET_PREFIX):
         key = _base64(text.removeprefix(WEBHOOK_SECRET_PREFIX))
         if key is None or len(key) not in _SECRET_BYTES:
             raise Malformed("after whsec_ the secret must be base64 of 24 to 64 bytes")
+
+
+def validate_secret_text(text: str) -> None:
+    """Check a secret that is used as the text it is: 1 to 256 characters, no control characters. Raises Malformed."""
+    if not 1 <= len(text) <= _SECRET_MAX_CHARS:
+        raise Malformed("the secret must have 1 to 256 characters")
+    if _CONTROL.search(text) or not _is_encodable(text):
+        raise Malformed("the secret must not contain control characters")
 
 
 def new_webhook_secret(random_bytes: bytes) -> str:

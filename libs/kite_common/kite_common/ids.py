@@ -21,12 +21,14 @@ _KITE_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "getkite.sh")
 _LEDGER_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "ledger")
 _DELIVERY_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "delivery")
 _SUBSCRIPTION_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "subscription")
+_ENDPOINT_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "endpoint")
 _NOTICE_NAMESPACE: Final = uuid.uuid5(_KITE_NAMESPACE, "notice")
 
 # Where transfers nobody has claimed yet are credited; no text of a caller is ever parsed to it.
 UNATTRIBUTED: Final = TeamId("_unattributed")
 
 _TEAM_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_-]{0,127}")
+_SOURCE: Final = re.compile(r"(?!kite$)[a-z0-9][a-z0-9-]{0,63}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -38,6 +40,11 @@ def parse_team_id(text: str) -> TeamId:
     if not _TEAM_ID.fullmatch(text):
         raise Malformed("not a team id")
     return TeamId(text)
+
+
+def is_source(text: str) -> bool:
+    """Whether `text` may name an endpoint of a team: 1 to 64 of `[a-z0-9-]`, not beginning with a hyphen, and not `kite`."""
+    return _SOURCE.fullmatch(text) is not None
 
 
 def is_uuid(text: str) -> bool:
@@ -70,6 +77,16 @@ def ledger_entry_of_command(command_id: CommandId) -> LedgerEntryId:
     return LedgerEntryId(_uuid5(_LEDGER_NAMESPACE, "command:" + command_id))
 
 
+def ledger_entry_of_debt(command_id: CommandId) -> LedgerEntryId:
+    """The ledger entry by which a credit pays what an earlier reversal could not take."""
+    return LedgerEntryId(_uuid5(_LEDGER_NAMESPACE, "debt:" + command_id))
+
+
+def subscription_change(team_id: TeamId, subscription_id: str, revision: int, plan_id: str, provider: str) -> CommandId:
+    """The command that makes a subscription another one: the same for every repeat from the same state."""
+    return CommandId(_uuid5(_SUBSCRIPTION_NAMESPACE, f"change:{team_id}:{subscription_id}:{revision}:{plan_id}:{provider}"))
+
+
 def delivery_of(event_id: EventId, config_id: WebhookConfigId | None) -> DeliveryId:
     """The delivery of an event to one webhook config (None: the fact that there was no endpoint)."""
     return DeliveryId(_uuid5(_DELIVERY_NAMESPACE, f"{event_id}:{config_id or ''}"))
@@ -83,6 +100,11 @@ def subscription_of(command_id: CommandId) -> str:
 def notice_of(team_id: TeamId, cause: str) -> EventId:
     """The event id of a notice Kite puts into a team's stream, once per cause."""
     return EventId(_uuid5(_NOTICE_NAMESPACE, f"{team_id}:{cause}"))
+
+
+def endpoint_of(team_id: TeamId, source: str) -> str:
+    """The endpoint a provider delivers to: the same whoever names it first, and however often it is closed and opened."""
+    return _uuid5(_ENDPOINT_NAMESPACE, f"{team_id}/{source}")
 
 
 def _uuid5(namespace: uuid.UUID, name: str) -> str:

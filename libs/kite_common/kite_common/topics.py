@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 _DAY_MS: Final = 86_400_000
+# Of brokers: how long they keep the positions of a group that does not run. As long as records: a group that comes back later finds nothing
+# that it has read before.
+OFFSETS_RETENTION_MINUTES: Final = 90 * 24 * 60
 # Broker limit per record batch. One group commit of the gateway is at most 768 KiB; a lone pair with a 64 KiB body fits many times.
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 
@@ -52,6 +55,10 @@ LEDGER: Final = Topic("kite.ledger", "team_id", "delete", None, "one entry per c
 CREDENTIALS: Final = Topic(
     "kite.credentials", "key prefix", "compact", None, "API keys and hook tokens: hash, team, permissions; never the secret"
 )
+ENDPOINTS: Final = Topic(
+    "kite.endpoints", "team_id/source", "compact", None,
+    "endpoints that providers deliver to; their secrets sealed, their tokens in kite.credentials",
+)
 PAYMENTS: Final = Topic(
     "kite.payments", "payment key (partition: without its nonce)", "delete", 90 * _DAY_MS,
     "inbox of the payments processor: submissions, credits applied, what the chain scanner saw",
@@ -76,6 +83,7 @@ RETRIES: Final = tuple(
 )
 
 ALL: Final = (
-    EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES, WEBHOOKS, DELIVERIES, DEAD_LETTERS, *RETRIES,
+    EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, ENDPOINTS, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES, WEBHOOKS, DELIVERIES,
+    DEAD_LETTERS, *RETRIES,
 )  # fmt: skip
 BY_NAME: Final[Mapping[str, Topic]] = {topic.name: topic for topic in ALL}

@@ -41,9 +41,9 @@ def build(settings: BillingSettings, prefix: str = "", hold_ms: int = LAPSE_MS) 
     redis = Redis.from_url(settings.redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s)
     projector = AccountProjector(redis, KafkaUsageLog(kafka, topics.events, group), clock, metrics, hold_ms=hold_ms)
     rules = Rules(load_catalog(settings), settings.clerk_paid_plans)
-    processor = BillingProcessor(rules, projector, clock, metrics, topics)
+    processor = BillingProcessor(rules, projector, clock, metrics, topics, settings.partitions)
     inputs = (topics.events, topics.commands)
-    owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics)
+    owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics, ticker=processor)
     components: list[Component] = [projector, GroupConsumer(kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS)]
     setup = payments_setup(settings)
     if setup is not None:

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from kite_common.config import KiteSettings, checked_by
+from kite_common.config import checked_by
 from kite_common.crypto import parse_cipher_keys
+from kite_common.x402_settings import X402Settings
 
 
-class GatewaySettings(KiteSettings):
+class GatewaySettings(X402Settings):
     """What the gateway needs beside what all services have."""
 
     port: int = Field(7700, ge=0, le=65_535, description="port of the public API; 0 takes a free one")
@@ -19,6 +20,9 @@ class GatewaySettings(KiteSettings):
         None,
         description="seals webhook secrets: 32 bytes as 64 hex digits, base64 or 32 ASCII characters; "
         "several, comma-separated: newest first",
+    )
+    hook_secret_cipher_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
+        None, description="seals providers' secrets of hook endpoints; written like webhook_secret_cipher_key"
     )
     max_in_flight: int = Field(512, ge=1, le=65_536, description="requests worked on at once by one process; more are answered 503 at once")
     redis_timeout_s: float = Field(1.0, gt=0, le=30, description="longest wait for Redis; after it the answer is 503")

@@ -6,20 +6,26 @@ FakeReservations is also the reference of adapters/lua/admit.lua: the same check
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
 from kite_common.clock import utc_day
 from kite_common.errors import KiteError
+from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
-from kite_common.ids import EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.plans import shipped_catalog
 from kite_common.projection import keys
+from kite_common.projection.server import server_id
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
-from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, Usage
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Mode, Outcome, Usage
+from kite_gateway.domain.hooks.credentials import Endpoint, KnownHook, TokenState
 from kite_gateway.domain.rate_limit import Bucket, RateLimit, describe, full, take
+from kite_gateway.domain.standing import PlanTerms, Standing
+from kite_gateway.domain.subscription_change import Begun, SubscriptionChange
 
 WITHOUT_SUBSCRIPTION_PER_MINUTE: Final = 60
 
@@ -41,12 +47,23 @@ class Account:
     day: int = 0
     day_used: int = 0
     balance: int = 1_000_000
+    max_payload: int = 262_144
 
 
 async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
     """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
-    values: dict[str, str | int] = {"applied": 1, "plan_id": "", "plan_name": "", "charged": 0, **asdict(account)}
+    values: dict[str, str | int] = {
+        "applied": 1, "plan_id": "", "plan_name": "", "charged": 0, "replay_price": 0, "max_payload": 262_144,
+        "sources_limit": 10, "monthly": 0, "debt": 0, "revision": 0, **asdict(account),
+    }  # fmt: skip
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
+
+
+async def vouch(redis: Redis, partitions: int) -> str:
+    """Say, as billing does, that the accounts of all partitions stand on the server process that answers; its id."""
+    server = server_id(await redis.info("server"))
+    await redis.hset(keys.PROJECTED, mapping={keys.server_field(partition): server for partition in range(partitions)})
+    return server
 
 
 @dataclass(slots=True)
@@ -58,7 +75,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _ClaimState:
-    claim: Claim
+    claim: Claim | None
     first: FirstAnswer
     accepted: bool = False
 
@@ -72,14 +89,18 @@ class FakeReservations:
     stream_time_ms: int = 0
     held: dict[EventId, _Held] = field(default_factory=dict)
     _buckets: dict[TeamId, Bucket] = field(default_factory=dict)
+    # What stands under the ids of Idempotency-Keys and of deliveries, as in Redis side by side.
     _claims: dict[tuple[TeamId, str], _ClaimState] = field(default_factory=dict)
 
     async def admit(self, request: AdmissionRequest) -> Facts:
         account = self.accounts.get(request.team_id)
         if account is None:
             return Facts(Outcome.UNKNOWN_ACCOUNT, self.now_ms)
+        if 0 < account.max_payload < request.body_bytes:
+            return Facts(Outcome.PAYLOAD_TOO_LARGE, self.now_ms, largest_bytes=account.max_payload)
         self._lapse(request.team_id)
         rate = account.rate_per_min if account.status == "active" else WITHOUT_SUBSCRIPTION_PER_MINUTE
+        rate = 0 if request.mode is Mode.ADMIT_LOOKED else rate
         level, allowed = self._take(request.team_id, rate)
         facts = Facts(Outcome.RATE_LIMITED, self.now_ms, rate, level)
         if not allowed:
@@ -87,23 +108,22 @@ class FakeReservations:
         return self._claimed(request, facts) or self._checked(request, account, facts)
 
     async def confirm(self, request: AdmissionRequest) -> None:
-        state = self._own_claim(request)
-        if state is not None:
-            state.accepted = True
+        for name in self._own_claims(request):
+            self._claims[name].accepted = True
 
     async def release(self, request: AdmissionRequest) -> None:
-        if self._own_claim(request) is not None and request.claim is not None:
-            del self._claims[request.team_id, request.claim.id]
+        for name in self._own_claims(request):
+            del self._claims[name]
         self.held.pop(request.event_id, None)
 
     def settle(self, event_id: EventId) -> None:
-        """What billing does: the reservation is gone, the account has the usage, the claim is accepted."""
+        """What billing does: the reservation is gone, the account has the usage, the claims are accepted."""
         held = self.held.pop(event_id)
-        team_id, claim = held.request.team_id, held.request.claim
+        team_id = held.request.team_id
         account = self.accounts[team_id]
         self.accounts[team_id] = replace(account, used=account.used + 1, balance=account.balance - held.amount)
-        if claim is not None:
-            self._claims[team_id, claim.id].accepted = True
+        for name in self._own_claims(held.request):
+            self._claims[name].accepted = True
 
     def _lapse(self, team_id: TeamId) -> None:
         before = self.stream_time_ms - keys.LAPSE_MS
@@ -118,8 +138,8 @@ class FakeReservations:
         return bucket.level, allowed
 
     def _claimed(self, request: AdmissionRequest, facts: Facts) -> Facts | None:
-        state = self._claims.get((request.team_id, request.claim.id)) if request.claim else None
-        if state is None or request.claim is None or not (state.accepted or state.first.event_id in self.held):
+        state = self._held_by(request.team_id, request.claim.id if request.claim else None)
+        if state is None:
             return None
         if state.claim != request.claim:
             return replace(facts, outcome=Outcome.KEY_REUSED)
@@ -127,9 +147,17 @@ class FakeReservations:
             return replace(facts, outcome=Outcome.IN_PROGRESS)
         return replace(facts, outcome=Outcome.REPLAYED, first=state.first)
 
+    def _held_by(self, team_id: TeamId, claim_id: str | None) -> _ClaimState | None:
+        state = self._claims.get((team_id, claim_id)) if claim_id else None
+        return state if state is not None and (state.accepted or state.first.event_id in self.held) else None
+
     def _checked(self, request: AdmissionRequest, account: Account, facts: Facts) -> Facts:
         if account.status != "active":
             return replace(facts, outcome=Outcome.NO_SUBSCRIPTION)
+        delivered = self._held_by(request.team_id, request.delivery)
+        if delivered is not None:
+            outcome = Outcome.DUPLICATE if delivered.accepted else Outcome.DELIVERY_IN_FLIGHT
+            return replace(facts, outcome=outcome, first=delivered.first if delivered.accepted else None)
         price = account.price if account.provider == "x402" else 0
         held = self._of(request.team_id).values()
         found = replace(
@@ -140,11 +168,12 @@ class FakeReservations:
         if outcome is not Outcome.ADMITTED:
             return replace(found, outcome=outcome)
         admitted = replace(found, outcome=outcome, month_used=found.month_used + 1, day_used=found.day_used + 1)
+        if request.mode is Mode.LOOK:
+            return admitted
         self.held[request.event_id] = _Held(request, self.now_ms, price)
-        if request.claim is not None:
-            usage = Usage(admitted.month_used, admitted.month_limit, price)
-            first = FirstAnswer(request.event_id, request.received_ms, usage)
-            self._claims[request.team_id, request.claim.id] = _ClaimState(request.claim, first)
+        first = FirstAnswer(request.event_id, request.received_ms, Usage(admitted.month_used, admitted.month_limit, price))
+        for name in _names(request):
+            self._claims[name] = _ClaimState(request.claim, first)
         return admitted
 
     def _counted(self, team_id: TeamId, account: Account, facts: Facts) -> Facts:
@@ -162,9 +191,13 @@ class FakeReservations:
     def _of(self, team_id: TeamId) -> dict[EventId, _Held]:
         return {event_id: held for event_id, held in self.held.items() if held.request.team_id == team_id}
 
-    def _own_claim(self, request: AdmissionRequest) -> _ClaimState | None:
-        state = self._claims.get((request.team_id, request.claim.id)) if request.claim else None
-        return state if state is not None and state.first.event_id == request.event_id else None
+    def _own_claims(self, request: AdmissionRequest) -> list[tuple[TeamId, str]]:
+        return [name for name in _names(request) if name in self._claims and self._claims[name].first.event_id == request.event_id]
+
+
+def _names(request: AdmissionRequest) -> list[tuple[TeamId, str]]:
+    ids = (request.claim.id if request.claim else None, request.delivery)
+    return [(request.team_id, one) for one in ids if one is not None]
 
 
 def _first_failing(found: Facts) -> Outcome:
@@ -202,6 +235,18 @@ class FakeCredentials:
 
 
 @dataclass(slots=True)
+class FakeHooks:
+    """Endpoints by team and source, and the tokens of each with what they are worth."""
+
+    endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
+    tokens: dict[tuple[str, str, str], TokenState] = field(default_factory=dict)
+
+    def find(self, team_id: TeamId, source: str, token: str | None, now_ms: int) -> KnownHook:  # noqa: ARG002 - the port's signature
+        state: TokenState = "none" if token is None else self.tokens.get((team_id, source, token), "wrong")
+        return KnownHook(self.endpoints.get((team_id, source)), state)
+
+
+@dataclass(slots=True)
 class FakeRateLimits:
     """No limit, or one that is used up."""
 
@@ -209,6 +254,83 @@ class FakeRateLimits:
 
     async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:  # noqa: ARG002 - the port's signature
         return (False, describe(0, 60)) if self.used_up else (True, None)
+
+
+def standing(**given: Any) -> Standing:
+    """A team on starter in the middle of its first period, with money and a few events in flight."""
+    fields: dict[str, Any] = {
+        "at_ms": 1_777_543_200_000, "events_used": 42, "events_limit": 100_000, "events_today": 7, "day_limit": 10_000,
+        "projected_start": 1_777_456_800_000, "projected_end": 1_780_048_800_000, "charged_atomic": 4_200, "balance_atomic": 995_900,
+        "reserved_atomic": 100, "price_atomic": 100, "debt_atomic": 0, "revision": 3, "status": "active", "provider": "x402",
+        "subscription_id": "sub", "plan_id": "6b1f3c1e-0000-4000-8000-000000000002", "plan_name": "starter", "requests_per_minute": 300,
+        "terms": PlanTerms(262_144, 10, 5_000_000, 10),
+    }  # fmt: skip
+    return Standing(**(fields | given))
+
+
+@dataclass(slots=True)
+class FakeBilling:
+    """Standings, SubscriptionChanges and Commands of teams in memory: commands are carried out at once, unless `failure` is raised or
+    `refusal` given instead, or nothing is projected. `gate`, if set, is awaited before."""
+
+    standings: dict[TeamId, Standing] = field(default_factory=dict)
+    failure: KiteError | None = None
+    refusal: CommandRefusal | None = None
+    projects: bool = True
+    gate: asyncio.Event | None = None
+    sent: list[Command] = field(default_factory=list)
+    under_way: dict[TeamId, CommandId] = field(default_factory=dict)
+
+    async def of(self, team_id: TeamId) -> Standing | None:
+        return self.standings.get(team_id)
+
+    async def begin(self, team_id: TeamId, change: SubscriptionChange) -> Begun:
+        known = self.standings[team_id]
+        if self.under_way.get(team_id, change.command_id) != change.command_id:
+            return Begun.ANOTHER_UNDER_WAY
+        if (known.subscription_id, known.revision) != (change.subscription_id, change.revision):
+            return Begun.ANOTHER_UNDER_WAY
+        if change.provider_changes and known.reserved_atomic > 0 and team_id not in self.under_way:
+            return Begun.MONEY_RESERVED
+        self.under_way[team_id] = change.command_id
+        return Begun.BEGUN
+
+    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
+        if self.under_way.get(team_id) == command_id:
+            del self.under_way[team_id]
+
+    async def send(self, command: Command) -> CommandOutcome:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        assert isinstance(command, Subscribe)
+        self.sent.append(command)
+        if self.projects and self.refusal is None and len({one.command_id for one in self.sent}) == len(self.sent):
+            self._subscribe(command)
+        return CommandOutcome(team_id=command.team_id, command_id=command.command_id, refusal=self.refusal, applied=1)
+
+    def _subscribe(self, command: Subscribe) -> None:
+        team_id, plan = TeamId(command.team_id), shipped_catalog().by_id(command.plan_id)
+        assert plan is not None
+        old = self.standings[team_id]
+        self.standings[team_id] = replace(
+            old, plan_id=plan.id, plan_name=plan.name, provider=command.provider, status="active", events_limit=plan.events_per_month,
+            revision=old.revision + 1, subscription_id=old.subscription_id if old.has_subscription else f"of-{command.command_id}",
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class FakeClientRateLimits:
+    """So many requests of each client, and no more; `seen` counts them."""
+
+    limit: int = 300
+    seen: dict[str, int] = field(default_factory=dict)
+
+    async def take(self, client: str) -> tuple[bool, RateLimit | None]:
+        self.seen[client] = self.seen.get(client, 0) + 1
+        left = max(0, self.limit - self.seen[client])
+        return self.seen[client] <= self.limit, describe(left * 60_000, self.limit)
 
 
 @dataclass(slots=True)
@@ -260,7 +382,7 @@ class ReservationsHarness(Protocol):
         """A new team with this projected account."""
         ...
 
-    def request(self, team_id: TeamId, claim: Claim | None = None) -> AdmissionRequest:
+    def request(self, team_id: TeamId, claim: Claim | None = None, delivery: str | None = None) -> AdmissionRequest:
         """A new request of the team."""
         ...
 
@@ -362,10 +484,54 @@ async def a_refused_request_frees_its_key(harness: ReservationsHarness) -> None:
     assert (refused.outcome, admitted.outcome) == (Outcome.WALLET_TOO_LOW, Outcome.ADMITTED)
 
 
+async def a_second_delivery_is_a_duplicate_also_with_the_quota_used_up(harness: ReservationsHarness) -> None:
+    team, first = await harness.open(Account(used=4, month_limit=5, balance=100)), "d" * 32
+    request = harness.request(team, delivery=first)
+    await harness.reservations.admit(request)
+    await harness.reservations.confirm(request)
+    again = await harness.reservations.admit(harness.request(team, delivery=first))
+    other = await harness.reservations.admit(harness.request(team, delivery="e" * 32))
+    assert (again.outcome, other.outcome) == (Outcome.DUPLICATE, Outcome.MONTH_USED_UP)
+    assert again.first == FirstAnswer(request.event_id, request.received_ms, Usage(5, 5, 100))
+
+
+async def a_delivery_in_flight_is_no_duplicate_yet(harness: ReservationsHarness) -> None:
+    team, first = await harness.open(Account()), "d" * 32
+    request = harness.request(team, delivery=first)
+    await harness.reservations.admit(request)
+    assert (await harness.reservations.admit(harness.request(team, delivery=first))).outcome is Outcome.DELIVERY_IN_FLIGHT
+    await harness.reservations.release(request)
+    assert (await harness.reservations.admit(harness.request(team, delivery=first))).outcome is Outcome.ADMITTED
+
+
+async def a_key_is_asked_before_the_delivery(harness: ReservationsHarness) -> None:
+    team, claim, delivery = await harness.open(Account()), Claim("k" * 32, "body"), "d" * 32
+    request = harness.request(team, claim, delivery)
+    await harness.reservations.admit(request)
+    await harness.reservations.confirm(request)
+    asked = [(claim, delivery), (Claim("l" * 32, "body"), delivery), (claim, "e" * 32), (None, delivery), (Claim("k" * 32, "x"), delivery)]
+    outcomes = [(await harness.reservations.admit(harness.request(team, *one))).outcome for one in asked]
+    assert outcomes == [Outcome.REPLAYED, Outcome.DUPLICATE, Outcome.REPLAYED, Outcome.DUPLICATE, Outcome.KEY_REUSED]
+
+
+async def without_a_subscription_even_a_duplicate_is_refused(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(status="past_due"))
+    facts = await harness.reservations.admit(harness.request(team, delivery="d" * 32))
+    assert facts.outcome is Outcome.NO_SUBSCRIPTION
+
+
+async def a_body_above_the_plans_limit_takes_nothing(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(max_payload=1_000, rate_per_min=1))
+    sizes = [replace(harness.request(team), body_bytes=size) for size in (1_001, 1_000)]
+    facts = [await harness.reservations.admit(request) for request in sizes]
+    assert [(one.outcome, one.largest_bytes) for one in facts] == [(Outcome.PAYLOAD_TOO_LARGE, 1_000), (Outcome.ADMITTED, 0)]
+
+
 RESERVATIONS_SUITE: Final[tuple[Behaviour, ...]] = (
     an_unknown_account_is_not_admitted, a_wallet_pays_for_what_it_holds_and_no_more, a_refusal_names_price_and_what_is_free,
     a_flat_plan_takes_nothing_from_the_wallet, the_month_ends_at_its_limit, a_day_that_is_over_counts_nothing,
     a_period_that_is_over_counts_nothing, without_an_active_subscription_nothing_is_reserved, a_rate_ends_at_its_burst,
     a_confirmed_claim_gives_its_first_answer, a_claim_in_flight_holds_its_key, a_released_claim_frees_its_key_and_its_money,
-    a_refused_request_frees_its_key,
+    a_refused_request_frees_its_key, a_second_delivery_is_a_duplicate_also_with_the_quota_used_up, a_delivery_in_flight_is_no_duplicate_yet,
+    a_key_is_asked_before_the_delivery, without_a_subscription_even_a_duplicate_is_refused, a_body_above_the_plans_limit_takes_nothing,
 )  # fmt: skip

@@ -1,37 +1,45 @@
 """Puts replay together: settings and resources -> components. No rules, no effect on import."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
 from kite_common.config import load_catalog
-from kite_common.errors import Malformed
-from kite_common.events.codec import decode_as
-from kite_common.events.credentials import CredentialIssued
-from kite_common.ids import uuid7
+from kite_common.ids import EventId, uuid7
+from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_routes
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
-from kite_common.runtime.system import SystemClock, random_bits
-from kite_common.stream.group import GroupConsumer, Input
+from kite_common.runtime.system import SystemClock, random_bits, random_bytes
+from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table as FollowedTopic
-from kite_common.topics import CREDENTIALS, DEAD_LETTERS
+from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS, PAYMENTS
+from kite_common.x402.offers import RequestFacts
+from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
-from kite_replay.adapters.credentials import TableCredentials
+from kite_replay.adapters.credentials import TableCredentials, decode_credential
 from kite_replay.adapters.http.app import create_app, served
 from kite_replay.adapters.http.events import EventsRoute
+from kite_replay.adapters.http.ledger import LedgerRoute
 from kite_replay.adapters.measured import MeasuredArchive, MeasuredReader
+from kite_replay.adapters.page_charges import RedisPageCharges
 from kite_replay.adapters.quarantine import DeadLetters
+from kite_replay.adapters.till import ClosedTill, PaymentDesk
+from kite_replay.adapters.usage_log import KafkaUsageLog
+from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.application.read_events import ReadEvents
+from kite_replay.application.ports import Till
+from kite_replay.application.read_events import ReadEvents, ReadRequest
+from kite_replay.application.read_ledger import ReadLedger
+from kite_replay.application.serve_page import ServePage
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import EVENTS_TABLE, TABLES
 from kite_replay.settings import ReplaySettings
@@ -39,6 +47,8 @@ from kite_replay.settings import ReplaySettings
 SERVICE: Final = "replay"
 # Records wait so long at the broker for more; inserts are further apart.
 _GATHER_MS: Final = 100
+# Opened as they are needed: readers, and callers that wait for their payment and look for its outcome now and then.
+_REDIS_CONNECTIONS: Final = 640
 
 
 def build(settings: ReplaySettings) -> Sequence[Component]:
@@ -50,21 +60,24 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     metrics.up(SERVICE)
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
-    dead_letters = Publisher(kafka, DEAD_LETTERS.name, settings.partitions, metrics)
-    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, _credential, metrics=metrics)
+    dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
+    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
         _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS,
     )  # fmt: skip
-    allowances = _allowances(settings)
-    route = EventsRoute(
-        TableCredentials(credentials, settings.api_key_pepper.get_secret_value().encode()),
-        allowances,
-        ReadEvents(MeasuredReader(archive, metrics), retention, clock),
-        clock,
+    redis = _redis(settings)
+    allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)
+    keys = TableCredentials(credentials, settings.api_key_pepper.get_secret_value().encode())
+    reader = MeasuredReader(archive, metrics)
+    serve = ServePage(
+        ReadEvents(reader, retention, clock), ChargePage(charges, KafkaUsageLog(usages, settings.partitions), clock, _new_usage_id)
     )
-    components: list[Component] = [archive, allowances, dead_letters, credentials, consumer]
-    components.append(_server(settings, route, components, metrics, clock))
+    payments, till_of = _payments(settings, kafka, redis, clock, metrics)
+    events = EventsRoute(keys, allowances, serve, till_of, clock)
+    ledger = LedgerRoute(keys, allowances, ReadLedger(reader), clock)
+    components: list[Component] = [archive, allowances, dead_letters, usages, *payments, credentials, consumer]
+    components.append(_server(settings, events, ledger, components, metrics, clock))
     return components
 
 
@@ -82,21 +95,40 @@ def _owner(
     return ArchiveOwner(inserts, measured, DeadLetters(publisher, clock, metrics))
 
 
-def _allowances(settings: ReplaySettings) -> RedisAllowances:
+def _redis(settings: ReplaySettings) -> Redis:
+    timeout_s = settings.redis_timeout_s
+    return Redis.from_url(
+        settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, max_connections=_REDIS_CONNECTIONS
+    )
+
+
+def _allowances(settings: ReplaySettings, redis: Redis) -> RedisAllowances:
     free = load_catalog(settings).by_name("free")
-    redis = Redis.from_url(
-        settings.redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s, max_connections=64
-    )
     return RedisAllowances(
-        redis, team_rate_limit=settings.team_rate_limit, rate_unsubscribed=free.requests_per_minute if free is not None else 60
+        redis,
+        team_rate_limit=settings.team_rate_limit,
+        rate_unsubscribed=free.requests_per_minute if free is not None else 60,
+        fallback_atomic=settings.x402_replay_price_atomic if settings.x402_replay_fallback else None,
     )
+
+
+def _payments(
+    settings: ReplaySettings, kafka: Kafka, redis: Redis, clock: SystemClock, metrics: Metrics
+) -> tuple[list[Component], Callable[[RequestFacts, ReadRequest], Till]]:
+    """What payments need, and how requests come to their till; nothing, and closed tills, where no payments are taken."""
+    terms = terms_of(settings)
+    if terms is None:
+        return [], lambda _request, _wanted: ClosedTill()
+    publisher = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
+    sender = PaymentSender(redis, publisher, settings.partitions, terms.wait_s)
+    return [publisher, sender], PaymentDesk(terms, sender, clock, random_bytes).till_of
 
 
 def _server(
-    settings: ReplaySettings, route: EventsRoute, others: Sequence[Component], metrics: Metrics, clock: SystemClock
+    settings: ReplaySettings, events: EventsRoute, ledger: LedgerRoute, others: Sequence[Component], metrics: Metrics, clock: SystemClock
 ) -> HttpServer:
     checked = tuple(others)
-    app = create_app(route, operations_routes(lambda: readiness_of(checked), metrics))
+    app = create_app(events, ledger, operations_routes(lambda: readiness_of(checked), metrics))
     return HttpServer(
         served(app, new_request_id=lambda: uuid7(clock.unix_ms(), random_bits(74)), cors_origins=settings.cors_origins),
         host=settings.host,
@@ -106,12 +138,8 @@ def _server(
     )
 
 
-def _credential(record: Input) -> CredentialIssued | None:
-    """The credential of a record; None for what is none, which opens nothing."""
-    try:
-        return decode_as(CredentialIssued, record.value)
-    except Malformed:
-        return None
+def _new_usage_id(unix_ms: int) -> EventId:
+    return uuid7(unix_ms, random_bits(74))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from kite_common.config import ClickHouseUrl, KiteSettings
+from kite_common.config import ClickHouseUrl
+from kite_common.x402_settings import X402Settings
 
 
-class ReplaySettings(KiteSettings):
-    """What replay needs beside what all services have."""
+class ReplaySettings(X402Settings):
+    """What replay needs beside what all services have, and what it needs to know of payments."""
 
     port: int = Field(7703, ge=0, le=65_535, description="port of the replay API; 0 takes a free one")
     clickhouse_url: ClickHouseUrl = Field(

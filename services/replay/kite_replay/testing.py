@@ -5,19 +5,22 @@ A test class inherits `ArchiveBehaviour` and gives the fixture `archive`; team i
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from kite_common.errors import Unavailable
+from kite_common.errors import KiteError, Unavailable
 from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, encode
 from kite_common.ids import EventId, TeamId, uuid7
 from kite_common.log_position import kiteseq
 from kite_common.testing import make
 from kite_common.topics import EVENTS
-from kite_replay.application.ports import Archive, EventReader
+from kite_replay.application.ports import Archive, EventReader, LedgerReader
 from kite_replay.domain import scopes
+from kite_replay.domain.charge import PageUsage, Reserved, WalletFacts
+from kite_replay.domain.ledger import FoundEntry, LedgerQuery
+from kite_replay.domain.price import Standing
 from kite_replay.domain.query import EventQuery, Found, FoundEvent
-from kite_replay.domain.rows import EVENTS_TABLE, Batch, EventRow, Row, Table, TableName, Tail, size_of
+from kite_replay.domain.rows import EVENTS_TABLE, LEDGER_TABLE, Batch, EventRow, LedgerRow, Row, Table, TableName, Tail, size_of
 
 # A day of the second half of a month, so that a test that adds hours stays inside the month.
 NOW_MS = 1_777_636_800_000
@@ -79,6 +82,21 @@ def batch(rows: Sequence[Row], table: Table = EVENTS_TABLE) -> Batch:
     return Batch(table, rows[0].partition, rows, sum(map(size_of, rows)))
 
 
+def ledger_rows(team: str, amounts: Sequence[int], *, partition: int = 0, at_ms: int = NOW_MS, first: int = 0) -> list[LedgerRow]:
+    """Entries of these amounts, one at every second offset from `first`, as debits and credits of one wallet."""
+    rows: list[LedgerRow] = []
+    balance = 0
+    for number, amount in enumerate(amounts):
+        balance += amount
+        entry = make.ledger_entry(
+            team_id=team, id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{team}/{first + number}")), amount_atomic=amount,
+            balance_after_atomic=balance, entry="credit" if amount > 0 else "debit", reason="deposit" if amount > 0 else "event",
+        )  # fmt: skip
+        offset = first + 2 * number
+        rows.append(LedgerRow(team, at_ms + number, partition, offset, entry.id, amount, entry.event_id or "", entry.to_json()))
+    return rows
+
+
 class MemoryArchive:
     """An archive in memory. `fail_before` and `fail_after` lists of booleans: whether the next appends fail, before or after storing."""
 
@@ -117,12 +135,21 @@ class MemoryArchive:
         }
         return Found(tuple(wanted[seq] for seq in sorted(wanted)[: query.limit]))
 
+    async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
+        wanted = {
+            row.log_offset: FoundEntry(row.log_offset, row.entry_id, row.created_at, row.fact)
+            for row in self.rows["ledger"]
+            if isinstance(row, LedgerRow) and row.team_id == query.team_id and row.amount_atomic
+            and (query.up_to is None or row.log_offset <= query.up_to)
+        }  # fmt: skip
+        return [wanted[offset] for offset in sorted(wanted, reverse=True)[: query.limit]]
+
     def _events(self, team_id: str) -> list[EventRow]:
         return [row for row in self.rows["events"] if isinstance(row, EventRow) and row.team_id == team_id]
 
 
-class FullArchive(Archive, EventReader, Protocol):
-    """Both sides of an archive."""
+class FullArchive(Archive, EventReader, LedgerReader, Protocol):
+    """All sides of an archive."""
 
 
 def query(
@@ -197,6 +224,23 @@ class ArchiveBehaviour:
         assert await archive.seq_of(TeamId(team), NOW_MS + 1, EventId(row.event_id)) is None
         assert await archive.seq_of(TeamId(team + "x"), NOW_MS, EventId(row.event_id)) is None
 
+    async def test_the_ledger_is_read_newest_first_without_entries_of_zero(self, archive: FullArchive, team: str, partition: int) -> None:
+        rows = ledger_rows(team, [500, 0, -100, 0, -50], partition=partition)
+        await archive.append(LEDGER_TABLE, [batch(rows, LEDGER_TABLE)])
+        await archive.append(LEDGER_TABLE, [batch(rows[2:], LEDGER_TABLE)])  # a second archiver, at work on the same records
+        found = await archive.entries(LedgerQuery(TeamId(team), None, 10))
+        assert [(one.offset, one.entry_id, one.created_ms, one.fact) for one in found] == [
+            (row.log_offset, row.entry_id, row.created_at, row.fact) for row in (rows[4], rows[2], rows[0])
+        ]
+
+    async def test_the_ledger_can_be_read_from_a_place_up_to_a_limit_and_by_its_team_only(
+        self, archive: FullArchive, team: str, partition: int
+    ) -> None:
+        rows = ledger_rows(team, [500, -1, -2, -3], partition=partition) + ledger_rows(team + "x", [7], partition=partition, first=100)
+        await archive.append(LEDGER_TABLE, [batch(rows, LEDGER_TABLE)])
+        found = await archive.entries(LedgerQuery(TeamId(team), rows[2].log_offset, 2))
+        assert [one.offset for one in found] == [rows[2].log_offset, rows[1].log_offset]
+
     async def test_scopes_are_texts_not_patterns(self, archive: FullArchive, team: str, partition: int) -> None:
         plain = event_rows(team, range(len(_SCOPED)), partition=partition)
         rows = [
@@ -222,3 +266,47 @@ _SCOPE_LISTS: tuple[list[str], ...] = (
     ["*"], [], ["bogus"], ["source:"], ["source:github"], ["source:%"], ["source:_"], ["type:gh%"], ["type:com.github"], ["type:GITHUB"],
     ["agent_to:builder"], ["agent_to:it's \\ {x:String} ' OR 1"], ["source:stripe", "type:push"], ["nothing:x", "source:gh-"],
 )  # fmt: skip
+
+
+@dataclass(slots=True)
+class FakeWallet:
+    """One team's account and what it holds, as `PageCharges`; `balance` is what the ledger says. `log` takes what is charged."""
+
+    standing: Standing = "x402"
+    row_atomic: int = 10
+    balance: int = 1_000
+    held: dict[EventId, int] = field(default_factory=dict)
+
+    @property
+    def available(self) -> int:
+        """What is neither spent nor held."""
+        return self.balance - sum(self.held.values())
+
+    async def reserve(self, usage: PageUsage) -> WalletFacts:
+        amount = usage.rows * self.row_atomic if self.standing == "x402" else 0
+        known = self.held.get(usage.usage_id)
+        if known is None and self.standing != "no_subscription" and 0 < amount <= self.available:
+            known = self.held[usage.usage_id] = amount
+        return WalletFacts(self.standing, "sub", amount if known is None else known, known is not None, usage.received_ms)
+
+    async def release(self, usage: PageUsage) -> None:
+        self.held.pop(usage.usage_id, None)
+
+    def settle(self, usage_id: EventId) -> None:
+        """What billing does with a usage that is in the log."""
+        self.balance -= self.held.pop(usage_id)
+
+
+@dataclass(slots=True)
+class MemoryUsageLog:
+    """A UsageLog in memory. `failing`: what the next appends raise; with OutcomeOpen the usage is in the log all the same."""
+
+    appended: list[tuple[PageUsage, Reserved]] = field(default_factory=list)
+    failing: list[KiteError] = field(default_factory=list)
+
+    async def append(self, usage: PageUsage, reserved: Reserved) -> None:
+        error = self.failing.pop(0) if self.failing else None
+        if not isinstance(error, Unavailable):
+            self.appended.append((usage, reserved))
+        if error is not None:
+            raise error

@@ -1,5 +1,6 @@
 """kitectl as a new user runs it: `up` in an empty folder, then everything else against what runs there, then Ctrl-C."""
 
+import hmac
 import signal
 import stat
 from collections.abc import AsyncIterator
@@ -128,6 +129,13 @@ async def test_a_team_is_never_opened_twice(kitectl: Kitectl) -> None:
     assert "kitectl key create --team-id team_once" in again.err
 
 
+async def test_a_team_that_was_never_opened_gets_no_key(kitectl: Kitectl) -> None:
+    refused = await kitectl("key", "create", "--team-id", "team_nobody")
+    assert refused.code == 1
+    assert "there is no team team_nobody" in refused.err
+    assert "kitectl team create --team-id team_nobody" in refused.err
+
+
 async def test_a_key_works_until_it_is_revoked(kitectl: Kitectl) -> None:
     environment = await new_team(kitectl)
     made = (await kitectl("key", "create", "--team-id", environment["KITE_TEAM_ID"], "--permission", "write", "--json")).document
@@ -153,6 +161,57 @@ async def test_a_key_that_only_reads_cannot_send(kitectl: Kitectl) -> None:
         return "insufficient_permissions" in (await kitectl("send", "x", **environment)).err
 
     await eventually(refused, within_s=30, what="the key is known and may not write")
+
+
+async def test_a_hook_is_opened_rotated_and_closed(running: Up, kitectl: Kitectl) -> None:
+    environment = await new_team(kitectl)
+    team = ("--team-id", environment["KITE_TEAM_ID"])
+    first = (await kitectl("hook", "create", "github", *team, "--json")).document
+    async with httpx.AsyncClient(base_url=running.said["gateway"], trust_env=False) as http:
+
+        async def answers(path: str, secret: str | None, status: int) -> None:
+            body = b'{"zen":"x"}'
+            signature = {} if secret is None else {"X-Hub-Signature-256": "sha256=" + hmac.new(secret.encode(), body, "sha256").hexdigest()}
+
+            async def does() -> bool:
+                return (await http.post(path, content=body, headers=signature)).status_code == status
+
+            await eventually(does, within_s=30, what=f"a delivery is answered with {status}")
+
+        await answers(first["endpoint"], first["github_webhook_secret"], 202)
+        await answers(first["endpoint_with_token"], None, 202)
+        again = (await kitectl("hook", "create", "github", *team, "--json")).document
+        assert (again["id"], again["github_webhook_secret"]) == (first["id"], first["github_webhook_secret"])
+        await answers(again["endpoint_with_token"], None, 202)
+        await answers(first["endpoint_with_token"], None, 401)
+        await answers(first["endpoint_with_token"], first["github_webhook_secret"], 202)
+        rotated = (await kitectl("hook", "rotate-secret", "github", *team, "--json")).document
+        for secret in (rotated["webhook_secret"], first["github_webhook_secret"]):
+            await answers(first["endpoint"], secret, 202)
+        assert (await kitectl("hook", "create", "ci", *team)).code == 0
+        listed = (await kitectl("hook", "list", *team, "--json")).document["hooks"]
+        assert [(one["source"], one["active"], one["webhook_secret_configured"], one["tokens"]) for one in listed] == [
+            ("ci", True, False, 1), ("github", True, True, 1),
+        ]  # fmt: skip
+        for _ in range(2):
+            assert (await kitectl("hook", "deactivate", "github", *team, "--json")).document["active"] is False
+        await answers(first["endpoint"], rotated["webhook_secret"], 401)
+        await answers(again["endpoint_with_token"], None, 401)
+    gone = await kitectl("hook", "rotate-secret", "github", *team)
+    assert (gone.code, "has no open hook github" in gone.err) == (1, True)
+
+
+async def test_a_plan_has_a_number_of_sources(kitectl: Kitectl) -> None:
+    environment = await new_team(kitectl, "--plan", "free", "--provider", "clerk")
+    team = ("--team-id", environment["KITE_TEAM_ID"])
+    for source in ("a", "b", "c", "a"):
+        assert (await kitectl("hook", "create", source, *team)).code == 0
+    full = await kitectl("hook", "create", "d", *team)
+    assert (full.code, "source_limit_reached" in full.err) == (1, True)
+    for source, secret in (("kite", "x"), ("A", "x"), ("a", "x" * 257), ("clerk", "whsec_x")):
+        assert (await kitectl("hook", "create", source, *team, "--secret", secret)).code == 1
+    assert (await kitectl("hook", "deactivate", "b", *team)).code == 0
+    assert (await kitectl("hook", "create", "d", *team)).code == 0
 
 
 async def test_a_key_nobody_has_cannot_be_revoked(kitectl: Kitectl) -> None:

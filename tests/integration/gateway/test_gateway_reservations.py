@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
 from kite_common.projection import keys
+from kite_common.projection.server import server_id
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
 from kite_gateway.adapters.ids import RandomIds
@@ -39,18 +40,21 @@ DAY_MS = 86_400_000
 
 @dataclass(slots=True)
 class RedisHarness:
-    """A gateway's admission, and billing's hand on the accounts. `stream_time_ms` and `lag_s` stand for what is polled."""
+    """A gateway's admission, and billing's hand on the accounts. `stream_time_ms`, `lag_s` and `server` stand for what is polled."""
 
     redis: Redis
     limits: Limits = LIMITS
     stream_time_ms: int = 0
     lag_s: float = 0.0
+    server: str | None = None
     reservations: RedisReservations = field(init=False)
     rate_limits: RedisRateLimits = field(init=False)
 
     def __post_init__(self) -> None:
         runner, place_of = ScriptRunner(self.redis, 5.0, Metrics()), places(8)
-        self.reservations = RedisReservations(runner, place_of, self.limits, lambda _: self.stream_time_ms, lambda _: self.lag_s)
+        self.reservations = RedisReservations(
+            runner, place_of, self.limits, lambda _: self.stream_time_ms, lambda _: self.lag_s, lambda _: self.server
+        )
         self.rate_limits = RedisRateLimits(runner, place_of, self.limits)
 
     async def open(self, account: Account) -> TeamId:
@@ -58,9 +62,9 @@ class RedisHarness:
         await project(self.redis, team, account)
         return team
 
-    def request(self, team_id: TeamId, claim: Claim | None = None) -> AdmissionRequest:
+    def request(self, team_id: TeamId, claim: Claim | None = None, delivery: str | None = None) -> AdmissionRequest:
         now_ms = SystemClock().unix_ms()
-        return AdmissionRequest(team_id, RandomIds().event_id(now_ms), now_ms, claim)
+        return AdmissionRequest(team_id, RandomIds().event_id(now_ms), now_ms, claim, delivery)
 
     async def admit(self, team_id: TeamId, claim: Claim | None = None) -> Facts:
         return await self.reservations.admit(self.request(team_id, claim))
@@ -85,7 +89,7 @@ async def harness(stack: Any) -> AsyncIterator[RedisHarness]:
 async def _harness(url: str, limits: Limits = LIMITS) -> AsyncIterator[RedisHarness]:
     redis = connect(url, 5.0)
     try:
-        yield RedisHarness(redis, limits)
+        yield RedisHarness(redis, limits, server=server_id(await redis.info("server")))
     finally:
         await redis.aclose()
 
@@ -284,24 +288,25 @@ accounts = st.builds(
     rate_per_min=st.sampled_from([0, 5]),
     price=st.integers(0, 40), month_limit=st.integers(0, 12), day_limit=st.integers(0, 12), used=st.integers(0, 6),
     balance=st.integers(0, 200),
-    period_end=st.sampled_from([1, 1 << 47]),
+    period_end=st.sampled_from([1, 1 << 47]), max_payload=st.sampled_from([0, 2_500, 262_144]),
 )  # fmt: skip
 steps = st.lists(
-    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans()), max_size=25
+    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans(), st.integers(0, 3)),
+    max_size=25,
 )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(account=accounts, schedule=steps)
-async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool]]) -> None:
+async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool, int]]) -> None:
     async with _harness(stack.redis_url) as harness:
         team = await harness.open(account)
         reference = FakeReservations({team: account})
         last: dict[int, AdmissionRequest] = {}
-        for step, key, same_body in schedule:
+        for step, key, same_body, delivery in schedule:
             if step == "admit":
                 claim = Claim(f"{key:032d}", "same" if same_body else f"other {key}") if key else None
-                request = harness.request(team, claim)
+                request = replace(harness.request(team, claim, f"d{delivery:031d}" if delivery else None), body_bytes=1_000 * delivery)
                 found = await harness.reservations.admit(request)
                 reference.now_ms = found.at_ms
                 expected = await reference.admit(request)
@@ -321,7 +326,7 @@ async def test_a_silent_redis_is_unavailable_in_time() -> None:
     silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     redis = connect(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0", 0.1)
     runner = ScriptRunner(redis, 0.1, Metrics())
-    reservations = RedisReservations(runner, places(8), LIMITS, lambda _: 0, lambda _: 0.0)
+    reservations = RedisReservations(runner, places(8), LIMITS, lambda _: 0, lambda _: 0.0, lambda _: "any")
     request = AdmissionRequest(TeamId("team_a"), RandomIds().event_id(1), 1)
     results = await asyncio.gather(*(reservations.admit(request) for _ in range(300)), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results)
@@ -345,3 +350,29 @@ async def test_admission_stops_when_billing_is_far_behind(harness: RedisHarness)
     with pytest.raises(Unavailable):
         await harness.admit(team)
     assert await harness.held(team) == (0, 0)
+
+
+async def test_on_another_server_process_than_billing_wrote_to_nobody_is_admitted(harness: RedisHarness) -> None:
+    team = await harness.open(Account())
+    known, harness.server = harness.server, "0" * 40
+    refused = await asyncio.gather(*(harness.admit(team) for _ in range(5)), return_exceptions=True)
+    harness.server = None
+    with pytest.raises(Unavailable):
+        await harness.admit(team)
+    assert [type(one) for one in refused] == [Unavailable] * 5
+    assert await harness.held(team) == (0, 0)
+    harness.server = known
+    assert (await harness.admit(team)).outcome is Outcome.ADMITTED
+
+
+async def test_calls_for_other_servers_fail_alone_and_give_their_connection_back(harness: RedisHarness) -> None:
+    team, known = await harness.open(Account()), harness.server
+    found = []
+    for number in range(200):
+        harness.server = known if number % 2 else "0" * 40
+        found.append(asyncio.create_task(harness.admit(team)))
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*found, return_exceptions=True)
+    assert [isinstance(one, Unavailable) for one in results] == [number % 2 == 0 for number in range(200)]
+    assert (await harness.held(team))[0] == 100
+    assert sum(count for count, _ in harness.redis.connection_pool.get_connection_count()) <= 2

@@ -21,7 +21,7 @@ from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.testing.eventually import eventually
-from kite_common.topics import ALL, CREDENTIALS
+from kite_common.topics import ALL, CREDENTIALS, ENDPOINTS
 from kite_gateway.testing import Account
 from support.gateway import CIPHER_KEY, CONFIG, MESSAGE, PARTITIONS, PEPPER, SEND, Gateway, Team, running
 from support.stack import RunningStack
@@ -36,6 +36,7 @@ ASKED = [
     if mode is GenerationMode.POSITIVE or operation["parameters"]
 ]
 EVENTS = "/api/v1/events"
+HOOK = "acme"
 WANTED = {"url": "https://hooks.example.com/kite", "secret": "hush-hush", "event_types": ["com.kite.*"]}
 EXAMPLES = 40
 MOSTLY = st.sampled_from([True] * 9 + [False])
@@ -49,6 +50,7 @@ class Kite:
 
     url: str
     team: Team
+    hook_token: str
     contract: Any
 
     def ask(self, case: Case[Any]) -> int:
@@ -70,16 +72,17 @@ async def kite(stack: RunningStack) -> AsyncIterator[Kite]:
     await local.start_services([ServiceSpec(REPLAY, (sys.executable, "-m", "kite_replay.main"), env=settings, ready_within_s=60)])
     settings |= {"KITE_REPLAY_URL": local.addresses.url(REPLAY)}
     await local.start_services([ServiceSpec(GATEWAY, (sys.executable, "-m", "kite_gateway.main"), env=settings, ready_within_s=60)])
-    credentials = Publisher(kafka, CREDENTIALS.name, PARTITIONS)
-    async with running([credentials]), aiohttp.ClientSession() as session:
-        gateway = Gateway(stack, local.ports[GATEWAY], credentials, session)
+    credentials, endpoints = (Publisher(kafka, topic.name, PARTITIONS) for topic in (CREDENTIALS, ENDPOINTS))
+    async with running([credentials, endpoints]), aiohttp.ClientSession() as session:
+        gateway = Gateway(stack, local.ports[GATEWAY], credentials, session, endpoints)
         team = await gateway.open(Account(month_limit=1 << 40, day_limit=1 << 40, balance=1 << 50))
+        hook_token = await gateway.open_hook(team, HOOK)
         await eventually(
             lambda: gateway.status("GET", team.url(EVENTS), headers=team.bearer("read"), is_not=401),
             what="replay knows the keys",
             within_s=30,
         )
-    yield Kite(local.addresses.url(GATEWAY), team, schemathesis.openapi.from_dict(DOCUMENT))
+    yield Kite(local.addresses.url(GATEWAY), team, hook_token, schemathesis.openapi.from_dict(DOCUMENT))
     for name in (GATEWAY, REPLAY):
         await local.child(name).stop()
 
@@ -105,10 +108,15 @@ def test_any_request_is_answered_as_documented(mode: GenerationMode, method: str
     def explore(case: Case[Any], ours: bool, known: bool, reachable: bool) -> None:
         if ours:
             case.query = dict(case.query or {}) | {"team_id": kite.team.id}
+        is_hook = path.startswith("/hooks/")
+        if is_hook and ours:
+            given = {"team_id": kite.team.id, "source": HOOK, "hook_token": kite.hook_token}
+            case.path_parameters = {name: given[name] for name in case.path_parameters}
         # No text made up at random is a URL: without a good one nothing behind that check would be seen.
         if reachable and path == CONFIG and isinstance(case.body, dict):
             case.body = {**case.body, "url": str(WANTED["url"])}
-        case.headers["Authorization"] = kite.team.bearer()["Authorization"] if known else "Bearer nobody"
+        good = f"Bearer {kite.hook_token}" if is_hook else kite.team.bearer()["Authorization"]
+        case.headers["Authorization"] = good if known else "Bearer nobody"
         seen[kite.ask(case)] += 1
 
     explore()

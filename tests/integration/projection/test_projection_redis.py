@@ -14,12 +14,15 @@ from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.codec import Record, decode
 from kite_common.events.commands import CommandOutcome, Subscribe
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import CommandId, TeamId
 from kite_common.projection import keys
 from kite_common.projection.account_fields import account_fields
+from kite_common.projection.claims import AcceptedClaim
 from kite_common.projection.outcomes import CommandSender
 from kite_common.projection.pending import Settled, Write
 from kite_common.projection.redis import AccountProjector
+from kite_common.projection.server import server_id
 from kite_common.projection.writes import ProjectionWrites
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
@@ -114,6 +117,32 @@ async def test_a_missing_account_is_told_and_not_created_when_it_should_be_there
     assert await projected(redis) == {}
 
 
+async def reserve_page(redis: Redis, number: int, *, at_ms: int = NOW, amount: int = 50) -> Settled:
+    """What replay holds for a page of TEAM."""
+    usage = Settled(TEAM, make.event_id(number), None)
+    await redis.zadd(keys.replays(TEAM), {usage.event_id: at_ms})
+    await redis.hset(keys.reserved(TEAM), usage.event_id, f"{amount} 1 1")
+    await redis.hincrby(keys.reserved(TEAM), "total", amount)
+    return usage
+
+
+async def test_a_replayed_page_is_settled_like_an_event_and_frees_its_money_once(redis: Redis, writes: ProjectionWrites) -> None:
+    [message] = await reserve(redis, 1)
+    page, other = await reserve_page(redis, 2), await reserve_page(redis, 3)
+    for _ in range(2):
+        await writes.accounts([write(5, message, page)], 0)
+        assert await held(redis) == (0, 1, 50)
+        assert await redis.zrange(keys.replays(TEAM), 0, -1) == [other.event_id]
+
+
+async def test_a_page_whose_usage_never_reached_the_log_lapses(redis: Redis, writes: ProjectionWrites) -> None:
+    await reserve(redis, 1, at_ms=NOW - 1)
+    await reserve_page(redis, 2, at_ms=NOW - 1)
+    await reserve_page(redis, 3, at_ms=NOW)
+    assert await writes.accounts([write(5)], NOW) == (["written"], 2)
+    assert await held(redis) == (0, 1, 50)
+
+
 async def test_the_claim_of_a_settled_event_is_accepted_and_another_events_is_left_alone(redis: Redis, writes: ProjectionWrites) -> None:
     settled = await reserve(redis, 1, claim="mine") + await reserve(redis, 2, claim="taken") + await reserve(redis, 3, claim="gone")
     await redis.hset(keys.idempotency(TEAM, "taken"), "event_id", "another")
@@ -122,6 +151,16 @@ async def test_the_claim_of_a_settled_event_is_accepted_and_another_events_is_le
     assert await redis.hget(keys.idempotency(TEAM, "mine"), "state") == "accepted"
     assert await redis.hget(keys.idempotency(TEAM, "taken"), "state") == "in_flight"
     assert not await redis.exists(keys.idempotency(TEAM, "gone"))
+
+
+async def test_key_and_delivery_of_a_settled_event_are_both_accepted(redis: Redis, writes: ProjectionWrites) -> None:
+    first, second = await reserve(redis, 1, 2)
+    for claim, one in (("key", first), ("delivery", first), ("other", second)):
+        await redis.hset(keys.idempotency(TEAM, claim), mapping={"state": "in_flight", "event_id": one.event_id})
+    settled = [first._replace(claim="key", delivery_claim="delivery"), second._replace(delivery_claim="other")]
+    await writes.accounts([write(5, *settled)], 0)
+    assert [await redis.hget(keys.idempotency(TEAM, claim), "state") for claim in ("key", "delivery", "other")] == ["accepted"] * 3
+    assert await held(redis) == (0, 0, 0)
 
 
 async def test_reservations_lapse_strictly_before_the_given_time(redis: Redis, writes: ProjectionWrites) -> None:
@@ -155,14 +194,15 @@ async def test_scripts_that_redis_forgot_are_loaded_again(redis: Redis, writes: 
 
 
 async def test_marks_only_rise_and_their_loss_is_noticed(redis: Redis, writes: ProjectionWrites) -> None:
-    assert await writes.begin(PARTITION, 1, 50)
-    assert await writes.finish(PARTITION, 7, 100, 0, ())
-    assert await writes.finish(PARTITION, 6, 90, 0, ())
+    result, server = await writes.begin(PARTITION, 1, 50)
+    assert result == "begun"
+    assert await writes.finish(PARTITION, 7, 100, 0, server, ())
+    assert await writes.finish(PARTITION, 6, 90, 0, server, ())
     marks = await writes.marks(PARTITION)
-    assert (marks.projected, marks.stream_time_ms) == (7, 100)
-    assert not await writes.finish(PARTITION, 9, 100, 8, ())
+    assert (marks.projected, marks.stream_time_ms, marks.server, marks.answering) == (7, 100, server, server)
+    assert not await writes.finish(PARTITION, 9, 100, 8, server, ())
     await redis.delete(keys.PROJECTED)
-    assert not await writes.finish(PARTITION, 9, 100, 7, ())
+    assert not await writes.finish(PARTITION, 9, 100, 7, server, ())
     assert (await writes.marks(PARTITION)).projected is None
 
 
@@ -170,9 +210,55 @@ async def test_projecting_begins_anew_unless_another_owner_is_as_far(redis: Redi
     begun = []
     for applied in (0, 5, 7, 8):
         await redis.hset(keys.PROJECTED, str(PARTITION), "7")
-        begun.append((await writes.begin(PARTITION, applied, 50), (await writes.marks(PARTITION)).projected))
-    assert begun == [(False, 7), (False, 7), (False, 7), (True, 0)]
-    assert await writes.begin(PARTITION, 0, 50)
+        result, _ = await writes.begin(PARTITION, applied, 50)
+        begun.append((result, (await writes.marks(PARTITION)).projected))
+    assert begun == [("replaced", 7), ("replaced", 7), ("replaced", 7), ("begun", 0)]
+    assert (await writes.begin(PARTITION, 0, 50))[0] == "begun"
+
+
+async def test_what_was_told_to_another_server_process_is_lost(redis: Redis, writes: ProjectionWrites) -> None:
+    _, server = await writes.begin(PARTITION, 1, 50)
+    assert not await writes.finish(PARTITION, 2, 100, 0, "0" * 40, ())
+    await redis.hset(keys.PROJECTED, keys.server_field(PARTITION), "0" * 40)
+    assert not await writes.finish(PARTITION, 2, 100, 0, server, ())
+    assert (await writes.marks(PARTITION)).projected == 0
+
+
+async def test_projecting_does_not_begin_if_the_restored_claims_are_gone(redis: Redis, writes: ProjectionWrites) -> None:
+    note = await writes.restore(PARTITION, "first")
+    assert (await writes.begin(PARTITION, 1, 50, note))[0] == "begun"
+    assert (await writes.begin(PARTITION, 1, 50, note))[0] == "lost"
+    elsewhere = f"second {'0' * 40}"
+    await redis.hset(keys.PROJECTED, f"{PARTITION}:restored", elsewhere)
+    assert (await writes.begin(PARTITION, 1, 50, elsewhere))[0] == "lost"
+
+
+async def test_claims_are_restored_where_they_are_missing_and_answered_where_they_wait(redis: Redis, writes: ProjectionWrites) -> None:
+    now_ms = SystemClock().unix_ms()
+    answer = FirstAnswer(body_digest="digest", received_at=NOW, events_used=3, events_limit=10)
+
+    def claim(name: str, event: int, **given: Any) -> AcceptedClaim:
+        fields: dict[str, Any] = {"ends_ms": now_ms + 60_000, "charged_atomic": 80, "first": answer}
+        return AcceptedClaim(TEAM, name, make.event_id(event), **(fields | given))
+
+    for name, state, event in (("waits", "in_flight", 2), ("stale", "in_flight", 90), ("answered", "accepted", 91)):
+        await redis.hset(keys.idempotency(TEAM, name), mapping={"state": state, "event_id": make.event_id(event), "body": "other"})
+    await writes.claims([
+        claim("missing", 1), claim("waits", 2), claim("stale", 3), claim("answered", 4), claim("bare", 5, first=None),
+        claim("over", 6, ends_ms=now_ms - 1),
+    ])  # fmt: skip
+
+    async def stored(name: str) -> dict[str, str]:
+        return {str(key): str(value) for key, value in (await redis.hgetall(keys.idempotency(TEAM, name))).items()}
+
+    whole = {"state": "accepted", "body": "digest", "received": str(NOW), "used": "3", "limit": "10", "charged": "80"}
+    assert await stored("missing") == whole | {"event_id": make.event_id(1)}
+    assert await stored("waits") == {"state": "accepted", "event_id": make.event_id(2), "body": "other"}
+    assert await stored("stale") == whole | {"event_id": make.event_id(3)}
+    assert (await stored("answered"))["event_id"] == make.event_id(91)
+    assert await stored("bare") == {"state": "accepted", "event_id": make.event_id(5), "body": ""}
+    assert await stored("over") == {}
+    assert 55_000 < await redis.pttl(keys.idempotency(TEAM, "missing")) <= 60_000
 
 
 async def test_what_is_newer_than_ours_is_not_forgotten(redis: Redis, writes: ProjectionWrites) -> None:
@@ -201,11 +287,15 @@ class KnownUsages:
 
     lots: list[tuple[int, Sequence[Settled]]] = field(default_factory=list)
     asked_ms: list[int] = field(default_factory=list)
+    claims: list[AcceptedClaim] = field(default_factory=list)
 
     async def settled_since(self, partition: int, since_ms: int) -> AsyncGenerator[tuple[int, Sequence[Settled]], None]:
         self.asked_ms.append(since_ms)
         for lot in self.lots:
             yield lot
+
+    async def claims_since(self, partition: int, since_ms: int) -> AsyncGenerator[Sequence[AcceptedClaim], None]:
+        yield self.claims
 
 
 @dataclass
@@ -453,7 +543,10 @@ async def test_every_reader_sees_a_charge_once(stack: Any, billing: Billing, red
     billing.commit(stream_time_ms=now_ms, balance_atomic=balance, **fields)
     await until_marks(redis, 1, now_ms)
     client = connect(url_of(stack), 5.0)
-    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(8), Limits(10_000, 60, 60.0), lambda _: 0, lambda _: 0.0)
+    server = server_id(await client.info("server"))
+    gateway = RedisReservations(
+        ScriptRunner(client, 5.0, Metrics()), places(8), Limits(10_000, 60, 60.0), lambda _: 0, lambda _: 0.0, lambda _: server
+    )
     requests = [AdmissionRequest(TEAM, RandomIds().event_id(now_ms), now_ms, Claim(f"{number:032d}", "body")) for number in range(events)]
     admitted = await asyncio.gather(*(gateway.admit(request) for request in requests))
     assert {one.outcome for one in admitted} == {Outcome.ADMITTED}

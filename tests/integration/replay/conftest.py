@@ -2,13 +2,16 @@
 
 import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from kite_replay.adapters.clickhouse.address import InProcess
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from support.replay_api import Api
 
 _partitions = itertools.count(10)
 
@@ -34,3 +37,13 @@ def team() -> str:
 @pytest.fixture
 def partition() -> int:
     return next(_partitions)
+
+
+@pytest.fixture
+async def api(archive: ClickHouseArchive, stack: Any, team: str, partition: int) -> AsyncIterator[Api]:
+    redis = Redis.from_url(stack.redis_url)
+    api = Api(archive, redis, team, partition)
+    await api.project()
+    yield api
+    await api.client.aclose()
+    await redis.aclose()

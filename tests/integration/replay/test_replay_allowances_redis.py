@@ -11,6 +11,7 @@ from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
 from kite_common.projection import keys
 from kite_replay.adapters.allowances import RedisAllowances
+from kite_replay.domain.price import Tariff
 
 
 @pytest.fixture
@@ -65,9 +66,27 @@ async def test_the_operators_limit_is_over_the_plans(redis: Redis, team: str) ->
 )
 async def test_the_status_decides_subscription_and_limit(redis: Redis, team: str, status: str, subscribed: bool, limit: int) -> None:
     allowance = await allowances(redis).take(await project(redis, team, status))
-    assert allowance.subscribed is subscribed
+    assert (allowance.tariff is not None) is subscribed
     assert allowance.rate is not None
     assert allowance.rate.limit == limit
+
+
+async def test_an_x402_team_is_told_its_price_and_what_its_wallet_has_free(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team)
+    account: dict[Any, Any] = {"provider": "x402", "replay_price": 10, "balance": 1_000}
+    await redis.hset(keys.account(team_id), mapping=account)
+    await redis.hset(keys.reserved(team_id), "total", 300)
+    assert (await allowances(redis).take(team_id)).tariff == Tariff(10, 700)
+    await redis.hset(keys.account(team_id), "provider", "clerk")
+    assert (await allowances(redis).take(team_id)).tariff == Tariff(0, 0)
+
+
+async def test_without_a_subscription_the_fallback_names_the_price_and_the_wallet_pays_nothing(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team, status="none")
+    await redis.hset(keys.account(team_id), "balance", 1_000)
+    fallback = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=7)
+    assert (await fallback.take(team_id)).tariff == Tariff(7, 0)
+    assert (await allowances(redis).take(team_id)).tariff is None
 
 
 async def test_a_team_that_is_not_projected_is_unavailable_and_leaves_nothing_behind(redis: Redis, team: str) -> None:

@@ -21,7 +21,6 @@ from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.domain import cursor as cursors
-from kite_replay.domain.allowance import Allowance
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, TABLES, Tail, to_rows
 from kite_replay.testing import NOW_MS, ArchiveBehaviour, ReadRecord, batch, event_rows, query
@@ -90,7 +89,7 @@ async def test_ten_readers_walk_pages_of_seven_while_a_writer_appends_and_miss_n
         while True:
             complete = written.is_set()
             cursor = None if since is None else cursors.parse(since)
-            page = await read(ReadRequest(TeamId(team), cursor, since, 7, ("*",)), Allowance(None, subscribed=True))
+            page = await read(ReadRequest(TeamId(team), cursor, since, 7, ("*",)))
             seen += [row.kiteseq >> 10 for row in page.rows]
             since = page.next_cursor
             if complete and not page.has_more:

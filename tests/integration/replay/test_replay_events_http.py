@@ -1,94 +1,20 @@
 """GET /api/v1/events over a real archive and a real Redis: the wire contract, sections 2 and 3.1, and its conformance list."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
-import httpx
 import pytest
-from redis.asyncio import Redis
 
 from kite_common import ids
-from kite_common.clock import FrozenClock, from_unix_ms
-from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import TeamId
 from kite_common.projection import keys
-from kite_common.runtime.component import READY, Readiness
-from kite_common.runtime.http import operations_routes
-from kite_common.runtime.observe import Metrics
 from kite_common.testing import make
-from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import Server
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
-from kite_replay.adapters.credentials import TableCredentials
-from kite_replay.adapters.http.app import create_app, served
-from kite_replay.adapters.http.events import EventsRoute
-from kite_replay.application.read_events import ReadEvents
 from kite_replay.domain.cursor import timestamp
-from kite_replay.domain.retention import Retention
-from kite_replay.domain.rows import EVENTS_TABLE, to_rows
-from kite_replay.testing import NOW_MS, batch, event_id, event_record
+from kite_replay.testing import NOW_MS, event_id, event_record
+from support.replay_api import Api, refused
 
 DAY_MS = 86_400_000
-
-
-class Issued(dict[str, CredentialIssued]):
-    """The followed topic of credentials."""
-
-    ready = True
-
-    def readiness(self) -> Readiness:
-        return READY if self.ready else Readiness(ready=False, reason="reading")
-
-
-class Api:
-    """The served app with one team, and what a test changes about it."""
-
-    def __init__(self, archive: ClickHouseArchive, redis: Redis, team: str, partition: int, origins: tuple[str, ...] = ()) -> None:
-        self.archive, self.redis, self.team, self.partition = archive, redis, team, partition
-        self.clock = FrozenClock(from_unix_ms(NOW_MS))
-        self.issued = Issued()
-        self.key = self.issue("a1b2c3d4")
-        allowances = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=60)
-        route = EventsRoute(
-            TableCredentials(self.issued, make.PEPPER), allowances, ReadEvents(archive, Retention(90), self.clock), self.clock
-        )
-        app = create_app(route, operations_routes(lambda: [], Metrics()))
-        asgi = served(app, new_request_id=lambda: "fresh-id", cors_origins=origins)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(asgi), base_url="http://replay")
-
-    def issue(self, prefix: str, **given: Any) -> str:
-        text = f"kite_{prefix}_{'0' * 32}"
-        self.issued[prefix] = make.credential(text, team_id=self.team, **given)
-        return text
-
-    async def project(self, **fields: Any) -> None:
-        account: dict[Any, Any] = {"status": "active", "rate_per_min": 0} | fields
-        await self.redis.hset(keys.account(TeamId(self.team)), mapping=account)
-
-    async def store(self, *offsets: int, at_ms: int = NOW_MS, **given: Any) -> None:
-        records = [event_record(offset, partition=self.partition, team=self.team, at_ms=at_ms, **given) for offset in offsets]
-        rows, _ = to_rows(EVENTS_TABLE, records, 0)
-        await self.archive.append(EVENTS_TABLE, [batch(rows)])
-
-    async def get(self, query: str = "", key: str | None = None, **headers: str) -> httpx.Response:
-        authorization = {"authorization": f"Bearer {key or self.key}"}
-        return await self.client.get(f"/api/v1/events?team_id={self.team}{query}", headers=authorization | headers)
-
-
-@pytest.fixture
-async def api(archive: ClickHouseArchive, stack: Any, team: str, partition: int) -> AsyncIterator[Api]:
-    redis = Redis.from_url(stack.redis_url)
-    api = Api(archive, redis, team, partition)
-    await api.project()
-    yield api
-    await api.client.aclose()
-    await redis.aclose()
-
-
-def refused(response: httpx.Response, status: int, code: str) -> bool:
-    body = response.json()
-    return response.status_code == status and body["error"] == code and bool(body["message"])
 
 
 async def test_a_page_has_the_exact_events_in_the_documented_form(api: Api) -> None:

@@ -4,7 +4,7 @@ from functools import reduce
 
 import pytest
 
-from kite_billing.application.run_command import Ran, run_command
+from kite_billing.application.run_command import Place, Ran, run_command
 from kite_billing.domain.account import REMEMBERED_COMMANDS, AccountOpened, Refused, Rules, SubscriptionCancelled, decide, evolve, renewal
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.commands import Command, CommandRefusal
@@ -18,7 +18,7 @@ NOW = make.NOW_MS
 
 
 def run(account: AccountSnapshot | None, command: Command, at_ms: int = NOW, rules: Rules = RULES) -> Ran:
-    return run_command(account, command, at_ms, 7, rules)
+    return run_command(account, command, at_ms, Place(3, 7), rules)
 
 
 def opened(account: AccountSnapshot | None, command: Command, at_ms: int = NOW) -> AccountSnapshot:

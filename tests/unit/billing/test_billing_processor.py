@@ -23,6 +23,7 @@ from kite_common.events.ledger import LedgerEntry
 from kite_common.ids import CommandId, EventId, TeamId, ledger_entry_of_command, ledger_entry_of_event
 from kite_common.money import UNLIMITED
 from kite_common.plans import shipped_catalog
+from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.pending import Settled
 from kite_common.runtime.metrics import Metrics
 from kite_common.stream.input import Input
@@ -79,17 +80,18 @@ def facts(step: Step[AccountSnapshot], topic: str) -> list[Any]:
 
 
 def test_a_usage_becomes_one_entry_a_new_snapshot_and_something_to_settle() -> None:
-    step = processor().step(3, [usage_input(idempotency="claim")], {make.TEAM: make.account()}, 8)
+    step = processor().step(3, [usage_input(idempotency="claim", delivery_claim="delivery")], {make.TEAM: make.account()}, 8)
     [entry] = facts(step, LEDGER.name)
     assert (entry.id, entry.amount_atomic) == (ledger_entry_of_event(make.EVENT_ID), -100)
     assert (step.states[make.TEAM].balance_atomic, step.states[make.TEAM].period_used, step.states[make.TEAM].applied) == (999_900, 1, 8)
-    assert step.effects == (Settled(TeamId(make.TEAM), make.EVENT_ID, "claim"),)
+    assert step.effects == (Settled(TeamId(make.TEAM), make.EVENT_ID, "claim", "delivery"),)
 
 
 @given(st.integers(0, 10**6), st.integers(0, UNLIMITED), st.integers(0, UNLIMITED), st.sampled_from(["message", "hook", "replay"]))
 def test_the_record_in_the_ledger_is_the_encoded_entry(number: int, price: int, quantity: int, kind: str) -> None:
     one = usage_input(event_id=make.event_id(number), price_atomic=price, quantity=quantity, usage_kind=kind)
-    [(topic, record)] = processor().step(3, [one], {make.TEAM: make.account()}, 8).records
+    step = processor().step(3, [one], {make.TEAM: make.account()}, 8)
+    [(topic, record)] = [(topic, record) for topic, record in step.records if topic != EVENTS.name]
     assert (topic, record) == (LEDGER.name, encode(decode_as(LedgerEntry, record.value)))
 
 
@@ -194,9 +196,24 @@ def test_what_is_committed_is_told_to_the_projection_and_counted() -> None:
     assert metrics.value("kite_dead_letters_total", service="billing") == 1
 
 
+def test_a_usage_that_came_after_its_reservation_had_lapsed_is_charged_and_told() -> None:
+    told, metrics = Told(), Metrics()
+    billing = processor(told, metrics)
+    inputs = [
+        usage_input(at_ms=NOW + LAPSE_MS, event_id=make.event_id(1), reserved_at=NOW),
+        usage_input(at_ms=NOW + LAPSE_MS + 1, event_id=make.event_id(2), reserved_at=NOW),
+    ]
+    billing.restored(3, {}, Position(0, 0))
+    step = billing.step(3, inputs, {make.TEAM: make.account()}, 7)
+    billing.committed(3, step, Position(7, NOW))
+    assert len(facts(step, LEDGER.name)) == 2
+    assert metrics.value("kite_billing_usages_late_total") == 1
+
+
 def test_the_age_of_stream_time_is_shown_while_the_partition_is_ours() -> None:
     metrics = Metrics()
     one = processor(metrics=metrics)
+    one.restored(3, {}, Position(7, 0))
     one.committed(3, Step({}, (), ()), Position(8, NOW))
     assert metrics.value("kite_billing_stream_time_age_seconds", partition="3") == 1.5
     one.released(3)

@@ -17,7 +17,8 @@ from kite_cli.services import SERVICES
 from kite_common.errors import ConfigurationError, Unavailable
 
 COMMANDS = (
-    "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "topics apply", "topics check",
+    "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "hook create",
+    "hook list", "hook rotate-secret", "hook deactivate", "topics apply", "topics check",
     "config check",
 )  # fmt: skip
 

@@ -82,6 +82,13 @@ def test_a_pepper_that_is_needed_and_not_known_is_named() -> None:
         LogTarget("kafka:9092", "redis://redis", 8, 1, None).needed_pepper()
 
 
+def test_the_key_of_hook_secrets_is_needed_by_name_and_parsed() -> None:
+    with pytest.raises(CommandFailed, match="KITE_HOOK_SECRET_CIPHER_KEY is not set"):
+        log_of_stack(STACK, "pepper").needed_hook_keys()
+    settings = KiteSettings(kafka_bootstrap="kafka:9092", hook_secret_cipher_key=SecretStr("0f" * 32 + "," + "1f" * 32))
+    assert log_of_environment(settings).needed_hook_keys() == (b"\x0f" * 32, b"\x1f" * 32)
+
+
 def test_no_secret_is_in_the_text_of_a_target() -> None:
-    texts = (repr(DEMO), repr(log_of_stack(STACK, "a-pepper")), repr(api_target(own(), STACK, DEMO, DATA)))
-    assert not any(secret in text for text in texts for secret in ("kite_demo", "a-pepper", "kite_own"))
+    texts = (repr(DEMO), repr(log_of_stack(STACK, "a-pepper", "a-cipher-key")), repr(api_target(own(), STACK, DEMO, DATA)))
+    assert not any(secret in text for text in texts for secret in ("kite_demo", "a-pepper", "a-cipher-key", "kite_own"))

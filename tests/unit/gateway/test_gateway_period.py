@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kite_billing.domain.period import period_containing
 from kite_common.clock import to_unix_ms
-from kite_gateway.domain.period import end_of_current_period, end_of_utc_day
+from kite_gateway.domain.period import current_period, end_of_current_period, end_of_utc_day
 
 moments = st.datetimes(datetime(2001, 1, 1), datetime(2060, 1, 1)).map(lambda at: to_unix_ms(at.replace(tzinfo=UTC)))  # noqa: DTZ001
 
@@ -21,7 +21,9 @@ def _ms(text: str) -> int:
 def test_it_ends_when_billing_says(anchor: int, earlier: int, later: int) -> None:
     projected = period_containing(anchor, anchor + earlier)
     now = projected.start_ms + later
-    assert end_of_current_period(projected.start_ms, projected.end_ms, now) == period_containing(anchor, now).end_ms
+    expected = period_containing(anchor, now)
+    assert end_of_current_period(projected.start_ms, projected.end_ms, now) == expected.end_ms
+    assert current_period(projected.start_ms, projected.end_ms, now) == (expected.start_ms, expected.end_ms)
 
 
 @pytest.mark.parametrize(

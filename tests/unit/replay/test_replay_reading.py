@@ -11,7 +11,7 @@ from kite_common.errors import ApiError
 from kite_common.ids import TeamId
 from kite_replay.application.read_events import Page, ReadEvents, ReadRequest
 from kite_replay.domain import cursor as cursors
-from kite_replay.domain.allowance import Allowance, RateLimit, rate_limit
+from kite_replay.domain.allowance import RateLimit, rate_limit, rate_refusal
 from kite_replay.domain.query import EventQuery, Found
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import EVENTS_TABLE
@@ -19,7 +19,6 @@ from kite_replay.testing import NOW_MS, MemoryArchive, batch, event_rows
 
 TEAM = TeamId("team_a")
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
-ALLOWED = Allowance(None, subscribed=True)
 DAY_MS = 86_400_000
 
 
@@ -44,29 +43,29 @@ def offsets(page: Page) -> list[int]:
 
 async def test_without_a_cursor_reading_starts_at_the_oldest_retained_event() -> None:
     archive = await archive_of(NOW_MS - 92 * DAY_MS, NOW_MS - 89 * DAY_MS, NOW_MS)
-    page = await reader(archive)(request(), ALLOWED)
+    page = await reader(archive)(request())
     assert offsets(page) == [1, 2]
     assert not page.has_more
 
 
 async def test_a_cursor_with_an_event_is_strictly_after_it_and_a_time_alone_includes_its_rows() -> None:
     archive = await archive_of(NOW_MS, NOW_MS, NOW_MS, NOW_MS + 1)
-    rows = (await reader(archive)(request(), ALLOWED)).rows
-    assert offsets(await reader(archive)(request(f"{cursors.timestamp(NOW_MS)}:{rows[1].event_id}"), ALLOWED)) == [2, 3]
-    assert offsets(await reader(archive)(request(cursors.timestamp(NOW_MS)), ALLOWED)) == [0, 1, 2, 3]
+    rows = (await reader(archive)(request())).rows
+    assert offsets(await reader(archive)(request(f"{cursors.timestamp(NOW_MS)}:{rows[1].event_id}"))) == [2, 3]
+    assert offsets(await reader(archive)(request(cursors.timestamp(NOW_MS)))) == [0, 1, 2, 3]
 
 
 async def test_more_is_announced_only_when_more_is_readable() -> None:
     archive = await archive_of(NOW_MS, NOW_MS, NOW_MS)
-    assert (await reader(archive)(request(limit=2), ALLOWED)).has_more
-    assert not (await reader(archive)(request(limit=3), ALLOWED)).has_more
+    assert (await reader(archive)(request(limit=2))).has_more
+    assert not (await reader(archive)(request(limit=3))).has_more
 
 
 async def test_an_empty_page_gives_the_cursor_back_that_was_sent() -> None:
     archive = await archive_of()
-    assert (await reader(archive)(request(), ALLOWED)).next_cursor is None
+    assert (await reader(archive)(request())).next_cursor is None
     sent = "2026-05-01T12:00:00Z"
-    page = await reader(archive)(request(sent), ALLOWED)
+    page = await reader(archive)(request(sent))
     assert (page.rows, page.next_cursor, page.has_more) == ((), sent, False)
 
 
@@ -77,7 +76,7 @@ async def test_a_cut_page_says_that_there_is_more() -> None:
 
     archive = Cutting()
     await archive.append(EVENTS_TABLE, [batch(event_rows(TEAM, [0, 1, 2]))])
-    page = await reader(archive)(request(), ALLOWED)
+    page = await reader(archive)(request())
     assert offsets(page) == [0]
     assert page.has_more
 
@@ -85,9 +84,9 @@ async def test_a_cut_page_says_that_there_is_more() -> None:
 @pytest.mark.parametrize("shift_ms", [1, -1])
 async def test_a_cursor_whose_event_is_unknown_or_at_another_time_is_invalid(shift_ms: int) -> None:
     archive = await archive_of(NOW_MS)
-    (row,) = (await reader(archive)(request(), ALLOWED)).rows
+    (row,) = (await reader(archive)(request())).rows
     with pytest.raises(ApiError, match="invalid_cursor"):
-        await reader(archive)(request(f"{cursors.timestamp(NOW_MS + shift_ms)}:{row.event_id}"), ALLOWED)
+        await reader(archive)(request(f"{cursors.timestamp(NOW_MS + shift_ms)}:{row.event_id}"))
 
 
 async def test_an_expired_cursor_names_a_start_that_works_and_misses_nothing_retained() -> None:
@@ -95,31 +94,28 @@ async def test_an_expired_cursor_names_a_start_that_works_and_misses_nothing_ret
     clock = FrozenClock(NOW)
     read = reader(archive, clock)
     with pytest.raises(ApiError, match="cursor_expired") as caught:
-        await read(request("2026-01-01 00:00:00"), ALLOWED)
+        await read(request("2026-01-01 00:00:00"))
     oldest = str(caught.value.extra["oldest_cursor"])
     clock.advance(timedelta(minutes=59))
-    assert offsets(await read(request(oldest), ALLOWED)) == [0, 1]
+    assert offsets(await read(request(oldest))) == [0, 1]
 
 
 async def test_an_expired_cursor_is_expired_even_if_its_event_is_unknown() -> None:
     with pytest.raises(ApiError, match="cursor_expired"):
-        await reader(await archive_of())(request("2020-01-01 00:00:00:01900000-0000-7000-8000-000000000001"), ALLOWED)
+        await reader(await archive_of())(request("2020-01-01 00:00:00:01900000-0000-7000-8000-000000000001"))
 
 
-async def test_rate_is_refused_before_subscription_and_subscription_before_the_cursor() -> None:
-    read, expired = reader(await archive_of()), request("2020-01-01 00:00:00")
-    with pytest.raises(ApiError, match="rate_limit_exceeded") as caught:
-        await read(expired, Allowance(RateLimit(60, 0, 60, retry_after_s=1), subscribed=False))
-    assert caught.value.retry_after_s == 1
-    with pytest.raises(ApiError, match="no_active_subscription"):
-        await read(expired, Allowance(RateLimit(60, 3, 57), subscribed=False))
+@pytest.mark.parametrize(("rate", "refused"), [(None, None), (RateLimit(60, 3, 57), None), (RateLimit(60, 0, 60, 1), 1)])
+def test_a_request_above_the_rate_is_refused_and_told_how_long(rate: RateLimit | None, refused: int | None) -> None:
+    error = rate_refusal(rate)
+    assert (None if error is None else (error.code, error.retry_after_s)) == (None if refused is None else ("rate_limit_exceeded", refused))
 
 
 async def test_a_keys_scopes_narrow_what_is_read() -> None:
     archive = await archive_of(NOW_MS, NOW_MS)
-    assert offsets(await reader(archive)(request(key_scopes=("agent_to:builder",)), ALLOWED)) == [0, 1]
-    assert offsets(await reader(archive)(request(key_scopes=("agent_to:other",)), ALLOWED)) == []
-    assert offsets(await reader(archive)(request(key_scopes=()), ALLOWED)) == []
+    assert offsets(await reader(archive)(request(key_scopes=("agent_to:builder",)))) == [0, 1]
+    assert offsets(await reader(archive)(request(key_scopes=("agent_to:other",)))) == []
+    assert offsets(await reader(archive)(request(key_scopes=()))) == []
 
 
 @settings(deadline=None)
@@ -130,7 +126,7 @@ async def test_walking_by_cursor_reads_every_event_once_in_order(gaps: list[int]
     read, seen, since = reader(archive), [], None
     while True:
         # A fresh reader is a replica that did not hand the cursor out.
-        page = await (reader(archive) if fresh else read)(request(since, limit), ALLOWED)
+        page = await (reader(archive) if fresh else read)(request(since, limit))
         seen += offsets(page)
         since = page.next_cursor
         if not page.has_more:

@@ -5,22 +5,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kite_cli.local.chain.known import FACILITATOR_KEY, PAY_TO, TOKENS
 from kite_cli.local.ports import LOOPBACK
 
 PARTITIONS = 8
+FACILITATOR = "facilitator"
 
 # What the Java and Valkey children see of the caller's environment: nothing that could change how they behave.
 _TOOL_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
+class ChainAddress:
+    """The chain of a stack: its JSON-RPC, and its id."""
+
+    rpc_url: str
+    chain_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts of a stack are: the third-party ones, and the port of each service by its name."""
+    """Where the parts of a stack are: the third-party ones, and the port of each service by its name. `chain` None: no payments."""
 
     kafka_bootstrap: str
     redis_url: str
     clickhouse_url: str
     services: Mapping[str, int]
+    chain: ChainAddress | None = None
 
     def url(self, service: str) -> str:
         """Return the base URL of a service as one on this machine calls it."""
@@ -55,4 +66,27 @@ def service_environment(
     urls = {"KITE_PUBLIC_URL": "gateway", "KITE_REPLAY_URL": "replay"}
     settings |= {name: addresses.url(other) for name, other in urls.items() if other in addresses.services}
     overridable = {"KITE_LOG_FORMAT": "json"}
-    return overridable | os.environ | settings | dict(secrets)
+    # The facilitator knows no team and no log: it gets none of the secrets.
+    return overridable | os.environ | settings | _payments(service, addresses) | ({} if service == FACILITATOR else dict(secrets))
+
+
+def _payments(service: str, addresses: Addresses) -> dict[str, str]:
+    """What a service knows of the chain; the key that pays for gas is the facilitator's alone."""
+    chain = addresses.chain
+    if chain is None:
+        return {}
+    token = TOKENS[chain.chain_id]
+    settings = {
+        "X402_ENABLED": "true",
+        "X402_NETWORK": f"eip155:{chain.chain_id}",
+        "X402_ASSET": token.address,
+        "X402_ASSET_NAME": token.name,
+        "X402_ASSET_VERSION": token.version,
+        "X402_PAY_TO": PAY_TO,
+        "X402_RPC_URL": chain.rpc_url,
+    }
+    if FACILITATOR in addresses.services:
+        settings["X402_FACILITATOR_URL"] = addresses.url(FACILITATOR)
+    if service == FACILITATOR:
+        settings |= {"X402_FACILITATOR_RPC_URL": chain.rpc_url, "X402_FACILITATOR_EVM_PRIVATE_KEY": FACILITATOR_KEY}
+    return settings

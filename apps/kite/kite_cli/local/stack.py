@@ -1,11 +1,12 @@
 """The local stack: start order, readiness, ports, data folder, shutdown. Knows processes, not events.
 
 In the data folder: `lock` (held while a supervisor runs, and who that is), `state.json` (its children and ports, for
-the next start), `secrets.json` (drawn once), `kafka`, `valkey`, `clickhouse` (the parts' own), `logs/<name>.log`.
+the next start), `secrets.json` (drawn once), `kafka`, `valkey`, `clickhouse`, `chain` (the parts' own), `logs/<name>.log`.
 """
 
 import asyncio
 import os
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,11 @@ from pathlib import Path
 from typing import Self
 
 from kite_cli.local import kafka, leftovers, readiness
-from kite_cli.local.environment import Addresses, clickhouse_url, service_environment, tool_environment
+from kite_cli.local.chain.anvil import AnvilNode, ChainOptions, anvil_spec
+from kite_cli.local.chain.install import ensure_anvil
+from kite_cli.local.chain.keeper import ChainKeeper
+from kite_cli.local.chain.pairing import Half, pair
+from kite_cli.local.environment import FACILITATOR, Addresses, ChainAddress, clickhouse_url, service_environment, tool_environment
 from kite_cli.local.folders import lib_folder, lock_of, state_of
 from kite_cli.local.identity import Identity, boot_id, identify
 from kite_cli.local.kafka_install import ensure_kafka
@@ -28,6 +33,7 @@ from kite_cli.local.tool import run_tool
 from kite_cli.local.valkey import ValkeyNode, valkey_spec
 
 THIRD_PARTY = ("kafka", "valkey")
+CHAIN = "chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +59,27 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """Where a stack lives and how large it is. Ports in `ports` (kafka, kafka-controller, valkey) are wishes."""
+    """Where a stack lives and how large it is. Ports in `ports` (kafka, kafka-controller, valkey, chain) are wishes.
+
+    Without `chain` there is none until `start_chain`; `facilitator` is started with it, else by `start_facilitator`.
+    """
 
     data: Path
     lib: Path = field(default_factory=lib_folder)
     ports: Mapping[str, int] = field(default_factory=dict)
     kafka_heap_mb: int = 512
     archive: bool = True
+    chain: ChainOptions | None = None
+    facilitator: bool = False
+
+
+def facilitator_spec(env: Mapping[str, str] | None = None, *, port: int | None = None, nice: int = 0) -> ServiceSpec:
+    """The facilitator as a child, which needs the chain; `env` goes over what the stack sets."""
+    return ServiceSpec(FACILITATOR, (sys.executable, "-m", f"kite_{FACILITATOR}.main"), port=port, env=env or {}, nice=nice)
 
 
 class LocalStack:
-    """Kafka and Valkey, and the services added to them, from `start` to `close`. Usable as an async context manager.
+    """Kafka and Valkey, and chain and services added to them, from `start` to `close`. Usable as an async context manager.
 
     Children are started again when they end unasked. Must be used from one event loop, in the main thread.
     """
@@ -79,6 +95,8 @@ class LocalStack:
         self._book = PortBook()
         self._state = leftovers.State()
         self._hosts: dict[str, str] = {}
+        self._chain: AnvilNode | None = None
+        self._keeper: ChainKeeper | None = None
 
     async def __aenter__(self) -> Self:
         """Start Kafka and Valkey; whatever was started is stopped again if that fails."""
@@ -103,6 +121,20 @@ class LocalStack:
         self.secrets = load_or_draw(self._data / "secrets.json")
         jars = await ensure_kafka(self.options.lib, self._progress, archive=self.options.archive)
         await self._start_third_party(jars)
+        if self.options.facilitator:
+            await self.start_facilitator()
+
+    async def start_chain(self, options: ChainOptions | None = None) -> None:
+        """Start the chain, with its token, unless it runs. Raises StepFailed."""
+        if self._chain is None:
+            await self._add_chain(options or ChainOptions())
+            await self._start_side_by_side([CHAIN])
+
+    async def start_facilitator(self, env: Mapping[str, str] | None = None) -> None:
+        """Start the facilitator, and the chain if there is none, unless it runs. Raises StepFailed."""
+        await self.start_chain()
+        if FACILITATOR not in self.children:
+            await self.start_services([facilitator_spec(env)])
 
     async def start_services(self, services: Sequence[ServiceSpec]) -> None:
         """Start services side by side and wait until each is ready. Raises StepFailed if one cannot be had."""
@@ -113,9 +145,10 @@ class LocalStack:
         await self._start_side_by_side([service.name for service in services])
 
     async def close(self) -> None:
-        """Stop services, then Valkey, then Kafka, each with its deadline, and give the folder back. May be repeated."""
-        services = [name for name in self.children if name not in THIRD_PARTY]
+        """Stop services, then the chain, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
+        services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN)]
         await asyncio.gather(*(self._stop_told(name) for name in services))
+        await self._stop_chain()
         for name in reversed(THIRD_PARTY):  # Valkey's clients are gone; Kafka is last because all facts end there
             if name in self.children:
                 await self._stop_told(name)
@@ -126,13 +159,21 @@ class LocalStack:
     @property
     def addresses(self) -> Addresses:
         """Where everything is."""
-        own = ("kafka", "kafka-controller", "valkey")
+        own = ("kafka", "kafka-controller", "valkey", CHAIN)
         return Addresses(
             kafka_bootstrap=f"{LOOPBACK}:{self.ports['kafka']}",
             redis_url=f"redis://{LOOPBACK}:{self.ports['valkey']}/0",
             clickhouse_url=clickhouse_url(self._data),
             services={name: port for name, port in self.ports.items() if name not in own},
+            chain=ChainAddress(self._chain.url, self._chain.options.chain_id) if self._chain is not None else None,
         )
+
+    @property
+    def chain(self) -> AnvilNode:
+        """The chain. Raises KeyError if there is none."""
+        if self._chain is None:
+            raise KeyError(CHAIN)
+        return self._chain
 
     def environment(self, service: str) -> dict[str, str]:
         """Return the environment a service of this stack gets; its port must have been picked."""
@@ -190,17 +231,43 @@ class LocalStack:
         leftovers.write_state(path, self._state)
 
     async def _start_third_party(self, jars: Path) -> None:
-        for name in ("kafka", "kafka-controller", "valkey"):
-            wishes = (self._state.ports.get(name), self.options.ports.get(name))
-            self.ports[name] = self._book.pick(port for port in wishes if port)
-        self._remember_ports()
+        self._pick_own_ports("kafka", "kafka-controller", "valkey")
+        if self.options.chain is not None:
+            await self._add_chain(self.options.chain)
         node = kafka.KafkaNode(
             self._data / "kafka", jars, self.ports["kafka"], self.ports["kafka-controller"], self.options.kafka_heap_mb
         )
         await self._prepare_kafka(node)
         self._add(kafka.kafka_spec(node, self._tool_environment()))
         self._add(valkey_spec(ValkeyNode(self._data / "valkey", self.ports["valkey"]), self._tool_environment()))
-        await self._start_side_by_side(THIRD_PARTY)
+        await self._start_side_by_side([*THIRD_PARTY, *([CHAIN] if self._chain is not None else [])])
+
+    def _pick_own_ports(self, *names: str) -> None:
+        for name in names:
+            wishes = (self._state.ports.get(name), self.options.ports.get(name))
+            self.ports[name] = self._book.pick(port for port in wishes if port)
+        self._remember_ports()
+
+    async def _add_chain(self, options: ChainOptions) -> None:
+        binary = await ensure_anvil(self.options.lib, self._progress)
+        self._pick_own_ports(CHAIN)
+        node = AnvilNode(self._data / CHAIN, binary, self.ports[CHAIN], options)
+        if node.state is not None:
+            log = self._data / "kafka"
+            pair(Half(log, kafka.is_formatted(log)), Half(node.folder, node.state.exists()))
+        self._add(anvil_spec(node, self._tool_environment()))
+        self._chain = node
+        if node.state is not None:
+            child = self.children[CHAIN]
+            self._keeper = ChainKeeper(node.url, node.state, lambda: child.pid if child.is_ready else None)
+            self._keeper.begin()
+
+    async def _stop_chain(self) -> None:
+        if self._keeper is not None:
+            await self._keeper.end()
+        if CHAIN in self.children:
+            await self._stop_told(CHAIN)
+        self._chain = self._keeper = None
 
     async def _prepare_kafka(self, node: kafka.KafkaNode) -> None:
         kafka.write_files(node)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kite_cli.local.chain.anvil import ChainOptions
 from kite_cli.local.folders import data_folder, lib_folder, lock_of
 from kite_cli.local.identity import is_alive
 from kite_cli.local.lock import holder_of
@@ -23,7 +24,7 @@ from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
 from kite_cli.local.step import ConsoleProgress, StepFailed
 
 # Beside the gateway's 7700, where nothing well known lives; each is only a wish.
-THIRD_PARTY_PORTS = {"kafka": 7790, "kafka-controller": 7791, "valkey": 7792}
+THIRD_PARTY_PORTS = {"kafka": 7790, "kafka-controller": 7791, "valkey": 7792, "chain": 7793}
 
 _DOWN_WITHIN_S = 90.0
 _POLL_S = 0.1
@@ -38,6 +39,7 @@ class UpOptions:
     data: Path = field(default_factory=data_folder)
     lib: Path = field(default_factory=lib_folder)
     kafka_heap_mb: int = 512
+    chain: ChainOptions | None = None
 
 
 async def up(
@@ -55,7 +57,8 @@ async def up(
     up. A second signal kills at once.
     """
     progress = ConsoleProgress(console)
-    stack = LocalStack(StackOptions(options.data, options.lib, THIRD_PARTY_PORTS, options.kafka_heap_mb), progress)
+    wanted = StackOptions(options.data, options.lib, THIRD_PARTY_PORTS, options.kafka_heap_mb, chain=options.chain)
+    stack = LocalStack(wanted, progress)
     async with _stop_signals() as stop:
         try:
             run = asyncio.create_task(_run(stack, console, services, prepare, started))

@@ -1,6 +1,6 @@
 """Account snapshots: all that billing knows of a team after a step. Written by billing only."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,6 +8,8 @@ from kite_common.events.fact import Amount, Count, TeamFact, UnixMs
 
 Provider = Literal["x402", "clerk"]
 SubscriptionStatus = Literal["active", "past_due", "cancelled"]
+# What can stand between a team with an active subscription and its ingest.
+BlockReason = Literal["month", "day", "wallet"]
 
 
 class Terms(BaseModel):
@@ -26,7 +28,10 @@ class Terms(BaseModel):
 
 
 class Subscription(BaseModel):
-    """The team's current subscription. Periods are half-open [start, end), anchored at `anchored_at`."""
+    """The team's current subscription. Periods are half-open [start, end), anchored at `anchored_at`.
+
+    `revision` counts what commands have changed of it: with the id it names the state a change starts from.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -39,11 +44,32 @@ class Subscription(BaseModel):
     period_start: UnixMs
     period_end: UnixMs
     terms: Terms
+    revision: Count = 0
 
     @property
     def price_atomic_per_event(self) -> int:
         """What one accepted event takes from the wallet: nothing on flat plans (wire contract, 11.2)."""
         return self.terms.price_atomic_per_event if self.provider == "x402" else 0
+
+    @property
+    def price_atomic_per_replayed_event(self) -> int:
+        """What one row of a replayed page takes from the wallet."""
+        return self.terms.price_atomic_per_replayed_event if self.provider == "x402" else 0
+
+
+class AppliedPayment(NamedTuple):
+    """The newest command of a payment key this account has applied: a digest of the key, the command's `seq`, the UTC day number."""
+
+    digest: str
+    seq: int
+    day: int
+
+
+class Block(NamedTuple):
+    """Ingest is refused for this reason, and the team was told so by the event `notice_id`."""
+
+    reason: BlockReason
+    notice_id: str
 
 
 class AccountSnapshot(TeamFact):
@@ -51,6 +77,8 @@ class AccountSnapshot(TeamFact):
 
     `period_used` and `period_charged_atomic` count since `subscription.period_start`, `day_used` on the UTC day number `day`.
     `recent_commands` holds short digests of the last commands that were applied, oldest first: a repeat of one changes nothing.
+    `payments` does the same for commands of payments, oldest first. `debt_atomic` is what reversals could not take back: the next credits
+    pay it. `warned_month` and `warned_day` are the limits whose 80 % this period's and day's warning was about (0 = none yet).
     """
 
     kind: ClassVar[str] = "account"
@@ -64,3 +92,8 @@ class AccountSnapshot(TeamFact):
     balance_atomic: Amount = 0
     applied: Count = 0
     recent_commands: tuple[str, ...] = ()
+    debt_atomic: Amount = 0
+    payments: tuple[AppliedPayment, ...] = ()
+    warned_month: Count = 0
+    warned_day: Count = 0
+    blocks: tuple[Block, ...] = ()

@@ -7,13 +7,11 @@ from urllib.parse import quote
 import orjson
 
 from kite_common.clock import rfc3339
+from kite_common.events.summary import one_line
 from kite_common.ids import EventId
 
 TYPE: Final = "com.kite.agent.message"
-_SUMMARY_LIMIT: Final = 200
 _BODY_LIMIT: Final = 80
-# C0 and C1 controls, DEL, and the line and paragraph separators: a summary is printed on one line.
-_CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,4 @@ def to_event(message: AgentMessage, event_id: EventId, received_ms: int) -> byte
 def summary(message: AgentMessage) -> str:
     """`[agent msg] {from} → {to}: {body}` on one line, at most 200 characters, body cut to 80 with `…` (9.4)."""
     body = message.body if len(message.body) <= _BODY_LIMIT else message.body[:_BODY_LIMIT] + "…"
-    line = f"[agent msg] {message.from_} → {message.to}: {body}"
-    if not line.isprintable():  # controls and separators are not; asking is fifty times cheaper than replacing
-        line = line.translate(_CONTROLS)
-    return line if len(line) <= _SUMMARY_LIMIT else line[: _SUMMARY_LIMIT - 1] + "…"
+    return one_line(f"[agent msg] {message.from_} → {message.to}: {body}")

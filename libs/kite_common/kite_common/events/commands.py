@@ -69,6 +69,14 @@ class CancelSubscription(AccountCommand):
     kind: ClassVar[str] = "cancel-subscription"
 
 
+class SetPastDue(AccountCommand):
+    """An outside payment failed (`past_due` true: no ingest from now on), or was made after all. Only flat plans are paid outside."""
+
+    kind: ClassVar[str] = "set-past-due"
+
+    past_due: bool
+
+
 class CreditWallet(AccountCommand):
     """Money that was settled: add it to the wallet. An unknown team gets an account; a credit of a payment is never refused.
 
@@ -101,7 +109,7 @@ class AdjustWallet(AccountCommand):
     note: str
 
 
-Command = OpenAccount | Subscribe | CancelSubscription | CreditWallet | ReverseCredit | AdjustWallet
+Command = OpenAccount | Subscribe | CancelSubscription | SetPastDue | CreditWallet | ReverseCredit | AdjustWallet
 
 # amount_too_large: the balance would leave the range every JSON client reads exactly.
 CommandRefusal = Literal[

@@ -11,11 +11,13 @@ from kite_common.events.commands import (
     CreditWallet,
     OpenAccount,
     ReverseCredit,
+    SetPastDue,
     Subscribe,
 )
 from kite_common.events.credentials import CredentialIssued
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.events.fact import Fact
+from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry
 from kite_common.events.payment_record import PaymentRecord, ScanCursor
 from kite_common.events.payments import (
@@ -35,9 +37,9 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
     fact.kind: fact
     for fact in (
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
-        ReverseCredit, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen, PaymentAssigned,
-        PaymentStep, PaymentOutcome, WebhookConfigured, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeadLetter,
-        PaymentRecord, ScanCursor,
+        ReverseCredit, SetPastDue, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen,
+        PaymentAssigned, PaymentStep, PaymentOutcome, PaymentRecord, ScanCursor, HookEndpoint, WebhookConfigured, DeliveryAttempted,
+        DeliveryConcluded, DeliveryParked, DeadLetter,
     )
 }  # fmt: skip
 

@@ -2,14 +2,31 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from kite_common.events.fact import Amount, Count, TeamFact, UnixMs
+
+
+class FirstAnswer(BaseModel):
+    """What a request with an Idempotency-Key was answered, beside event id and price: its repeats get it also after Redis lost the claim.
+
+    `body_digest` is that of the request's body; another body under the same key is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    body_digest: str
+    received_at: UnixMs
+    events_used: Count
+    events_limit: Count
 
 
 class UsageRecorded(TeamFact):
     """Written beside the event it charges, in the same record batch: both are in the log, or neither.
 
     `price_atomic` is for the whole quantity, fixed at admission. The reservation in Redis carries the id `event_id`.
-    `idempotency` names the claim to mark as accepted (None: no Idempotency-Key was sent).
+    `idempotency` names the claim to mark as accepted (None: no Idempotency-Key was sent), `delivery_claim` that of a hook's delivery,
+    `first_answer` what repeats of either get.
     """
 
     kind: ClassVar[str] = "usage"
@@ -21,3 +38,6 @@ class UsageRecorded(TeamFact):
     subscription_id: str
     reserved_at: UnixMs
     idempotency: str | None = None
+    delivery_claim: str | None = None
+    # Not written where there is none: most usages carry no claim, and examples of older writers stay what they are.
+    first_answer: FirstAnswer | None = Field(None, exclude_if=lambda answer: answer is None)

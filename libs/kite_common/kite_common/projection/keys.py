@@ -2,20 +2,33 @@
 
 All keys of one team share the hash slot `{team_id}`, so one script may touch them all. Nothing here talks to Redis.
 
-    kite:{team}:account       hash   the projected account; fields below; written by billing behind the fence `applied`
+    kite:{team}:account       hash   the projected account; fields below; written by billing behind the fence `applied`; and `changing`,
+                                     "<Redis time in ms> <1: nothing is admitted meanwhile> <command id>": a change of the subscription
+                                     is under way; set by the gateway that sends it, removed by it or when the change is projected
     kite:{team}:reservations  zset   event id -> Redis time in ms at which it was reserved; written by admission,
                                      removed by billing when the usage is in the ledger, or when it has lapsed
-    kite:{team}:reserved      hash   event id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
+    kite:{team}:replays       zset   usage id of a page taken from the wallet -> Redis time in ms at which it was reserved; written by
+                                     replay, removed as reservations are; not counted by quotas
+    kite:{team}:reserved      hash   event id or usage id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
     kite:{team}:bucket        hash   token bucket: t (tokens), ts (ms); expires when full again
-    kite:{team}:idem:<claim>  hash   an Idempotency-Key: state in_flight|accepted, body (hash), event_id and the first answer
+    kite:client:<client>      hash   the same for a client address
+    kite:{team}:idem:<claim>  hash   an Idempotency-Key, or a delivery to a hook: state in_flight|accepted, body (hash; empty for a
+                                     delivery), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
     kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
-                                     written for the first time; missing after a wipe, and while billing waits because of one)
+                                     written for the first time; missing after a wipe, and while billing waits because of one);
+                                     <partition>:server -> the server process that was told so: on another one, which may hold an
+                                     older copy, nobody is admitted; <partition>:restored while claims are read back from the log
+    kite:quiet                string a server process's id: whoever was admitted by an earlier one is in the log already; written by
+                                     who knows it, such as the local stack, before any service is started
     kite:payment-outcome:<id> string what became of a payment's submission, for a short time; wakes waiters on the same channel
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 
 A reservation counts as pending usage until billing has settled it. It lapses, and its money is free again, once stream time
-has passed its own time by more than LAPSE_MS: then its event is provably not in the log (architecture, section 3).
+has passed its own time by more than LAPSE_MS: then its event is provably not in the log (architecture, section 3). So does `changing`.
+
+A field that is added goes to the end of ACCOUNT_FIELDS: what an older billing projected is written anew when the last one is missing there,
+and until then readers of the new fields must take their absence for "not known".
 """
 
 from typing import Final
@@ -30,16 +43,25 @@ LAPSE_MS: Final = 90_000
 
 STREAM_TIME: Final = "kite:stream-time"
 PROJECTED: Final = "kite:projected"
+QUIET: Final = "kite:quiet"
 OUTCOME_CHANNEL: Final = "kite:outcomes"
 OUTCOME_TTL_S: Final = 60
 IDEMPOTENCY_TTL_S: Final = 86_400
 
-# Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; rate 0 = unlimited.
+# Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; of rate and
+# max_payload, 0. `price` and `replay_price` are what is taken from the wallet, 0 on flat plans; `monthly` is what the plan costs outside.
 ACCOUNT_FIELDS: Final = (
     "applied", "status", "provider", "subscription", "plan_id", "plan_name", "rate_per_min", "price", "month_limit", "day_limit",
-    "period_start", "period_end", "used", "charged", "day", "day_used", "balance",
+    "period_start", "period_end", "used", "charged", "day", "day_used", "balance", "replay_price",
+    "max_payload", "sources_limit", "monthly", "debt", "revision",
 )  # fmt: skip
+CHANGING: Final = "changing"
 NO_SUBSCRIPTION: Final = "none"
+
+
+def server_field(partition: int) -> str:
+    """Field of PROJECTED: the id of the server process that holds what is projected of the partition."""
+    return f"{partition}:server"
 
 
 def account(team: TeamId) -> str:
@@ -52,8 +74,13 @@ def reservations(team: TeamId) -> str:
     return f"kite:{{{team}}}:reservations"
 
 
+def replays(team: TeamId) -> str:
+    """Sorted set: pending usages of replayed pages by the time they were reserved."""
+    return f"kite:{{{team}}}:replays"
+
+
 def reserved(team: TeamId) -> str:
-    """Hash: what each pending event holds, and the total."""
+    """Hash: what each pending event and replayed page holds, and the total."""
     return f"kite:{{{team}}}:reserved"
 
 
@@ -63,8 +90,13 @@ def bucket(team: TeamId) -> str:
 
 
 def idempotency(team: TeamId, claim: str) -> str:
-    """Hash: one claim; `claim` is a digest of scope and key, so any header text makes a fixed-size key."""
+    """Hash: one claim; `claim` is a digest of what is claimed, so any header text makes a fixed-size key."""
     return f"kite:{{{team}}}:idem:{claim}"
+
+
+def client_bucket(client: str) -> str:
+    """Hash: the token bucket of a client address on routes without bearer; `client` is a digest of the address."""
+    return f"kite:client:{client}"
 
 
 def payment_outcome(submission_id: str) -> str:

@@ -21,11 +21,12 @@ MAX_OUTCOMES: Final = 10_000
 
 
 class Settled(NamedTuple):
-    """An event whose usage is in the ledger: its reservation goes, its idempotency claim is answered from now on."""
+    """An event whose usage is in the ledger: its reservation goes, what it has claimed is answered from now on."""
 
     team_id: TeamId
     event_id: EventId
     claim: str | None
+    delivery_claim: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """W3C trace context: the header `traceparent`, read strictly, passed on from request to record to webhook. Draws no ids."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,12 @@ class TraceContext:
     def begin(cls, random_bits: int) -> "TraceContext":
         """A new trace of 192 random bits: 128 for the trace, 64 for its first span."""
         return cls(f"{_nonzero(random_bits >> 64, 128):032x}", f"{_nonzero(random_bits, 64):016x}")
+
+    @classmethod
+    def of(cls, header: str | bytes | None, draw: Callable[[int], int]) -> "TraceContext":
+        """The caller's trace, one span further, or a new one; `draw(n)` gives n random bits."""
+        caller = cls.parse(header)
+        return cls.begin(draw(192)) if caller is None else caller.child(draw(64))
 
     def child(self, random_bits: int) -> "TraceContext":
         """The next span of the same trace, of 64 random bits."""

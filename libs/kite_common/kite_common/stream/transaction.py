@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -23,7 +23,7 @@ from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
-from kite_common.stream.kafka import Kafka, abandon
+from kite_common.stream.kafka import Kafka, abandon, appended, batch_size_of
 from kite_common.stream.local import LocalFacts, LocalQueue
 from kite_common.stream.state import Marker, restore, start_positions
 
@@ -98,6 +98,15 @@ class Processor(Protocol[StateT]):
         ...
 
 
+class Ticker(Protocol[StateT]):
+    """What time alone does to states."""
+
+    def tick(self, partition: int, states: Mapping[str, StateT], at_ms: int, applied: int) -> Step[StateT]:
+        """Decide, given that everything appended before `at_ms` has been applied; called about once a second, must not block. A step that
+        changes nothing is not committed; another one leads to `applied` and is given to `committed`."""
+        ...
+
+
 class LocalProcessor(Processor[StateT], Protocol[StateT]):
     """A processor that also steps on facts of its process: each step is one transaction, and begins as soon as anything waits."""
 
@@ -127,9 +136,10 @@ class TransactionalOwner(Generic[StateT]):
     def __init__(
         self, kafka: Kafka, group: str, inputs: Sequence[str], state_topic: str, processor: Processor[StateT],
         metrics: Metrics | None = None, clock: Clock | None = None, local: LocalProcessor[StateT] | None = None,
+        ticker: Ticker[StateT] | None = None,
     ) -> None:  # fmt: skip
-        """`local` is the processor once more, if it steps on facts of its process too."""
-        self._local = local
+        """`local` is the processor once more, if it steps on facts of its process too; `ticker` as well, if time alone changes states."""
+        self._local, self._ticker = local, ticker
         self._kafka, self._group, self._inputs, self._state_topic = kafka, group, tuple(inputs), state_topic
         self._processor, self._metrics, self._clock = processor, metrics, clock or SystemClock()
 
@@ -261,7 +271,7 @@ class _Work(Generic[StateT]):
         try:
             sends = [
                 await producer.send_batch(batch, topic, partition=to)
-                for (topic, to), batches in _batches(producer, records).items()
+                for (topic, to), batches in batches_of(producer, records).items()
                 for batch in batches
             ]
             # Every produce must be answered before the positions are sent: overlapping them cost 650 retries in one log.
@@ -282,26 +292,39 @@ class _Work(Generic[StateT]):
             if await self._feed.position(topic) >= await self._feed.end_offset(topic):
                 self._times[topic] = max(self._times[topic], asked_ms)
         self._looked_at = monotonic_s()
-        self._owner._processor.committed(self._feed.partition, Step(), self.position)
+        self._owner._processor.committed(self._feed.partition, await self._tick(), self.position)
+
+    async def _tick(self) -> Step[StateT]:
+        """What time alone has changed, committed without inputs."""
+        owner, partition, stream_time_ms = self._owner, self._feed.partition, self.position.stream_time_ms
+        if owner._ticker is None or stream_time_ms == 0:
+            return Step()
+        marker = Marker(self._marker.positions, self._marker.applied + 1)
+        step = owner._ticker.tick(partition, self._states, stream_time_ms, marker.applied)
+        if step.states:
+            async with asyncio.timeout(_STEP_TIMEOUT_S):
+                await self._commit(step, {}, marker)
+            self._states.update(step.states)
+            self._marker = marker
+        return step
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | _Tombstone]]) -> dict[tuple[str, int], list[object]]:
-    """The records by topic and partition, in their order, in as few batches as they fit in."""
-    by_place: dict[tuple[str, int], list[object]] = {}
-    open_batch: dict[tuple[str, int], object] = {}
+def batches_of(
+    producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | _Tombstone]]
+) -> dict[tuple[str, int], list[Any]]:
+    """The records by topic and partition, in their order, in as few batches as they fit in. Raises Malformed for one that fits in none."""
+    by_place: dict[tuple[str, int], list[Any]] = {}
     for topic, partition, record in records:
-        place = (topic, partition)
-        batch = open_batch.get(place)
-        if batch is None or not _append(batch, record):
-            batch = open_batch[place] = producer.create_batch()
-            by_place.setdefault(place, []).append(batch)
-            _append(batch, record)
+        # A batch takes its first record whatever its size; the brokers would then refuse the step again and again.
+        batch_size_of(record.key, record.value, tuple(record.headers))
+        batches = by_place.setdefault((topic, partition), [])
+        if batches and appended(batches[-1], record):
+            continue
+        batch = producer.create_batch()
+        if not appended(batch, record):
+            raise RuntimeError("an empty batch did not take a record")
+        batches.append(batch)
     return by_place
-
-
-def _append(batch: object, record: Record | _Tombstone) -> bool:
-    added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))  # type: ignore[attr-defined]
-    return added is not None
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

@@ -9,11 +9,25 @@ from kite_common import auth, ids
 from kite_common.events.accounts import AccountSnapshot, Subscription, Terms
 from kite_common.events.agent_message import AgentMessage, to_event
 from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, Record
-from kite_common.events.commands import AdjustWallet, CancelSubscription, CommandOutcome, CreditWallet, OpenAccount, Subscribe
+from kite_common.events.commands import (
+    AdjustWallet,
+    CancelSubscription,
+    CommandOutcome,
+    CreditWallet,
+    OpenAccount,
+    PageDebit,
+    ReverseCredit,
+    SetPastDue,
+    SettledPayment,
+    Subscribe,
+)
 from kite_common.events.credentials import CredentialIssued
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.events.envelope import CONTENT_TYPE_HEADER, with_kiteseq
+from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry, PaymentReference
+from kite_common.events.notices import SubscriptionNotice
+from kite_common.events.payments import CreditApplied
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import SealedSecret, WebhookConfigured
 from kite_common.ids import EventId
@@ -134,6 +148,56 @@ def credit_wallet(**given: Any) -> CreditWallet:
     return CreditWallet(**(_command() | {"amount_atomic": 2_000_000, "payment": payment()} | given))
 
 
+PAYMENT_KEY: Final = (
+    "eip155:84532|0x036cbd53842c5426634e7929541ec2318f3dcf7e|0x70997970c51812dc3a010c7d01b50e0d17dc79c8|0x" + "5a" * 32
+)
+
+
+def settled_payment(**given: Any) -> SettledPayment:
+    """A payment that is proven on the chain."""
+    fields: dict[str, Any] = {"payment_key": PAYMENT_KEY, "seq": 1, "log_index": 4, "reference": payment()}
+    return SettledPayment(**(fields | given))
+
+
+def page_debit(**given: Any) -> PageDebit:
+    """A page of 250 rows at the starter price."""
+    fields: dict[str, Any] = {"event_id": event_id(9_000), "rows": 250, "amount_atomic": 2_500}
+    return PageDebit(**(fields | given))
+
+
+def payment_credit(settled: SettledPayment | None = None, **given: Any) -> CreditWallet:
+    """The credit of a settled payment of 1 USDC."""
+    return CreditWallet(**(_payment_command(settled) | {"payment": (settled or settled_payment()).reference} | given))
+
+
+def reverse_credit(settled: SettledPayment | None = None, **given: Any) -> ReverseCredit:
+    """The reversal of that payment."""
+    return ReverseCredit(**(_payment_command(settled or settled_payment(seq=2)) | given))
+
+
+def credit_applied(**given: Any) -> CreditApplied:
+    """The answer to that credit."""
+    fields: dict[str, Any] = {
+        "payment_key": PAYMENT_KEY, "seq": 1, "team_id": TEAM, "balance_after_atomic": 2_000_000, "applied": 4_819, "partition": 3,
+    }  # fmt: skip
+    return CreditApplied(**(fields | given))
+
+
+def set_past_due(**given: Any) -> SetPastDue:
+    """An outside payment has failed."""
+    return SetPastDue(**(_command() | {"past_due": True} | given))
+
+
+def notice(**given: Any) -> SubscriptionNotice:
+    """The month of a starter plan is nearly used up."""
+    fields: dict[str, Any] = {
+        "team_id": TEAM, "event_id": ids.notice_of(ids.TeamId(TEAM), "of the examples"), "kind": "quota_warning", "at_ms": NOW_MS,
+        "reason": "month", "events_used": 80_000, "events_limit": 100_000, "balance_atomic": 1_000_000,
+        "period_end_ms": subscription().period_end,
+    }  # fmt: skip
+    return SubscriptionNotice(**(fields | given))
+
+
 def adjust_wallet(**given: Any) -> AdjustWallet:
     """A correction of -5,000."""
     return AdjustWallet(**(_command() | {"amount_atomic": -5_000, "note": "double deposit, ticket 17"} | given))
@@ -166,6 +230,15 @@ def webhook(**given: Any) -> WebhookConfigured:
         "created_at": NOW_MS, "updated_at": NOW_MS,
     }  # fmt: skip
     return WebhookConfigured(**(fields | given))
+
+
+def hook_endpoint(**given: Any) -> HookEndpoint:
+    """An open endpoint for GitHub with one secret. The sealed text is of the right form but opens under no key."""
+    fields: dict[str, Any] = {
+        "team_id": TEAM, "id": ids.endpoint_of(ids.TeamId(TEAM), "github"), "source": "github", "created_at": NOW_MS, "updated_at": NOW_MS,
+        "secrets": (SealedSecret(sealed="v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43),),
+    }  # fmt: skip
+    return HookEndpoint(**(fields | given))
 
 
 def delivery_attempted(**given: Any) -> DeliveryAttempted:
@@ -204,6 +277,11 @@ def dead_letter(**given: Any) -> DeadLetter:
 
 def _command() -> dict[str, Any]:
     return {"team_id": TEAM, "command_id": COMMAND_ID, "sent_at": NOW_MS}
+
+
+def _payment_command(settled: SettledPayment | None) -> dict[str, Any]:
+    settled = settled or settled_payment()
+    return _command() | {"command_id": f"{settled.payment_key}#{settled.seq}", "amount_atomic": 1_000_000, "settled": settled}
 
 
 def _delivery() -> dict[str, Any]:

@@ -5,7 +5,7 @@
 
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
 from hypothesis import strategies as st
@@ -91,6 +91,8 @@ def _of_type(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         return _of_tuple(arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return facts(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, tuple):
+        return st.tuples(*(_of_type(hint, []) for hint in get_type_hints(annotation).values())).map(lambda values: annotation(*values))
     return _PLAIN[annotation] if annotation is not int else _integers(metadata)
 
 

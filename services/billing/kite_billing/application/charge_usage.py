@@ -1,10 +1,11 @@
-"""One usage -> its only ledger entry, in the tab of its team. Knows no records, writes nothing."""
+"""One usage -> its only ledger entry, in the tab of its team; what the team has to be told. Knows no records, writes nothing."""
 
 from collections.abc import Callable
 
 from kite_billing.domain.tab import Tab
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.ledger import LedgerEntry
+from kite_common.events.notices import SubscriptionNotice
 from kite_common.events.usage import UsageRecorded
 from kite_common.plans import Catalog
 
@@ -32,3 +33,7 @@ class ChargeUsage:
     def accounts(self, applied: int) -> dict[str, AccountSnapshot]:
         """The account of every team that was charged, standing for position `applied`."""
         return {team_id: tab.account(applied) for team_id, tab in self._tabs.items()}
+
+    def notices(self) -> list[SubscriptionNotice]:
+        """What the teams have to be told, each team's in the order it came about."""
+        return [notice for tab in self._tabs.values() for notice in tab.notices]

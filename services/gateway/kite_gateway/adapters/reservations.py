@@ -22,6 +22,9 @@ log = get_logger("kite.gateway.redis")
 _LAPSED_PER_CALL: Final = 100
 
 
+_REPEATS: Final = (Outcome.REPLAYED, Outcome.DUPLICATE)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the operator decides: a rate for all teams (None: the plan's), the rate without a subscription, the longest billing lag."""
@@ -32,39 +35,44 @@ class Limits:
 
 
 class RedisReservations:
-    """`stream_time_of` and `lag_of` take a partition: milliseconds and seconds."""
+    """`stream_time_of`, `lag_of` and `server_of` take a partition: milliseconds, seconds, and the server process its accounts are on."""
 
     def __init__(
         self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], limits: Limits,
-        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float],
+        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float], server_of: Callable[[int], str | None],
     ) -> None:  # fmt: skip
         self._runner, self._place_of, self._limits = runner, place_of, limits
-        self._stream_time_of, self._lag_of = stream_time_of, lag_of
+        self._stream_time_of, self._lag_of, self._server_of = stream_time_of, lag_of, server_of
         self._admit, self._confirm, self._release = load_script("admit"), load_script("confirm"), load_script("release")
         self._rates = _rates(limits)
 
     async def admit(self, request: AdmissionRequest) -> Facts:
-        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop."""
-        place, claim = self._place_of(request.team_id), request.claim
+        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop.
+
+        Also while Redis is not the server process that billing wrote the accounts to: what it holds of them may be older.
+        """
+        place = self._place_of(request.team_id)
         if self._lag_of(place.partition) > self._limits.billing_lag_s:
             raise Unavailable("billing is too far behind")
-        names = place.admission if claim is None else (*place.admission, keys.idempotency(request.team_id, claim.id))
-        reply = await self._runner.run(self._admit, names, (
+        server = self._server_of(place.partition)
+        if server is None:
+            raise Unavailable("the accounts are not projected")
+        reply = await self._runner.run(self._admit, (*place.admission, *_claims(request)), (
             request.event_id, self._stream_time_of(place.partition), keys.LAPSE_MS, _LAPSED_PER_CALL, *self._rates,
-            keys.IDEMPOTENCY_TTL_S, claim.body_digest if claim else "", request.received_ms,
-        ))  # fmt: skip
+            keys.IDEMPOTENCY_TTL_S, request.claim.body_digest if request.claim else "", request.received_ms,
+            0 if request.delivery is None else 1, request.body_bytes, request.mode.value,
+        ), server)  # fmt: skip
         return _facts(reply)
 
     async def confirm(self, request: AdmissionRequest) -> None:
-        """Nothing happens if Redis is away: billing marks the claim when it settles the event."""
-        if request.claim is not None:
-            await self._try(self._confirm, (keys.idempotency(request.team_id, request.claim.id),), request.event_id)
+        """Nothing happens if Redis is away: billing marks the claims when it settles the event."""
+        if names := _claims(request):
+            await self._try(self._confirm, names, request.event_id)
 
     async def release(self, request: AdmissionRequest) -> None:
         """Nothing happens if Redis is away: the reservation lapses with stream time."""
         _, reservations, reserved, _ = self._place_of(request.team_id).admission
-        claim = () if request.claim is None else (keys.idempotency(request.team_id, request.claim.id),)
-        await self._try(self._release, (reservations, reserved, *claim), request.event_id)
+        await self._try(self._release, (reservations, reserved, *_claims(request)), request.event_id)
 
     async def _try(self, script: Script, names: tuple[str, ...], event_id: EventId) -> None:
         """What is tried here is also done by billing; its failure must not become the answer to a request whose fate is decided."""
@@ -90,6 +98,12 @@ class RedisRateLimits:
         return bool(allowed), describe(level, rate)
 
 
+def _claims(request: AdmissionRequest) -> tuple[str, ...]:
+    """The keys of what a request claims, in the order of admit.lua."""
+    ids = (request.claim.id if request.claim else None, request.delivery)
+    return tuple(keys.idempotency(request.team_id, one) for one in ids if one is not None)
+
+
 def _rates(limits: Limits) -> tuple[str | int, int]:
     every = limits.every_team_per_minute
     return ("" if every is None else every), limits.without_subscription_per_minute
@@ -100,12 +114,14 @@ def _facts(reply: list[Any]) -> Facts:
     outcome = Outcome(reply[0])
     if len(reply) == 2:
         return Facts(outcome, reply[1])
+    if outcome is Outcome.PAYLOAD_TOO_LARGE:
+        return Facts(outcome, reply[1], largest_bytes=reply[2])
     if len(reply) == 4:
         return Facts(outcome, *reply[1:])
     at_ms, per_minute, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available = reply[1:12]
     return Facts(
         outcome, at_ms, per_minute, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available,
-        reply[12].decode(), _first_answer(reply) if outcome is Outcome.REPLAYED else None,
+        reply[12].decode(), _first_answer(reply) if outcome in _REPEATS else None,
     )  # fmt: skip
 
 

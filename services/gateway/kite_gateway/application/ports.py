@@ -2,12 +2,16 @@
 
 from typing import Protocol
 
+from kite_common.events.commands import Command, CommandOutcome
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
-from kite_common.ids import EventId, TeamId, WebhookConfigId
+from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Facts
+from kite_gateway.domain.hooks.credentials import KnownHook
 from kite_gateway.domain.rate_limit import RateLimit
+from kite_gateway.domain.standing import Standing
+from kite_gateway.domain.subscription_change import Begun, SubscriptionChange
 
 
 class Credentials(Protocol):
@@ -21,8 +25,19 @@ class Credentials(Protocol):
         ...
 
 
+class Hooks(Protocol):
+    """The endpoints providers deliver to, and the tokens that open them."""
+
+    def find(self, team_id: TeamId, source: str, token: str | None, now_ms: int) -> KnownHook:
+        """What is known of an endpoint, and of the token (None = none was shown) there, at `now_ms`. Takes no IO.
+
+        Raises Unavailable until all endpoints and tokens are known, and while an endpoint's secrets cannot be unsealed.
+        """
+        ...
+
+
 class Reservations(Protocol):
-    """Limit, quota, wallet and idempotency claim of a team, checked and taken in one atomic step. Refuses nothing by itself."""
+    """Limit, quota, wallet and claims of a team, checked and taken in one atomic step. Refuses nothing by itself."""
 
     async def admit(self, request: AdmissionRequest) -> Facts:
         """Check and, if every check passes, reserve the event and claim its key. An unadmitted request holds nothing.
@@ -32,7 +47,7 @@ class Reservations(Protocol):
         ...
 
     async def confirm(self, request: AdmissionRequest) -> None:
-        """Mark the claim of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
+        """Mark the claims of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
         ...
 
     async def release(self, request: AdmissionRequest) -> None:
@@ -45,6 +60,65 @@ class RateLimits(Protocol):
 
     async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:
         """Take one request; whether it was allowed, and the limit as it is then. Raises Unavailable."""
+        ...
+
+
+class ClientRateLimits(Protocol):
+    """The token bucket of a client address, for routes without bearer."""
+
+    async def take(self, client: str) -> tuple[bool, RateLimit | None]:
+        """Take one request; whether it was allowed, and the limit as it is then. Raises Unavailable."""
+        ...
+
+
+class Standings(Protocol):
+    """What teams have and use, by the arithmetic of admission."""
+
+    async def of(self, team_id: TeamId) -> Standing | None:
+        """The team as admission would find it now; None until its account is known. Raises Unavailable."""
+        ...
+
+
+class Arrivals(Protocol):
+    """What billing has done, seen from here. Neither raises: who waits in vain goes on without."""
+
+    async def of_account(self, team_id: TeamId, applied: int | None, timeout_s: float) -> bool:
+        """Whether the account's projection has reached a position within that time; of None, whether there is one."""
+        ...
+
+    async def of_team(self, team_id: TeamId, api_key: str | None, timeout_s: float) -> bool:
+        """Whether a new team has an account, and its API key opens it here, within that time."""
+        ...
+
+
+class PaymentResults(Protocol):
+    """Answers that were given after a payment."""
+
+    async def remember(self, payment_key: str, status: int, body: bytes) -> None:
+        """Keep an answer for the repeats of its payment. Best effort."""
+        ...
+
+
+class SubscriptionChanges(Protocol):
+    """At most one change of a team's subscription at a time."""
+
+    async def begin(self, team_id: TeamId, change: SubscriptionChange) -> Begun:
+        """Begin the change if the subscription is still as it was decided on. One that has begun is begun for its repeats too.
+
+        Raises Unavailable: it may have begun or not; its repeat may begin it again.
+        """
+        ...
+
+    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
+        """It has an outcome, or was never sent. Best effort: it ends by itself when it is projected, or has provably not been sent."""
+        ...
+
+
+class Commands(Protocol):
+    """Commands to billing (`kite_common.projection.outcomes.CommandSender`)."""
+
+    async def send(self, command: Command) -> CommandOutcome:
+        """Send a command and wait for its outcome. Raises Unavailable (nothing was sent) or OutcomeOpen: send the same again."""
         ...
 
 

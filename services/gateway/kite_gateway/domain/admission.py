@@ -15,7 +15,7 @@ from kite_gateway.domain.rate_limit import RateLimit, describe
 
 
 class Outcome(IntEnum):
-    """Which check ended the step, in their order (wire contract, 2.3); the numbers are those admit.lua returns."""
+    """Which check ended the step; the numbers are those admit.lua returns. Their order is that of the wire contract, 2.3."""
 
     ADMITTED = 0
     UNKNOWN_ACCOUNT = 1
@@ -27,6 +27,10 @@ class Outcome(IntEnum):
     MONTH_USED_UP = 7
     DAY_USED_UP = 8
     WALLET_TOO_LOW = 9
+    PAYLOAD_TOO_LARGE = 10
+    DUPLICATE = 11
+    DELIVERY_IN_FLIGHT = 12
+    PROVIDER_CHANGING = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,33 @@ class Claim:
     body_digest: str
 
 
+class Mode(IntEnum):
+    """How far an admission goes; the numbers are those admit.lua takes.
+
+    LOOK checks everything and takes a request from the bucket, but reserves nothing; ADMIT_LOOKED reserves after such a look, without taking
+    another one.
+    """
+
+    ADMIT = 0
+    LOOK = 1
+    ADMIT_LOOKED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """One message that wants in. `event_id` is what its reservation is held under; `received_ms` the time of receipt."""
+    """One event that wants in. `event_id` is what its reservation is held under; `received_ms` the time of receipt.
+
+    `delivery` is a digest of what names a delivery to a hook among all others: the second of two is a duplicate. `body_bytes` is held
+    against the plan's largest payload; 0 where the route has a limit of its own.
+    """
 
     team_id: TeamId
     event_id: EventId
     received_ms: int
     claim: Claim | None = None
+    delivery: str | None = None
+    body_bytes: int = 0
+    mode: Mode = Mode.ADMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +81,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswer:
-    """What an Idempotency-Key was answered with."""
+    """What an Idempotency-Key, or a delivery, was answered with first."""
 
     event_id: EventId
     received_ms: int
@@ -70,7 +93,7 @@ class Facts:
     """What one admission step found. Counters include pending reservations, and this event if it was admitted.
 
     `at_ms` is the time of Redis; periods and days are judged by it. `level` is the token bucket's, `per_minute` 0 = no limit.
-    `first` is set on REPLAYED only.
+    `first` is set on REPLAYED and DUPLICATE only, `largest_bytes` on PAYLOAD_TOO_LARGE only.
     """
 
     outcome: Outcome
@@ -87,11 +110,12 @@ class Facts:
     available_atomic: int = 0
     subscription_id: str = ""
     first: FirstAnswer | None = None
+    largest_bytes: int = 0
 
 
 RefusalCode = Literal[
     "service_unavailable", "rate_limit_exceeded", "request_in_progress", "idempotency_key_reused", "no_active_subscription",
-    "quota_exceeded", "insufficient_funds",
+    "quota_exceeded", "insufficient_funds", "payload_too_large",
 ]  # fmt: skip
 
 
@@ -110,6 +134,13 @@ class FundsMissing:
 
     required_atomic: int
     available_atomic: int
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadLimit:
+    """The most bytes the plan takes in one body."""
+
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,43 +163,56 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The delivery has been accepted before, as this event: nothing is stored or charged."""
+
+    first: FirstAnswer
+    rate: RateLimit | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing was stored and nothing is held. `code` is a public error code; the wait is whole seconds, at least 1."""
 
     code: RefusalCode
     rate: RateLimit | None = None
     retry_after_s: int | None = None
-    detail: QuotaUsed | FundsMissing | None = None
+    detail: QuotaUsed | FundsMissing | PayloadLimit | None = None
 
 
-Decision = Admitted | Replayed | Refused
+Decision = Admitted | Replayed | Duplicate | Refused
 
 # Refusals that say nothing but their code, and after how many seconds to try again. A first request in flight answers within
-# milliseconds as a rule; a missing account is written again within seconds of billing's start.
+# milliseconds as a rule, so does a change of the provider; a missing account is written again within seconds of billing's start.
 _PLAIN: Final[Mapping[Outcome, tuple[RefusalCode, int | None]]] = {
     Outcome.UNKNOWN_ACCOUNT: ("service_unavailable", 2),
     Outcome.IN_PROGRESS: ("request_in_progress", 1),
     Outcome.KEY_REUSED: ("idempotency_key_reused", None),
     Outcome.NO_SUBSCRIPTION: ("no_active_subscription", None),
+    # Whether the first one will be accepted is open, so the second must not be told that it was.
+    Outcome.DELIVERY_IN_FLIGHT: ("service_unavailable", 1),
+    Outcome.PROVIDER_CHANGING: ("service_unavailable", 1),
 }
 
 
 def decide(facts: Facts) -> Decision:
-    """The decision the facts lead to. Same facts, same decision; raises ValueError for REPLAYED without its first answer."""
+    """The decision the facts lead to. Same facts, same decision; raises ValueError for a repeat without its first answer."""
     rate = describe(facts.level, facts.per_minute)
     if facts.outcome is Outcome.ADMITTED:
         usage = Usage(facts.month_used, facts.month_limit, facts.price_atomic)
         return Admitted(usage, facts.price_atomic, facts.subscription_id, facts.at_ms, rate)
-    if facts.outcome is Outcome.REPLAYED:
+    if facts.outcome in (Outcome.REPLAYED, Outcome.DUPLICATE):
         if facts.first is None:
-            raise ValueError("a replay needs its first answer")
-        return Replayed(facts.first, rate)
+            raise ValueError("a repeat needs its first answer")
+        return Replayed(facts.first, rate) if facts.outcome is Outcome.REPLAYED else Duplicate(facts.first, rate)
     return _refused(facts, rate)
 
 
 def _refused(facts: Facts, rate: RateLimit | None) -> Refused:
     if facts.outcome is Outcome.RATE_LIMITED:
         return Refused("rate_limit_exceeded", rate, rate.retry_after_s if rate else 1)
+    if facts.outcome is Outcome.PAYLOAD_TOO_LARGE:
+        return Refused("payload_too_large", detail=PayloadLimit(facts.largest_bytes))
     if facts.outcome in (Outcome.MONTH_USED_UP, Outcome.DAY_USED_UP):
         return _quota_exceeded(facts, rate)
     if facts.outcome is Outcome.WALLET_TOO_LOW:

@@ -26,6 +26,15 @@ def end_of_current_period(start_ms: int, end_ms: int, now_ms: int) -> int:
     return to_unix_ms(candidate)
 
 
+def current_period(start_ms: int, end_ms: int, now_ms: int) -> tuple[int, int]:
+    """Start and end of the period that contains `now_ms`, given any earlier or equal period [start_ms, end_ms)."""
+    if now_ms < end_ms:
+        return start_ms, end_ms
+    end = end_of_current_period(start_ms, end_ms, now_ms)
+    day = max(from_unix_ms(start_ms).day, from_unix_ms(end_ms).day)
+    return to_unix_ms(_months_later(from_unix_ms(end), day, -1)), end
+
+
 def end_of_utc_day(now_ms: int) -> int:
     """The midnight that ends the UTC day of `now_ms`."""
     return (now_ms // _DAY_MS + 1) * _DAY_MS

@@ -1,4 +1,4 @@
-"""What a team may read now, asked of Redis in one round trip: account status and token bucket. Decides nothing, writes no account."""
+"""What a team may read now, asked of Redis in one round trip: account, wallet and token bucket. Decides nothing, writes no account."""
 
 import asyncio
 from importlib import resources
@@ -12,21 +12,25 @@ from kite_common.ids import TeamId
 from kite_common.projection import keys
 from kite_common.runtime.component import READY, Readiness
 from kite_replay.domain.allowance import Allowance, rate_limit
+from kite_replay.domain.price import Standing, tariff_of
 
 # A team that is `past_due` cannot send, but what it has stays readable (wire contract, 11.2).
-_UNSUBSCRIBED: Final = frozenset({keys.NO_SUBSCRIPTION, "cancelled"})
+UNSUBSCRIBED: Final = frozenset({keys.NO_SUBSCRIPTION, "cancelled"})
 
 
 class RedisAllowances:
     """Takes one request from the team's bucket and tells what is left; a Component that closes its client at the end.
 
     `team_rate_limit` holds for every team if given; `rate_unsubscribed` for teams without an active subscription (None = no limit).
+    `fallback_atomic` is the price of a row for teams without a subscription (None: they may not read).
     """
 
     name = "redis"
 
-    def __init__(self, redis: Redis, *, team_rate_limit: int | None, rate_unsubscribed: int | None) -> None:
-        self._redis = redis
+    def __init__(
+        self, redis: Redis, *, team_rate_limit: int | None, rate_unsubscribed: int | None, fallback_atomic: int | None = None
+    ) -> None:
+        self._redis, self._fallback_atomic = redis, fallback_atomic
         script = resources.files(__package__).joinpath("allowance.lua").read_text(encoding="utf-8")
         self._script = redis.register_script(script)
         self._arguments = ["" if team_rate_limit is None else team_rate_limit, rate_unsubscribed or 0]
@@ -42,15 +46,25 @@ class RedisAllowances:
 
     async def take(self, team_id: TeamId) -> Allowance:
         """Count one request of this team. Raises Unavailable if Redis is away or does not know the team (it was wiped)."""
+        names = [keys.account(team_id), keys.bucket(team_id), keys.reserved(team_id)]
         try:
-            found = await self._script(keys=[keys.account(team_id), keys.bucket(team_id)], args=self._arguments)
+            found = await self._script(keys=names, args=self._arguments)
         except (RedisError, OSError) as error:
             raise Unavailable("Redis is away") from error
-        status, per_minute, level, allowed = found
-        if status is None:
+        if found[0] is None:
             raise Unavailable("the account is not projected")
-        return Allowance(rate_limit(per_minute, level, allowed=bool(allowed)), subscribed=_text(status) not in _UNSUBSCRIBED)
+        status, provider, row_atomic, balance, reserved, per_minute, level, allowed = found
+        tariff = tariff_of(standing_of(text_of(status), text_of(provider)), row_atomic, balance - reserved, self._fallback_atomic)
+        return Allowance(rate_limit(per_minute, level, allowed=bool(allowed)), tariff)
 
 
-def _text(value: bytes | str) -> str:
+def standing_of(status: str, provider: str) -> Standing:
+    """How a projected account stands towards paid pages."""
+    if status in UNSUBSCRIBED:
+        return "no_subscription"
+    return "x402" if provider == "x402" else "clerk"
+
+
+def text_of(value: bytes | str) -> str:
+    """A reply of Redis as text, whatever the client was told to do."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,14 +1,15 @@
 """Metrics around the ports of the archive: timing, counting, event-to-replayable. Changes nothing that passes through."""
 
 from collections.abc import Awaitable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from kite_common.clock import Clock
 from kite_common.errors import ApiError, Unavailable
 from kite_common.ids import EventId, TeamId
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.system import monotonic_s
-from kite_replay.application.ports import Archive, EventReader
+from kite_replay.application.ports import Archive, EventReader, LedgerReader
+from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found
 from kite_replay.domain.rows import EVENTS_TABLE, Batch, Table, Tail
 
@@ -41,10 +42,14 @@ class MeasuredArchive:
             self._metrics.histogram("kite_replay_event_to_replayable_seconds").observe(age_s)
 
 
-class MeasuredReader:
-    """An EventReader that counts and times queries."""
+class Readers(EventReader, LedgerReader, Protocol):
+    """All that is read of an archive."""
 
-    def __init__(self, inner: EventReader, metrics: Metrics) -> None:
+
+class MeasuredReader:
+    """Readers that count and time queries."""
+
+    def __init__(self, inner: Readers, metrics: Metrics) -> None:
         self._inner, self._metrics = inner, metrics
 
     async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
@@ -52,6 +57,9 @@ class MeasuredReader:
 
     async def find(self, query: EventQuery) -> Found:
         return await self._measured("events", self._inner.find(query))
+
+    async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
+        return await self._measured("ledger", self._inner.entries(query))
 
     async def _measured(self, kind: str, call: Awaitable[T]) -> T:
         began, outcome = monotonic_s(), "error"

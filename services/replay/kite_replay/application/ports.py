@@ -3,11 +3,16 @@
 All methods raise `kite_common.errors.Unavailable` when the part behind them is away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from kite_common.errors import ApiError
 from kite_common.ids import EventId, TeamId
 from kite_replay.domain.allowance import Allowance
+from kite_replay.domain.charge import PageUsage, Reserved, WalletFacts
+from kite_replay.domain.ledger import FoundEntry, LedgerQuery
+from kite_replay.domain.paid import Due, PaidRange, Priced
 from kite_replay.domain.query import EventQuery, Found
 from kite_replay.domain.rows import BadRecord, Batch, Table, Tail
 
@@ -43,11 +48,76 @@ class EventReader(Protocol):
         ...
 
 
+class LedgerReader(Protocol):
+    """What readers of a wallet's entries ask of the archive."""
+
+    async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
+        """The entries a query selects, newest first, each once, none of amount zero, from one moment's state of the archive."""
+        ...
+
+
 class Allowances(Protocol):
     """What a team's account allows."""
 
     async def take(self, team_id: TeamId) -> Allowance:
         """Count one request of the team; whether it is let through stands in the answer."""
+        ...
+
+
+class PageCharges(Protocol):
+    """What the wallet holds for pages that are being charged."""
+
+    async def reserve(self, usage: PageUsage) -> WalletFacts:
+        """Hold the page's price if the subscription asks for one and the free part of the wallet covers it, in one atomic step.
+
+        The same usage again holds nothing more.
+        """
+        ...
+
+    async def release(self, usage: PageUsage) -> None:
+        """Free what is held for a usage that is surely not in the log. Never raises: what stays held lapses."""
+        ...
+
+
+class UsageLog(Protocol):
+    """Where usages go that billing debits."""
+
+    async def append(self, usage: PageUsage, reserved: Reserved) -> None:
+        """Log the usage of a page, once durable. Raises Unavailable (surely not logged, also later) or OutcomeOpen."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Money that has arrived for a range of events: what it bought, what that cost, and the headers that say so."""
+
+    bought: PaidRange
+    amount_atomic: int
+    headers: Mapping[str, str]
+
+
+class Till(Protocol):
+    """What one request can do about paying."""
+
+    @property
+    def shows_payment(self) -> bool:
+        """Whether the request shows a payment that may be taken here."""
+        ...
+
+    @property
+    def quoted(self) -> Priced | None:
+        """What was promised to this very request, if its payment shows a quote that still holds."""
+        ...
+
+    def payment_required(self, priced: Priced) -> ApiError:
+        """What asks for a payment for exactly this range, or says that this server takes none."""
+        ...
+
+    async def pay(self, due: Due) -> Paid | None:
+        """Hand the payment in that the request shows: what it has bought, now or before; None if the request goes on without it.
+
+        Raises ApiError for everything else that may become of a payment, and Unavailable if it could not be handed in.
+        """
         ...
 
 

@@ -1,9 +1,10 @@
-"""What a team's account allows a reader at this moment: rate and subscription. Decides; fetches nothing."""
+"""What a team's account allows a reader at this moment: rate, subscription, what rows cost. Decides; fetches nothing."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from kite_common.errors import ApiError
+from kite_replay.domain.price import Tariff
 
 # Units of one request in the token bucket: a millisecond brings as many units as the team has requests a minute.
 UNIT: Final = 60_000
@@ -24,10 +25,10 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """`rate` is None where no limit applies. `subscribed`: a subscription that is not cancelled, also one whose payment is late."""
+    """`rate` is None where no limit applies; `tariff` is None where events may not be read at all (`price.tariff_of`)."""
 
     rate: RateLimit | None
-    subscribed: bool
+    tariff: Tariff | None
 
 
 def rate_limit(per_minute: int, level: int, *, allowed: bool) -> RateLimit | None:
@@ -38,12 +39,10 @@ def rate_limit(per_minute: int, level: int, *, allowed: bool) -> RateLimit | Non
     return RateLimit(per_minute, level // UNIT, _seconds_for(per_minute * UNIT - level, per_minute), retry_after_s)
 
 
-def refusal(allowance: Allowance) -> ApiError | None:
-    """Why this read is refused, rate before subscription (wire contract, 2.3), or None."""
-    if allowance.rate is not None and allowance.rate.retry_after_s is not None:
-        return ApiError("rate_limit_exceeded", retry_after_s=allowance.rate.retry_after_s)
-    if not allowance.subscribed:
-        return ApiError("no_active_subscription")
+def rate_refusal(rate: RateLimit | None) -> ApiError | None:
+    """Why this request is refused for its rate, or None."""
+    if rate is not None and rate.retry_after_s is not None:
+        return ApiError("rate_limit_exceeded", retry_after_s=rate.retry_after_s)
     return None
 
 

@@ -95,7 +95,9 @@ def _body(operation: Mapping[str, Any]) -> str:
     body = operation.get("requestBody")
     if body is None:
         return ""
-    name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    name = body["content"].get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+    if not name:
+        return f"<p>Body: {_prose(', '.join(f'`{media_type}`' for media_type in body['content']))}</p>"
     return f'<p>Body: <a href="#{escape(name)}"><code>{escape(name)}</code></a></p>'
 
 

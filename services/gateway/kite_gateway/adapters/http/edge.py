@@ -23,7 +23,7 @@ log = get_logger("kite.gateway.http")
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # Only these count as in flight: operators must be able to ask an overloaded process how it is.
-_LIMITED: Final = "/api/"
+_LIMITED: Final = ("/api/", "/hooks/")
 _OVERLOAD_RETRY_S: Final = 1
 
 

@@ -16,11 +16,13 @@ from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, Header, context_of
+from kite_gateway.adapters.http.ingest import Ingest, Ingested, Stored
 from kite_gateway.adapters.http.openapi import Operation, Parameter
-from kite_gateway.adapters.http.problems import api_error, problem_response, refusal_error
+from kite_gateway.adapters.http.paid import PAYMENT_CODES, PAYMENT_PARAMETERS
+from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.adapters.http.request import MAX_BODY_BYTES, idempotency_claim, json_object, read_body
-from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
-from kite_gateway.domain.admission import Refused
+from kite_gateway.application.accept_message import Accepted, Submission
+from kite_gateway.domain.admission import Usage
 from kite_gateway.domain.message import read_message
 
 log = get_logger("kite.gateway")
@@ -31,16 +33,20 @@ _REPLAYED: Final = (b"idempotency-replayed", b"true")
 _JSON: Final = (b"content-type", b"application/json")
 
 
+# Any text without U+0000, as the document tells it; `domain.message` is what refuses.
+_TEXT: Final = Field(pattern=r"^[^\u0000]*$")
+
+
 class MessageIn(BaseModel):
     """A message from one agent to another."""
 
     model_config = ConfigDict(title="AgentMessage", populate_by_name=True)
 
-    from_: Annotated[str, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
-    to: Annotated[str, Field(min_length=1, description="Id of the receiving agent.")]
-    body: Annotated[str, Field(description="The text; may be empty.")]
-    thread_id: str | None = None
-    reply_to_id: Annotated[str | None, Field(description="The id of the message this one answers.")] = None
+    from_: Annotated[str, _TEXT, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
+    to: Annotated[str, _TEXT, Field(min_length=1, description="Id of the receiving agent.")]
+    body: Annotated[str, _TEXT, Field(description="The text; may be empty.")]
+    thread_id: Annotated[str, _TEXT] | None = None
+    reply_to_id: Annotated[Annotated[str, _TEXT] | None, Field(description="The id of the message this one answers.")] = None
 
 
 class UsageOut(BaseModel):
@@ -67,10 +73,11 @@ class MessageOut(BaseModel):
 OPERATIONS: Final = (
     Operation(
         "POST", PATH, "Send an agent-to-agent message",
-        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable.",
-        status=202, permission="write", request=MessageIn, answer=MessageOut,
+        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable. "
+        "If the wallet cannot pay, 402 offers a top-up; the same request with its payment deposits it and sends the message.",
+        status=202, takes_payment=True, permission="write", request=MessageIn, answer=MessageOut,
         codes=(
-            "invalid_message", "invalid_idempotency_key", "insufficient_funds", "no_active_subscription", "idempotency_key_reused",
+            *PAYMENT_CODES, "invalid_message", "invalid_idempotency_key", "insufficient_funds", "no_active_subscription", "idempotency_key_reused",
             "request_in_progress", "quota_exceeded",
         ),
         parameters=(
@@ -79,6 +86,7 @@ OPERATIONS: Final = (
                 schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             ),
             Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
+            *PAYMENT_PARAMETERS,
         ),
     ),
 )  # fmt: skip
@@ -87,8 +95,8 @@ OPERATIONS: Final = (
 class MessagesEndpoint:
     """One request, one answer, one log line."""
 
-    def __init__(self, bearer: Bearer, accept: AcceptMessage, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
-        self._bearer, self._accept, self._random_bits = bearer, accept, random_bits
+    def __init__(self, bearer: Bearer, ingest: Ingest, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
+        self._bearer, self._ingest, self._random_bits = bearer, ingest, random_bits
         self._accepted = metrics.counter("kite_gateway_messages_accepted_total").labels(kind="message")
         self._seconds = metrics.histogram("kite_gateway_accept_seconds").labels(kind="message")
 
@@ -96,23 +104,26 @@ class MessagesEndpoint:
         """The ASGI entry."""
         began = monotonic_s()
         context = context_of(scope)
-        trace = self._trace(context)
+        trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
-            message, accepted = await self._run(scope, receive, context, trace)
+            message, ingested = await self._run(scope, receive, context, trace)
         except KiteError as error:
             problem = api_error(error)
             _log_refusal(problem, context, trace, began)
             await problem_response(problem, context)(scope, receive, send)
             return
-        body = _answer(message, accepted)
-        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body))]
-        if accepted.replayed:
+        result = ingested.result
+        status, body = (result.status, result.body) if isinstance(result, Stored) else (202, _answer(message, result))
+        await self._ingest.remember(ingested, status, body)
+        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body)), *ingested.headers(context)]
+        if isinstance(result, Stored) or result.replayed:
             headers.append(_REPLAYED)
-        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self._count(accepted, context, trace, began)
+        if not isinstance(result, Stored):
+            self._count(result, context, trace, began)
 
-    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> tuple[AgentMessage, Accepted]:
+    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> tuple[AgentMessage, Ingested]:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every other answer than 202."""
         team_id = self._bearer.authorize(scope, "write")
         body = await read_body(receive, context.head)
@@ -120,16 +131,7 @@ class MessagesEndpoint:
         message = read_message(json_object(body))
         if not isinstance(message, AgentMessage):
             raise ApiError("invalid_message", message.message, {"field": message.field})
-        result = await self._accept(Submission(team_id, message, trace.header(), claim))
-        context.tell_rate(result.rate)
-        if isinstance(result, Refused):
-            raise refusal_error(result)
-        return message, result
-
-    def _trace(self, context: Context) -> TraceContext:
-        """The caller's trace, one span further, or a new one."""
-        caller = TraceContext.parse(context.head.get(b"traceparent"))
-        return TraceContext.begin(self._random_bits(192)) if caller is None else caller.child(self._random_bits(64))
+        return message, await self._ingest(Submission(team_id, message, trace.header(), claim), scope, context, body)
 
     def _count(self, accepted: Accepted, context: Context, trace: TraceContext, began: float) -> None:
         seconds = monotonic_s() - began
@@ -150,20 +152,24 @@ def routes(endpoint: MessagesEndpoint) -> list[Route]:
 
 def _answer(message: AgentMessage, accepted: Accepted) -> bytes:
     """The body of 202. The same for the first answer and every repeat: all of it comes from the request and the claim."""
-    usage = accepted.usage
     answer: dict[str, Any] = {
         "id": accepted.event_id,
         "created_at": rfc3339(accepted.received_ms),
         "from": message.from_,
         "to": message.to,
-        "usage": {
-            "events_used": usage.events_used,
-            "events_limit": usage.events_limit,
-            "amount_charged_atomic": usage.charged_atomic,
-            "amount_charged_sats": usage.charged_atomic,
-        },
+        "usage": usage_out(accepted.usage),
     }
     return orjson.dumps(answer)
+
+
+def usage_out(usage: Usage) -> dict[str, int]:
+    """The counters as UsageOut has them, for every answer to an accepted event."""
+    return {
+        "events_used": usage.events_used,
+        "events_limit": usage.events_limit,
+        "amount_charged_atomic": usage.charged_atomic,
+        "amount_charged_sats": usage.charged_atomic,
+    }
 
 
 def _log_refusal(problem: ApiError, context: Context, trace: TraceContext, began: float) -> None:

@@ -5,7 +5,7 @@ against the document, and the error codes against the one list.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from kite_common import VERSION
 from kite_common.auth import Needed
 from kite_common.errors import CODES
+from kite_gateway.adapters.http.openapi_payments import HEADERS, PAYMENT_REQUIRED, PAYMENT_REQUIRED_SCHEMA, headers_of
 
 BEARER_CODES: Final = (
     "missing_team_id", "unauthorized", "forbidden", "insufficient_permissions", "rate_limit_exceeded", "internal_error", "overloaded",
@@ -40,7 +41,9 @@ class Parameter:
 class Operation:
     """One method of one path. `permission` None = public; `codes` are its own beside those its kind has anyway.
 
-    `answer` is a model, or the schema itself where another service answers.
+    `statuses`: codes this route answers with another status than usual.
+    `answer` is a model, or the schema itself where another service answers; `other_answers` are those of other statuses below 400.
+    `bodies` are the media types of a body that may hold anything, instead of `request`. `takes_payment`: it may be paid with x402.
     """
 
     method: str
@@ -54,17 +57,30 @@ class Operation:
     codes: Sequence[str] = ()
     parameters: Sequence[Parameter] = ()
     media_type: str = _JSON
+    bodies: Sequence[str] = ()
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    other_answers: Mapping[int, tuple[str, Sequence[type[BaseModel]]]] = field(default_factory=dict)
+    takes_payment: bool = False
+
+    @property
+    def models(self) -> Sequence[object]:
+        """Whatever describes its bodies; models among them become schemas of the document."""
+        return (self.request, self.answer, *(model for _, models in self.other_answers.values() for model in models))
 
     @property
     def all_codes(self) -> list[str]:
         """Every error code the route can answer, in the order of the list of codes."""
-        own = {*self.codes, *(BEARER_CODES if self.permission else ()), *(BODY_CODES if self.request else ())}
+        own = {*self.codes, *(BEARER_CODES if self.permission else ()), *(BODY_CODES if self.request or self.bodies else ())}
         return [code for code in CODES if code in own]
+
+    def status_of(self, code: str) -> int:
+        """The status this route answers a code with."""
+        return self.statuses.get(code, CODES[code].status)
 
 
 def document(operations: Sequence[Operation], public_url: str | None = None) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations; equal input gives an equal document, in the order of the operations."""
-    models = {model for operation in operations for model in (operation.request, operation.answer) if isinstance(model, type)}
+    models = {model for operation in operations for model in operation.models if isinstance(model, type)}
     _, definitions = models_json_schema(
         [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)], ref_template=_REF
     )
@@ -83,7 +99,10 @@ def document(operations: Sequence[Operation], public_url: str | None = None) -> 
         "paths": paths,
         "components": {
             "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "API key `kite_<8 hex>_<32 hex>`"}},
-            "schemas": {**definitions.get("$defs", {}), "Error": _error_schema(operations)},
+            "headers": dict(HEADERS),
+            "schemas": {
+                **definitions.get("$defs", {}), PAYMENT_REQUIRED: dict(PAYMENT_REQUIRED_SCHEMA), "Error": _error_schema(operations),
+            },
         },
     }
 
@@ -95,10 +114,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "description": operation.description + (f" Needs permission `{operation.permission}`." if operation.permission else ""),
         "security": [{"apiKey": []}] if operation.permission else [],
         "parameters": [_parameter(parameter) for parameter in _parameters(operation)],
-        "responses": {str(operation.status): _success(operation)} | _errors(operation.all_codes),
+        "responses": {str(operation.status): _success(operation)} | _others(operation) | _errors(operation),
     }
     if operation.request is not None:
         described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(operation.request)}}}
+    elif operation.bodies:
+        described["requestBody"] = {"content": {media_type: {"schema": {}} for media_type in operation.bodies}}
     return described
 
 
@@ -121,18 +142,40 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _success(operation: Operation) -> dict[str, Any]:
     answer = operation.answer
     schema: dict[str, Any] = _ref(answer) if isinstance(answer, type) else dict(answer or {})
-    return {"description": operation.summary, "content": {operation.media_type: {"schema": schema}}}
+    content = {operation.media_type: {"schema": schema}}
+    return {"description": operation.summary, "headers": _headers(operation, operation.status), "content": content}
 
 
-def _errors(codes: Sequence[str]) -> dict[str, Any]:
-    by_status = sorted(codes, key=lambda code: CODES[code].status)
+def _others(operation: Operation) -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": told,
+            "headers": _headers(operation, status),
+            "content": {_JSON: {"schema": {"anyOf": [_ref(model) for model in models]}}},
+        }
+        for status, (told, models) in operation.other_answers.items()
+    }
+
+
+def _errors(operation: Operation) -> dict[str, Any]:
+    by_status = sorted(operation.all_codes, key=operation.status_of)
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {CODES[code].message}" for code in group),
-            "content": {_JSON: {"schema": {"allOf": [{"$ref": _REF.format(model="Error")}, _one_of(group)]}}},
+            "headers": _headers(operation, status),
+            "content": {_JSON: {"schema": {"allOf": [{"$ref": _REF.format(model=_model(operation, status))}, _one_of(group)]}}},
         }
-        for status, group in ((status, list(group)) for status, group in groupby(by_status, key=lambda code: CODES[code].status))
+        for status, group in ((status, list(group)) for status, group in groupby(by_status, key=operation.status_of))
     }
+
+
+def _headers(operation: Operation, status: int) -> dict[str, Any]:
+    is_limited = "rate_limit_exceeded" in operation.all_codes and status not in (401, 403)
+    return headers_of(status, is_limited=is_limited, takes_payment=operation.takes_payment)
+
+
+def _model(operation: Operation, status: int) -> str:
+    return PAYMENT_REQUIRED if operation.takes_payment and status == 402 else "Error"
 
 
 def _one_of(codes: Sequence[str]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from kite_common.errors import ApiError, KiteError, OutcomeOpen, Unavailable
 from kite_gateway.adapters.http.context import Context
+from kite_gateway.adapters.http.request import payload_too_large
 from kite_gateway.domain.access import AccessRefusal
-from kite_gateway.domain.admission import FundsMissing, QuotaUsed, Refused
+from kite_gateway.domain.admission import FundsMissing, PayloadLimit, QuotaUsed, Refused
 
 _JSON: Final = "application/json"
 _UNAVAILABLE_RETRY_S: Final = 1
@@ -23,7 +24,7 @@ _OPEN: Final = (
 def problem_response(error: ApiError, context: Context) -> Response:
     """The answer an error becomes; tells the context its code."""
     context.code = error.code
-    headers = dict(error.headers)
+    headers = context.not_said_yet(error.headers)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
@@ -55,4 +56,6 @@ def refusal_error(refused: Refused) -> ApiError:
         extra = {"scope": quota.scope, "events_used": quota.events_used, "events_limit": quota.events_limit}
     elif isinstance(refused.detail, FundsMissing):
         extra = {"required_atomic": refused.detail.required_atomic, "available_atomic": refused.detail.available_atomic}
+    elif isinstance(refused.detail, PayloadLimit):
+        return payload_too_large(refused.detail.max_bytes)
     return ApiError(refused.code, extra=extra, retry_after_s=refused.retry_after_s)

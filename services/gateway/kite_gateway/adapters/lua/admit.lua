@@ -1,18 +1,25 @@
--- One message wants in: every check and the reservation, in one step. Decides nothing about wording or HTTP: domain/admission.py does.
--- KEYS: account, reservations, reserved, bucket [, claim]
+-- One message or delivery to a hook wants in: every check and the reservation, in one step. Decides nothing about wording or HTTP: domain/admission.py does.
+-- KEYS: account, reservations, reserved, bucket [, claim of the Idempotency-Key] [, claim of the delivery]
 -- ARGV: 1 event id, 2 stream time of the partition (ms, 0 = unknown), 3 lapse (ms), 4 lapsed at most per call, 5 rate for all teams or '',
---       6 rate without subscription, 7 claim lifetime (s), 8 body digest, 9 time of receipt (ms)
+--       6 rate without subscription, 7 claim lifetime (s), 8 body digest ('' = no Idempotency-Key), 9 time of receipt (ms),
+--       10 whether there is a claim of a delivery (0|1), 11 bytes of the body, 0 = the plan's limit is not asked,
+--       12 mode: 0 admit, 1 look (reserve nothing), 2 admit what was looked at (its request has been taken from the bucket)
 -- Returns: outcome, time, rate, level, month used, month limit, day used, day limit, period start, period end, price, available,
---          subscription [, first event id, first receipt, first used, first limit, first charged]
+--          subscription [, first event id, first receipt, first used, first limit, first charged]; TOO_LARGE: outcome, time, largest
 
 local ADMITTED, UNKNOWN, RATE, REPLAYED, IN_PROGRESS, REUSED, NO_SUBSCRIPTION, MONTH, DAY, WALLET = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
-local DAY_MS = 86400000
+local TOO_LARGE, DUPLICATE, DELIVERING, CHANGING = 10, 11, 12, 13
 local now = now_ms()
+local claim_key, delivery_key = ARGV[8] ~= '' and KEYS[5] or nil, ARGV[10] == '1' and KEYS[#KEYS] or nil
 
-local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'rate_per_min', 'price', 'month_limit', 'day_limit',
-  'period_start', 'period_end', 'used', 'day', 'day_used', 'balance')
+local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'rate_per_min', 'price', 'changing', 'max_payload',
+  unpack(COUNTED))
 local status = account[1]
 if not status then return {UNKNOWN, now} end
+
+-- An account that was projected before there was this field has no limit of its own.
+local largest = tonumber(account[7]) or 0
+if largest > 0 and tonumber(ARGV[11]) > largest then return {TOO_LARGE, now, largest} end
 
 -- Reservations whose event provably never reached the log: their money and their place in the quotas are free again.
 local lapsed_before = tonumber(ARGV[2]) - tonumber(ARGV[3])
@@ -30,53 +37,64 @@ if lapsed_before > 0 then
 end
 
 local rate = rate_of(status, account[4], ARGV[5], ARGV[6])
+local look, looked = ARGV[12] == '1', ARGV[12] == '2'
+if looked then rate = 0 end
 local level, allowed = take(KEYS[4], rate, now)
 if not allowed then return {RATE, now, rate, level} end
 
-if KEYS[5] then
-  local claim = redis.call('HMGET', KEYS[5], 'state', 'body', 'event_id', 'received', 'used', 'limit', 'charged')
+-- What stands in a claim, and whether its event was accepted. A claim in flight whose reservation is gone was refused, released or
+-- lapsed: it is free.
+local function held_by(key)
+  local claim = key and redis.call('HMGET', key, 'state', 'body', 'event_id', 'received', 'used', 'limit', 'charged') or {}
   local accepted = claim[1] == 'accepted'
-  -- A claim in flight whose reservation is gone was refused, released or lapsed: the key is free.
-  if accepted or (claim[1] and claim[3] and redis.call('ZSCORE', KEYS[2], claim[3])) then
-    if claim[2] ~= ARGV[8] then return {REUSED, now, rate, level} end
-    if not accepted then return {IN_PROGRESS, now, rate, level} end
-    return {REPLAYED, now, rate, level, 0, 0, 0, 0, 0, 0, 0, 0, '', claim[3], tonumber(claim[4]), tonumber(claim[5]), tonumber(claim[6]),
-      tonumber(claim[7])}
-  end
+  if accepted or (claim[1] and claim[3] and redis.call('ZSCORE', KEYS[2], claim[3])) then return claim, accepted end
+  return nil
 end
+
+local function first(outcome, claim)
+  return {outcome, now, rate, level, 0, 0, 0, 0, 0, 0, 0, 0, '', claim[3], tonumber(claim[4]), tonumber(claim[5]), tonumber(claim[6]),
+    tonumber(claim[7])}
+end
+
+local claim, accepted = held_by(claim_key)
+if claim then
+  if claim[2] ~= ARGV[8] then return {REUSED, now, rate, level} end
+  if not accepted then return {IN_PROGRESS, now, rate, level} end
+  return first(REPLAYED, claim)
+end
+
+local change, closed = changing(account[6], lapsed_before)
+if change and closed then return {CHANGING, now, rate, level} end
 
 if status ~= 'active' then return {NO_SUBSCRIPTION, now, rate, level} end
 
--- Settled usage comes from the projection, usage in flight from the reservations of the same period and day. A projection that stands
--- for an ended period or an earlier day counts nothing of the present one.
-local month_limit, day_limit = tonumber(account[6]), tonumber(account[7])
-local period_start, period_end = tonumber(account[8]), tonumber(account[9])
-local month_used, begins = tonumber(account[10]), period_start
-if now >= period_end then month_used, begins = 0, period_end end
-local today = math.floor(now / DAY_MS)
-local day_used = tonumber(account[11]) >= today and tonumber(account[12]) or 0
-month_used = month_used + redis.call('ZCOUNT', KEYS[2], text(begins), '+inf')
-day_used = day_used + redis.call('ZCOUNT', KEYS[2], text(today * DAY_MS), '+inf')
+claim, accepted = held_by(delivery_key)
+if claim then
+  if not accepted or not claim[3] then return {DELIVERING, now, rate, level} end
+  return first(DUPLICATE, claim)
+end
 
+local usage = usage_now({unpack(account, 8)}, KEYS[2], now, lapsed_before)
+local month_used, day_used = usage.month_used, usage.day_used
 local price = account[2] == 'x402' and tonumber(account[5]) or 0
-local available = tonumber(account[13]) - tonumber(redis.call('HGET', KEYS[3], 'total') or 0)
+local available = usage.balance - tonumber(redis.call('HGET', KEYS[3], 'total') or 0)
 
 local outcome = ADMITTED
-if month_used + 1 > month_limit then outcome = MONTH
-elseif day_used + 1 > day_limit then outcome = DAY
+if month_used + 1 > usage.month_limit then outcome = MONTH
+elseif day_used + 1 > usage.day_limit then outcome = DAY
 elseif price > 0 and available < price then outcome = WALLET end
 
-if outcome == ADMITTED then
-  month_used, day_used = month_used + 1, day_used + 1
+if outcome == ADMITTED then month_used, day_used = month_used + 1, day_used + 1 end
+if outcome == ADMITTED and not look then
   redis.call('ZADD', KEYS[2], text(now), ARGV[1])
-  redis.call('HSET', KEYS[3], ARGV[1], text(price) .. ' ' .. text(today) .. ' ' .. text(begins))
+  redis.call('HSET', KEYS[3], ARGV[1], text(price) .. ' ' .. text(usage.today) .. ' ' .. text(usage.begins))
   redis.call('HINCRBY', KEYS[3], 'total', text(price))
-  if KEYS[5] then
-    redis.call('HSET', KEYS[5], 'state', 'in_flight', 'body', ARGV[8], 'event_id', ARGV[1], 'received', ARGV[9], 'used', text(month_used),
-      'limit', text(month_limit), 'charged', text(price))
-    redis.call('EXPIRE', KEYS[5], tonumber(ARGV[7]))
+  for place = 5, #KEYS do
+    redis.call('HSET', KEYS[place], 'state', 'in_flight', 'body', ARGV[8], 'event_id', ARGV[1], 'received', ARGV[9], 'used', text(month_used),
+      'limit', text(usage.month_limit), 'charged', text(price))
+    redis.call('EXPIRE', KEYS[place], tonumber(ARGV[7]))
   end
 end
 
-return {outcome, now, rate, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available,
-  account[3] or ''}
+return {outcome, now, rate, level, month_used, usage.month_limit, day_used, usage.day_limit, usage.period_start, usage.period_end, price,
+  available, account[3] or ''}

@@ -1,5 +1,10 @@
--- The event of a claim is in the log: its repeats get the first answer from now on.
--- KEYS: claim. ARGV: 1 event id. Returns whether the claim was still this event's.
-if redis.call('HGET', KEYS[1], 'event_id') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'state', 'accepted')
-return 1
+-- The event of these claims is in the log: their repeats get the first answer from now on.
+-- KEYS: claims. ARGV: 1 event id. Returns how many were still this event's.
+local confirmed = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('HGET', key, 'event_id') == ARGV[1] then
+    redis.call('HSET', key, 'state', 'accepted')
+    confirmed = confirmed + 1
+  end
+end
+return confirmed

@@ -26,6 +26,7 @@ from kite_replay.adapters.clickhouse.address import Address
 from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
+from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found, FoundEvent
 from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
 
@@ -51,7 +52,7 @@ _RETRY_S: Final = 1.0
 
 
 class ClickHouseArchive:
-    """Implements Archive and EventReader, and is a Component: `run` migrates the database, and closes everything at the end."""
+    """Implements Archive, EventReader, LedgerReader, and is a Component: `run` migrates the database and closes everything at the end."""
 
     name = "archive"
 
@@ -101,6 +102,10 @@ class ClickHouseArchive:
     async def find(self, query: EventQuery) -> Found:
         await self._ready()
         return await self._readers.run(partial(_page, query))
+
+    async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
+        await self._ready()
+        return await self._readers.run(partial(_entries, query))
 
     async def _ready(self) -> None:
         if self._migrated:
@@ -167,3 +172,10 @@ def _found(query: EventQuery, client: Client) -> tuple[FoundEvent, ...]:
         return ()
     ids, times, seqs, bodies = result.result_columns
     return tuple(map(FoundEvent, map(bytes.decode, ids), times, seqs, bodies))
+
+
+def _entries(query: LedgerQuery, client: Client) -> list[FoundEntry]:
+    statement = sql.entries(query)
+    settings = {"max_execution_time": 20, "max_threads": 1}
+    result = client.query(statement.text, parameters=statement.parameters, settings=settings, query_formats={"String": "bytes"})
+    return [FoundEntry(offset, entry_id.decode(), created_ms, fact) for offset, entry_id, created_ms, fact in result.result_rows]

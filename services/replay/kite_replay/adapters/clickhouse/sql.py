@@ -1,10 +1,11 @@
-"""EventQuery -> SQL text and parameters. Pure: values travel only as parameters, never inside the text."""
+"""Queries -> SQL text and parameters. Pure: values travel only as parameters, never inside the text."""
 
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from kite_common.events.agent_message import TYPE as AGENT_MESSAGE
 from kite_common.ids import EventId, TeamId
+from kite_replay.domain.ledger import LedgerQuery
 from kite_replay.domain.query import EventQuery
 from kite_replay.domain.rows import TableName
 from kite_replay.domain.scopes import AgentTo, Everything, Scope, SourceContains, TypeContains
@@ -12,6 +13,8 @@ from kite_replay.domain.scopes import AgentTo, Everything, Scope, SourceContains
 # DateTime64(3) reaches from 1900 to 2299; cursors may name any time.
 _MIN_MS: Final = -2_208_988_800_000
 _MAX_MS: Final = 10_413_791_999_999
+# Offsets are signed in Kafka.
+_MAX_OFFSET: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,22 @@ def seq_of(team_id: TeamId, created_ms: int, event_id: EventId) -> Statement:
         "SELECT kiteseq FROM events WHERE team_id = {team:String} AND created_at = fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC')"
         " AND event_id = {event_id:String} LIMIT 1",
         {"team": team_id, "at_ms": _within(created_ms), "event_id": event_id},
+    )
+
+
+def entries(query: LedgerQuery) -> Statement:
+    """The rows of a page of the ledger: log_offset, entry_id, created_ms, fact, newest first.
+
+    The sort key is (team_id, log_offset): this reads it backwards and stops at the limit. Flat plans have entries of amount zero, one an
+    event, that nobody wants to see.
+    """
+    # After the newest offset there is: one statement for both cases.
+    up_to = _MAX_OFFSET if query.up_to is None else query.up_to
+    return Statement(
+        "SELECT log_offset, entry_id, toUnixTimestamp64Milli(created_at) AS created_ms, fact FROM ledger"
+        " WHERE team_id = {team:String} AND log_offset <= {up_to:UInt64} AND amount_atomic != 0"
+        " ORDER BY team_id DESC, log_offset DESC LIMIT 1 BY log_offset LIMIT {row_limit:UInt32}",
+        {"team": query.team_id, "up_to": up_to, "row_limit": query.limit},
     )
 
 

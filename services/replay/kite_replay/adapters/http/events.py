@@ -3,6 +3,7 @@
 The answer is joined from stored bytes: the events in it are exactly those that were archived, and a page of 1,000 costs no parsing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,68 +12,57 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kite_common.clock import Clock
-from kite_common.errors import ApiError, Malformed, Unavailable
+from kite_common.errors import ApiError, Malformed
 from kite_common.runtime.observe import get_logger
-from kite_replay.adapters.http import problems
+from kite_common.x402.offers import RequestFacts
+from kite_replay.adapters.http.answers import answered, limit_of, rate_headers
 from kite_replay.adapters.http.authenticate import Credentials, authenticate
-from kite_replay.application.ports import Allowances
-from kite_replay.application.read_events import Page, ReadEvents, ReadRequest
+from kite_replay.application.ports import Allowances, Till
+from kite_replay.application.read_events import ReadRequest
+from kite_replay.application.serve_page import Served, ServePage
 from kite_replay.domain import cursor as cursors
 from kite_replay.domain.access import Principal
-from kite_replay.domain.allowance import RateLimit
-from kite_replay.domain.query import FoundEvent, parse_limit
+from kite_replay.domain.allowance import rate_refusal
+from kite_replay.domain.query import FoundEvent
 
 log = get_logger("kite.replay.http")
 
 PATH: Final = "/api/v1/events"
-_PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
 
 @dataclass(frozen=True, slots=True)
 class EventsRoute:
-    """The route's parts; `__call__` answers one request."""
+    """The route's parts; `__call__` answers one request. `till_of` looks what a request says about paying."""
 
     credentials: Credentials
     allowances: Allowances
-    read: ReadEvents
+    serve: ServePage
+    till_of: Callable[[RequestFacts, ReadRequest], Till]
     clock: Clock
 
     async def __call__(self, request: Request) -> Response:
         """A page, or an error of the code list; always with the team's limits once they are known."""
-        limits: dict[str, str] = {}
-        try:
-            response = await self._answer(request, limits)
-        except ApiError as error:
-            response = problems.answer(error)
-        except Unavailable:
-            response = problems.answer(ApiError("service_unavailable", retry_after_s=1))
-        response.headers.update(_PRIVATE | limits)
-        return response
+        return await answered(request, self._answer)
 
     async def _answer(self, request: Request, limits: dict[str, str]) -> Response:
         principal = authenticate(request, self.credentials, "read", self.clock.unix_ms())
         wanted = read_request(request, principal)
         allowance = await self.allowances.take(principal.team_id)
-        if allowance.rate is not None:
-            limits |= rate_headers(allowance.rate)
-        try:
-            page = await self.read(wanted, allowance)
-        except Unavailable:
-            raise ApiError("replay_unavailable", retry_after_s=1) from None
+        limits |= rate_headers(allowance.rate)
+        refused = rate_refusal(allowance.rate)
+        if refused is not None:
+            raise refused
+        served = await self.serve(wanted, allowance, self.till_of(facts_of(request), wanted))
         log.info(
-            "events.read", team_id=principal.team_id, rows=len(page.rows), has_more=page.has_more, request_id=request.state.request_id
-        )
-        return Response(page_body(page), media_type="application/json")
+            "events.read", team_id=principal.team_id, rows=len(served.page.rows), has_more=served.page.has_more,
+            charged_atomic=served.amount_charged_atomic, request_id=request.state.request_id,
+        )  # fmt: skip
+        return Response(page_body(served), media_type="application/json", headers=dict(served.headers))
 
 
 def read_request(request: Request, principal: Principal) -> ReadRequest:
     """What the query asks for. Raises ApiError `invalid_limit` or `invalid_cursor`."""
-    query = request.query_params
-    since_text = query.get("since")
-    try:
-        limit = parse_limit(query.get("limit"))
-    except Malformed:
-        raise ApiError("invalid_limit") from None
+    limit, since_text = limit_of(request), request.query_params.get("since")
     try:
         since = None if since_text is None else cursors.parse(since_text)
     except Malformed:
@@ -80,18 +70,21 @@ def read_request(request: Request, principal: Principal) -> ReadRequest:
     return ReadRequest(principal.team_id, since, since_text, limit, principal.scopes)
 
 
-def rate_headers(rate: RateLimit) -> dict[str, str]:
-    """`RateLimit-*` of wire contract 2.4."""
-    return {"RateLimit-Limit": str(rate.limit), "RateLimit-Remaining": str(rate.remaining), "RateLimit-Reset": str(rate.reset_s)}
+def facts_of(request: Request) -> RequestFacts:
+    """The request as a payment is bound to it: byte for byte as received, also through the gateway. This route takes no body."""
+    scope = request.scope
+    raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return RequestFacts(request.method, raw_path.partition(b"?")[0], scope["query_string"], b"", request.headers.items())
 
 
-def page_body(page: Page) -> bytes:
+def page_body(served: Served) -> bytes:
     """The JSON of a page."""
+    page = served.page
     return b'{"events":[%b],"next_cursor":%b,"has_more":%b,"amount_charged_atomic":%d}' % (
         b",".join(map(_row, page.rows)),
         orjson.dumps(page.next_cursor),
         b"true" if page.has_more else b"false",
-        page.amount_charged_atomic,
+        served.amount_charged_atomic,
     )
 
 

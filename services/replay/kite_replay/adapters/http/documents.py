@@ -1,0 +1,110 @@
+"""What replay says of its routes in OpenAPI. Describes only; the routes are in their own files.
+
+An OpenAPI document has no place for error codes: they stand in backticks in the description of their status, from where the gateway takes
+them (`scripts/write_openapi.py`).
+"""
+
+from typing import Any, Final
+
+
+def _parameter(
+    name: str, text: str, schema: dict[str, Any] | None = None, *, place: str = "query", required: bool = False
+) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": required, "schema": schema or {"type": "string"}, "description": text}
+
+
+def _response(text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _responses(text: str, schema: dict[str, Any], codes: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {200: _response(text, schema)}
+    return found | {status: _response(description, _ERROR) for status, description in sorted(codes.items())}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object all of whose properties are always there."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+_INTEGER: Final = {"type": "integer"}
+_TEXT_OR_NULL: Final = {"type": ["string", "null"]}
+_ERROR: Final = {
+    "type": "object",
+    "required": ["error", "message"],
+    "properties": {"error": {"type": "string"}, "message": {"type": "string"}},
+}
+_TEAM: Final = _parameter("team_id", "Team to read. Must match the API key.", required=True)
+_LIMIT: Final = _parameter("limit", "Number of rows to return, clamped to 1..1000.", {"type": "integer", "default": 100})
+_COMMON_CODES: Final = {
+    401: "`unauthorized`",
+    429: "`rate_limit_exceeded`, with `retry_after_secs`",
+    500: "`internal_error`",
+}
+
+_EVENT: Final = _object({
+    "event_id": {"type": "string", "format": "uuid"},
+    "created_at": {"type": "string", "examples": ["2026-04-27 12:34:56.789"]},
+    "event": {"type": "object", "description": "The CloudEvent with its kiteseq."},
+})  # fmt: skip
+_EVENTS: Final = _object({
+    "events": {"type": "array", "items": _EVENT},
+    "next_cursor": _TEXT_OR_NULL,
+    "has_more": {"type": "boolean"},
+    "amount_charged_atomic": _INTEGER | {"minimum": 0, "description": "What this reading has cost."},
+})  # fmt: skip
+_EVENTS_CODES: Final = _COMMON_CODES | {
+    400: "`missing_team_id`, `invalid_cursor`, `invalid_limit`, `invalid_payment_header`, `invalid_idempotency_key`",
+    402: "`payment_required` with `rows` and `amount_atomic`, `invalid_payment` with `reason`; what to pay stands in the header "
+    "`payment-required` (x402 version 2) and in `accepts` (version 1)",
+    403: "`forbidden`, `insufficient_permissions`, `no_active_subscription`",
+    409: "`payment_already_used`, `idempotency_key_reused`, with `transaction`",
+    410: "`cursor_expired`, with `oldest_cursor` to go on from",
+    503: "`replay_unavailable`, `service_unavailable`, `overloaded`, `settlement_pending`, `facilitator_unavailable`: repeat the same "
+    "request with the same payment after `retry_after_secs`; `x402_unconfigured`",
+}
+
+_PAYMENT: Final = _object({name: {"type": "string"} for name in ("network", "asset", "payer", "transaction")})
+_ENTRY: Final = _object({
+    "id": {"type": "string", "format": "uuid"},
+    "created_at": {"type": "string", "format": "date-time"},
+    "kind": {"enum": ["credit", "debit", "reversal"]},
+    "reason": {"enum": ["deposit", "event", "replay", "reorg", "correction"]},
+    "amount_atomic": _INTEGER | {"description": "Signed: what the wallet gained. Never 0; all of them add up to `balance_atomic`."},
+    "balance_after_atomic": _INTEGER | {"minimum": 0},
+    "event_id": _TEXT_OR_NULL | {"description": "What was charged: an event, or a reading of a page."},
+    "payment": {"anyOf": [_PAYMENT, {"type": "null"}], "description": "Where the money of a credit or reversal is on the chain."},
+})  # fmt: skip
+_ENTRIES: Final = _object({"entries": {"type": "array", "items": _ENTRY}, "next_cursor": _TEXT_OR_NULL, "has_more": {"type": "boolean"}})
+_LEDGER_CODES: Final = _COMMON_CODES | {
+    400: "`missing_team_id`, `invalid_cursor`, `invalid_limit`",
+    403: "`forbidden`, `insufficient_permissions`",
+    503: "`replay_unavailable`, `service_unavailable`, `overloaded`, with `retry_after_secs`",
+}
+
+
+def _operation(
+    operation_id: str, summary: str, parameters: list[dict[str, Any]], responses: dict[int | str, dict[str, Any]]
+) -> dict[str, Any]:
+    extra = {"parameters": parameters, "security": [{"bearer": []}]}
+    return {"operation_id": operation_id, "summary": summary, "responses": responses, "openapi_extra": extra}
+
+
+# Arguments of FastAPI's `add_api_route`.
+EVENTS_OPERATION: Final = _operation(
+    "read_events",
+    "Replay retained events",
+    [
+        _TEAM,
+        _parameter("since", "Cursor: `created_at` or `created_at:event_id` of a row. Missing: oldest retained event."),
+        _LIMIT,
+        _parameter("payment-signature", "An x402 payment for exactly this request; `x-payment` means the same.", place="header"),
+    ],
+    _responses("A page of events, oldest first", _EVENTS, _EVENTS_CODES),
+)
+LEDGER_OPERATION: Final = _operation(
+    "read_ledger",
+    "Read the wallet's entries",
+    [_TEAM, _parameter("cursor", "A `next_cursor` of this route. Missing: the newest entry."), _LIMIT],
+    _responses("A page of ledger entries, newest first", _ENTRIES, _LEDGER_CODES),
+)
