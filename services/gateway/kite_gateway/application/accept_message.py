@@ -79,7 +79,7 @@ class AcceptMessage:
         try:
             await self.log.append(request.team_id, event, submission.traceparent, usage, request.received_ms)
         except Unavailable:
-            await self.reservations.release(request)
+            await self.reservations.release(request, admitted.reserved_at_ms)
             raise
         if request.claim is not None or request.delivery is not None:
             await self.reservations.confirm(request)

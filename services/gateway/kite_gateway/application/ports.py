@@ -46,12 +46,19 @@ class Reservations(Protocol):
         """
         ...
 
+    async def peek(self, request: AdmissionRequest) -> Facts:
+        """What `admit` would find now: takes the token, reserves and claims nothing. Raises Unavailable."""
+        ...
+
     async def confirm(self, request: AdmissionRequest) -> None:
         """Mark the claims of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
         ...
 
-    async def release(self, request: AdmissionRequest) -> None:
-        """Give back what `admit` took, for an event that is surely not in the log. Best effort: it lapses by itself."""
+    async def release(self, request: AdmissionRequest, reserved_at_ms: int) -> None:
+        """Give back what `admit` took at that time, for an event that is surely not in the log; nothing that has been reserved since.
+
+        Best effort: it lapses by itself.
+        """
         ...
 
 
