@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from kite_common.config import load_catalog
 from kite_common.crypto import parse_cipher_keys
 from kite_common.projection.outcomes import CommandSender
+from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
 from kite_common.runtime.metrics import Metrics
@@ -17,12 +18,14 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
-from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, WEBHOOKS
+from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
+from kite_common.x402_settings import terms_of
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
 from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.ingest import TopUps
 from kite_gateway.adapters.http.proxy import ReplayProxy
 from kite_gateway.adapters.http.public import Public
 from kite_gateway.adapters.ids import RandomIds
@@ -32,8 +35,10 @@ from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisRes
 from kite_gateway.adapters.scripts import ScriptRunner, connect
 from kite_gateway.adapters.standings import RedisClientRateLimits, RedisStandings, RedisSubscriptionChanges
 from kite_gateway.adapters.stream_time import StreamTime
+from kite_gateway.adapters.topups import LoggedPaymentResults, RedisProjections, TopUpDesk
 from kite_gateway.adapters.webhook_configs import CipherSeal, TableWebhookConfigs, decode_webhook_config
 from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.accept_paid import AcceptPaid
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
@@ -62,21 +67,30 @@ def build(settings: GatewaySettings) -> list[Component]:
     sender = CommandSender(redis, commands, settings.partitions)
     config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
+    terms = terms_of(settings)
+    inbox = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
+    payments = PaymentSender(redis, inbox, settings.partitions, settings.x402_wait_s)
+    paying: list[Component] = [inbox, payments] if terms else []
     components: list[Component] = [
-        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *([replay] if replay else []),
+        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *paying, *([replay] if replay else []),
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
     standings = RedisStandings(runner, place_of, stream_time.of)
     changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
+    accept_message = AcceptMessage(
+        RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
+    )
     surface = Surface(
         bearer=Bearer(
             TableCredentials(credentials, pepper),
             RedisRateLimits(runner, place_of, limits),
             clock,
         ),
-        accept_message=AcceptMessage(
-            RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
-        ),
+        accept_message=accept_message,
+        topups=TopUps(
+            AcceptPaid(accept_message, RedisProjections(redis), LoggedPaymentResults(payments)),
+            TopUpDesk(terms, payments, clock, random_bytes),
+        ) if terms else None,
         open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),

@@ -11,8 +11,9 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 
 from kite_common.clock import utc_day
-from kite_common.errors import KiteError
+from kite_common.errors import KiteError, Unavailable
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
+from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
@@ -263,6 +264,73 @@ class FakeRateLimits:
 
     async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:  # noqa: ARG002 - the port's signature
         return (False, describe(0, 60)) if self.used_up else (True, None)
+
+
+@dataclass(slots=True)
+class FakePayments:
+    """What billing does with top-ups, in memory: a new payment fills the wallet once, a known one finds its outcome.
+
+    `instead`: fields of the outcome that new payments get instead of being taken. `loses_results`: what is kept is forgotten.
+    """
+
+    reservations: FakeReservations
+    credited_at: int
+    instead: Mapping[str, Any] | None = None
+    loses_results: bool = False
+    submitted: list[PaymentSubmitted] = field(default_factory=list)
+    known: dict[str, tuple[str, PaymentOutcome]] = field(default_factory=dict)
+    results: dict[str, PaymentResult] = field(default_factory=dict)
+
+    async def submit(self, submitted: PaymentSubmitted) -> PaymentOutcome:
+        self.submitted.append(submitted)
+        await asyncio.sleep(0)
+        plain = PaymentOutcome(payment_key=submitted.payment_key, submission_id=submitted.submission_id, result="pending")
+        found = self.known.get(submitted.payment_key)
+        if found is None:
+            return self._new(submitted, plain)
+        fingerprint, outcome = found
+        if fingerprint != submitted.fingerprint:
+            return plain.model_copy(update={"result": "conflict", "code": "payment_already_used"})
+        kept = self.results.get(submitted.payment_key)
+        stored = {} if kept is None else {"stored_status": kept.status, "stored_body": kept.body}
+        return outcome.model_copy(update={"submission_id": submitted.submission_id, **stored})
+
+    async def keep(self, result: PaymentResult) -> None:
+        if not self.loses_results:
+            self.results.setdefault(result.payment_key, result)
+
+    def _new(self, submitted: PaymentSubmitted, plain: PaymentOutcome) -> PaymentOutcome:
+        if submitted.if_new is not None:
+            told = submitted.if_new
+            fields = {"status": told.status, "code": told.code, "reason": told.reason}
+            return plain.model_copy(update={"result": "not_needed"} if told.code == "not_needed" else {"result": "refused", **fields})
+        if self.instead is not None:
+            return plain.model_copy(update=self.instead)
+        amount, team_id = int(submitted.authorization.value), TeamId(submitted.target.team_id or "")
+        account = self.reservations.accounts[team_id]
+        self.reservations.accounts[team_id] = replace(account, balance=account.balance + amount)
+        paid = PaymentPayer(
+            transaction="0x" + "5a" * 32, network="eip155:84532", payer=submitted.authorization.from_address, amount_atomic=amount
+        )
+        outcome = plain.model_copy(update={
+            "result": "credited", "paid": paid, "transaction": paid.transaction, "credited_at": self.credited_at, "team_id": team_id,
+            "amount_atomic": amount, "applied": 7, "target": submitted.target,
+        })  # fmt: skip
+        self.known[submitted.payment_key] = submitted.fingerprint, outcome
+        return outcome
+
+
+@dataclass(slots=True)
+class FakeProjections:
+    """Whether the projection has got there."""
+
+    late: bool = False
+    asked: list[tuple[TeamId, int]] = field(default_factory=list)
+
+    async def reached(self, team_id: TeamId, applied: int) -> None:
+        self.asked.append((team_id, applied))
+        if self.late:
+            raise Unavailable("the projection is late")
 
 
 def standing(**given: Any) -> Standing:

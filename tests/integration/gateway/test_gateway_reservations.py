@@ -297,7 +297,9 @@ steps = st.lists(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(account=accounts, schedule=steps)
-async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool, int, int, bool]]) -> None:
+async def test_the_script_decides_as_the_reference_does(
+    stack: Any, account: Account, schedule: list[tuple[str, int, bool, int, int, bool]]
+) -> None:
     async with _harness(stack.redis_url) as harness:
         team = await harness.open(account)
         reference = FakeReservations({team: account})

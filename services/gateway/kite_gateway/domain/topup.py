@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kite_common.events.payments import PaymentOutcome
+from kite_common.ids import EventId
 from kite_common.x402.key import event_of
 from kite_gateway.domain.admission import Admitted, Decision, Duplicate, FundsMissing, PaidWith, Refused, Replayed
 
@@ -51,7 +52,18 @@ def due_of(decision: Decision) -> Due | Replayed | Refused:
     return NotSold(decision) if decision.code in _BEHIND_THE_PAYMENT else decision
 
 
-def paid_with(outcome: PaymentOutcome) -> PaidWith:
-    """What an event claims that is admitted after this outcome, `credited`."""
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """A payment that is credited: the id of the one event it pays for, the same for every repeat, and what that event claims."""
+
+    event_id: EventId
+    paid_with: PaidWith
+
+
+def topup_of(outcome: PaymentOutcome) -> TopUp:
+    """What an outcome `credited` stands for. Raises ValueError for any other."""
+    if outcome.credited_at is None:
+        raise ValueError("the payment is not credited")
     claim = hashlib.sha256(b"payment\n" + outcome.payment_key.encode()).hexdigest()[:32]
-    return PaidWith(claim, "" if outcome.paid is None else outcome.paid.to_receipt())
+    receipt = "" if outcome.paid is None else outcome.paid.model_dump_json()
+    return TopUp(event_of(outcome.payment_key, outcome.credited_at), PaidWith(claim, receipt))
