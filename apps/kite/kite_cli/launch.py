@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from kite_cli.demo import KeptTeam, is_used_up, kept_team, new_team
 from kite_cli.failure import CommandFailed
 from kite_cli.found import find_stack
@@ -26,8 +29,9 @@ from kite_cli.private_file import read_private, write_private
 from kite_cli.services import NICE
 from kite_cli.target import DEMO_FILE, LogTarget
 from kite_common.clock import rfc3339
-from kite_common.errors import KiteError
+from kite_common.errors import KiteError, Unavailable
 from kite_common.ids import uuid7
+from kite_common.projection.server import declare_quiet
 from kite_common.runtime.system import SystemClock, boottime_s, random_bits
 from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
@@ -37,6 +41,7 @@ START_FILE: Final = "start.json"
 # Beside each other, where nothing well known lives; all but one that was asked for are only wishes.
 PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703}
 _READY_WITHIN_S: Final = 60.0
+_REDIS_WITHIN_S: Final = 5.0
 _NEXT: Final = (
     ('kitectl send "hello"', "sends a message, and says what it cost"),
     ("kitectl events", "reads it back; --follow waits for more"),
@@ -59,7 +64,7 @@ async def launch(options: LaunchOptions, output: Output) -> int:
     start = _Start(options.data, output, await _install(output))
     return await up(
         UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb), output.console, service_specs(options),
-        prepare=_as_step("topics", start.topics), started=_as_step("demo team", start.first_message),
+        prepare=_as_step("topics and Valkey", start.prepare), started=_as_step("demo team", start.first_message),
     )  # fmt: skip
 
 
@@ -102,7 +107,18 @@ class _Start:
     output: Output
     installing_s: float
 
-    async def topics(self, stack: LocalStack) -> None:
+    async def prepare(self, stack: LocalStack) -> None:
+        """Create topics, and say in Valkey that all services of earlier runs have ended: billing need not wait for their messages."""
+        await self._topics(stack)
+        redis = Redis.from_url(stack.addresses.redis_url, socket_timeout=_REDIS_WITHIN_S, socket_connect_timeout=_REDIS_WITHIN_S)
+        try:
+            await declare_quiet(redis)
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Valkey does not answer: {type(error).__name__}") from error
+        finally:
+            await redis.aclose()
+
+    async def _topics(self, stack: LocalStack) -> None:
         created = await ensure_topics(Kafka(stack.addresses.kafka_bootstrap, client_id="kitectl"), ALL, PARTITIONS, 1)
         self._done("topics", f"{len(created)} created, {PARTITIONS} partitions each" if created else f"all {len(ALL)} are there")
 

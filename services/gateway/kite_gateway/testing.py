@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 
 from kite_common.clock import utc_day
-from kite_common.errors import KiteError, Unavailable
+from kite_common.errors import KiteError
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
@@ -19,6 +19,7 @@ from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
 from kite_common.plans import shipped_catalog
 from kite_common.projection import keys
+from kite_common.projection.server import server_id
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, PaidWith, Usage
@@ -57,6 +58,13 @@ async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
         "sources_limit": 10, "monthly": 0, "debt": 0, "revision": 0, **asdict(account),
     }  # fmt: skip
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
+
+
+async def vouch(redis: Redis, partitions: int) -> str:
+    """Say, as billing does, that the accounts of all partitions stand on the server process that answers; its id."""
+    server = server_id(await redis.info("server"))
+    await redis.hset(keys.PROJECTED, mapping={keys.server_field(partition): server for partition in range(partitions)})
+    return server
 
 
 @dataclass(slots=True)
@@ -267,7 +275,7 @@ class FakeRateLimits:
 
 
 @dataclass(slots=True)
-class FakePayments:
+class FakeTopUpBilling:
     """What billing does with top-ups, in memory: a new payment fills the wallet once, a known one finds its outcome.
 
     `instead`: fields of the outcome that new payments get instead of being taken. `loses_results`: what is kept is forgotten.
@@ -318,19 +326,6 @@ class FakePayments:
         })  # fmt: skip
         self.known[submitted.payment_key] = submitted.fingerprint, outcome
         return outcome
-
-
-@dataclass(slots=True)
-class FakeProjections:
-    """Whether the projection has got there."""
-
-    late: bool = False
-    asked: list[tuple[TeamId, int]] = field(default_factory=list)
-
-    async def reached(self, team_id: TeamId, applied: int) -> None:
-        self.asked.append((team_id, applied))
-        if self.late:
-            raise Unavailable("the projection is late")
 
 
 def standing(**given: Any) -> Standing:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
 from kite_common.projection import keys
+from kite_common.projection.server import server_id
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
 from kite_gateway.adapters.ids import RandomIds
@@ -39,18 +40,21 @@ DAY_MS = 86_400_000
 
 @dataclass(slots=True)
 class RedisHarness:
-    """A gateway's admission, and billing's hand on the accounts. `stream_time_ms` and `lag_s` stand for what is polled."""
+    """A gateway's admission, and billing's hand on the accounts. `stream_time_ms`, `lag_s` and `server` stand for what is polled."""
 
     redis: Redis
     limits: Limits = LIMITS
     stream_time_ms: int = 0
     lag_s: float = 0.0
+    server: str | None = None
     reservations: RedisReservations = field(init=False)
     rate_limits: RedisRateLimits = field(init=False)
 
     def __post_init__(self) -> None:
         runner, place_of = ScriptRunner(self.redis, 5.0, Metrics()), places(8)
-        self.reservations = RedisReservations(runner, place_of, self.limits, lambda _: self.stream_time_ms, lambda _: self.lag_s)
+        self.reservations = RedisReservations(
+            runner, place_of, self.limits, lambda _: self.stream_time_ms, lambda _: self.lag_s, lambda _: self.server
+        )
         self.rate_limits = RedisRateLimits(runner, place_of, self.limits)
 
     async def open(self, account: Account) -> TeamId:
@@ -85,7 +89,7 @@ async def harness(stack: Any) -> AsyncIterator[RedisHarness]:
 async def _harness(url: str, limits: Limits = LIMITS) -> AsyncIterator[RedisHarness]:
     redis = connect(url, 5.0)
     try:
-        yield RedisHarness(redis, limits)
+        yield RedisHarness(redis, limits, server=server_id(await redis.info("server")))
     finally:
         await redis.aclose()
 
@@ -333,7 +337,7 @@ async def test_a_silent_redis_is_unavailable_in_time() -> None:
     silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     redis = connect(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0", 0.1)
     runner = ScriptRunner(redis, 0.1, Metrics())
-    reservations = RedisReservations(runner, places(8), LIMITS, lambda _: 0, lambda _: 0.0)
+    reservations = RedisReservations(runner, places(8), LIMITS, lambda _: 0, lambda _: 0.0, lambda _: "any")
     request = AdmissionRequest(TeamId("team_a"), RandomIds().event_id(1), 1)
     results = await asyncio.gather(*(reservations.admit(request) for _ in range(300)), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results)
@@ -357,3 +361,29 @@ async def test_admission_stops_when_billing_is_far_behind(harness: RedisHarness)
     with pytest.raises(Unavailable):
         await harness.admit(team)
     assert await harness.held(team) == (0, 0)
+
+
+async def test_on_another_server_process_than_billing_wrote_to_nobody_is_admitted(harness: RedisHarness) -> None:
+    team = await harness.open(Account())
+    known, harness.server = harness.server, "0" * 40
+    refused = await asyncio.gather(*(harness.admit(team) for _ in range(5)), return_exceptions=True)
+    harness.server = None
+    with pytest.raises(Unavailable):
+        await harness.admit(team)
+    assert [type(one) for one in refused] == [Unavailable] * 5
+    assert await harness.held(team) == (0, 0)
+    harness.server = known
+    assert (await harness.admit(team)).outcome is Outcome.ADMITTED
+
+
+async def test_calls_for_other_servers_fail_alone_and_give_their_connection_back(harness: RedisHarness) -> None:
+    team, known = await harness.open(Account()), harness.server
+    found = []
+    for number in range(200):
+        harness.server = known if number % 2 else "0" * 40
+        found.append(asyncio.create_task(harness.admit(team)))
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*found, return_exceptions=True)
+    assert [isinstance(one, Unavailable) for one in results] == [number % 2 == 0 for number in range(200)]
+    assert (await harness.held(team))[0] == 100
+    assert sum(count for count, _ in harness.redis.connection_pool.get_connection_count()) <= 2

@@ -26,11 +26,8 @@ from kite_common.x402.key import event_of
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
-from kite_gateway.adapters.http.ingest import TopUps
 from kite_gateway.adapters.http.public import Public
-from kite_gateway.adapters.topups import TopUpDesk
 from kite_gateway.application.accept_message import AcceptMessage
-from kite_gateway.application.accept_paid import AcceptPaid
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
@@ -44,13 +41,13 @@ from kite_gateway.testing import (
     FakeCredentials,
     FakeHooks,
     FakeMessageLog,
-    FakePayments,
-    FakeProjections,
     FakeRateLimits,
     FakeReservations,
     FakeSeal,
+    FakeTopUpBilling,
     FakeWebhookConfigs,
 )
+from support.paid_routes import FakeArrivals, ingest_of, paid_routes
 
 TEAM, NOW_MS = TeamId(make.TEAM), make.NOW_MS
 TERMS = payments.terms()
@@ -84,28 +81,29 @@ class Gateway:
     account: Account = EMPTY
     takes_payments: bool = True
     log: FakeMessageLog = field(default_factory=FakeMessageLog)
-    projections: FakeProjections = field(default_factory=FakeProjections)
+    arrivals: FakeArrivals = field(default_factory=FakeArrivals)
 
     def __post_init__(self) -> None:
         clock, ids, billing, hooks = FrozenClock(from_unix_ms(NOW_MS)), CountingIds(), FakeBilling(), FakeHooks()
         self.reservations = FakeReservations({TEAM: self.account}, now_ms=NOW_MS)
-        self.payments = FakePayments(self.reservations, NOW_MS - 5)
+        self.payments = FakeTopUpBilling(self.reservations, NOW_MS - 5)
         for source in ("acme", "github"):
             hooks.endpoints[TEAM, source] = Endpoint()
             hooks.tokens[TEAM, source, make.HOOK_TOKEN] = "right"
         accept = AcceptMessage(self.reservations, self.log, clock, ids)
-        desk = TopUpDesk(TERMS, self.payments, clock, lambda count: b"r" * count)
+        terms = TERMS if self.takes_payments else None
+        paid = paid_routes(billing, clock, terms=terms, payments=self.payments, arrivals=self.arrivals)
         writer = Principal(TEAM, KeyPrefix("00000000"), ("write",))
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials({"writer": writer}), FakeRateLimits(), clock),
-            accept_message=accept,
+            ingest=ingest_of(accept, paid, self.payments),
             open_hook=OpenHook(hooks, clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(), x402=True
             ),
             replay=None, readiness=lambda: [("part", READY)], metrics=Metrics(), random_bits=random_bits,
-            topups=TopUps(AcceptPaid(accept, self.projections, self.payments), desk) if self.takes_payments else None,
+            paid=paid,
         ))  # fmt: skip
 
     @asynccontextmanager
@@ -364,21 +362,21 @@ async def test_an_event_that_turns_out_to_be_logged_answers_its_repeat(route: Ro
 
 @ROUTES
 async def test_a_credit_that_does_not_show_in_time_is_resent(route: Route) -> None:
-    gateway = Gateway(projections=FakeProjections(late=True))
+    gateway = Gateway(arrivals=FakeArrivals(arrives=False))
     answer = await gateway.send(route, pay())
     assert (answer.status_code, answer.json()["error"], gateway.stored) == (503, "service_unavailable", [])
     assert_told(answer, success=True)
-    gateway.projections.late = False
+    gateway.arrivals.arrives = True
     assert (await gateway.send(route, pay())).status_code == 202
-    assert gateway.projections.asked == [(TEAM, 7)] * 2
+    assert gateway.arrivals.asked == [(TEAM, 7)] * 2
 
 
 @ROUTES
 async def test_a_credit_that_others_have_spent_is_told_with_the_next_offer(route: Route) -> None:
     gateway = Gateway()
-    gateway.projections.late = True
+    gateway.arrivals.arrives = False
     await gateway.send(route, pay())
-    gateway.projections.late, gateway.reservations.accounts[TEAM] = False, EMPTY
+    gateway.arrivals.arrives, gateway.reservations.accounts[TEAM] = True, EMPTY
     answer = await gateway.send(route, pay())
     assert (answer.status_code, answer.json()["error"], gateway.stored) == (402, "insufficient_funds", [])
     assert_told(answer, success=True)
@@ -420,7 +418,7 @@ async def test_without_a_payment_nothing_is_looked_at_twice(route: Route) -> Non
     gateway = Gateway(Account(rate_per_min=1))
     answer = await gateway.send(route)
     assert (answer.status_code, answer.headers["ratelimit-remaining"], gateway.payments.submitted) == (202, "0", [])
-    assert gateway.projections.asked == []
+    assert gateway.arrivals.asked == []
 
 
 async def test_a_caller_that_hangs_up_gets_its_event_and_its_result() -> None:

@@ -21,9 +21,6 @@ log = get_logger("kite.gateway.redis")
 
 # Lapsed reservations one call gives back, so that no call takes long; the next ones go on.
 _LAPSED_PER_CALL: Final = 100
-# Billing lets the work of a payment be repeated for a day from its credit on. The claim, which is made later, must outlive that in spite of
-# two clocks and of a repeat that takes its time: an hour covers both by far.
-_PAYMENT_CLAIM_TTL_S: Final = keys.IDEMPOTENCY_TTL_S + 3_600
 
 _REPEATS: Final = (Outcome.REPLAYED, Outcome.DUPLICATE)
 
@@ -38,19 +35,22 @@ class Limits:
 
 
 class RedisReservations:
-    """`stream_time_of` and `lag_of` take a partition: milliseconds and seconds."""
+    """`stream_time_of`, `lag_of` and `server_of` take a partition: milliseconds, seconds, and the server process its accounts are on."""
 
     def __init__(
         self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], limits: Limits,
-        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float],
+        stream_time_of: Callable[[int], int], lag_of: Callable[[int], float], server_of: Callable[[int], str | None],
     ) -> None:  # fmt: skip
         self._runner, self._place_of, self._limits = runner, place_of, limits
-        self._stream_time_of, self._lag_of = stream_time_of, lag_of
+        self._stream_time_of, self._lag_of, self._server_of = stream_time_of, lag_of, server_of
         self._admit, self._confirm, self._release = load_script("admit"), load_script("confirm"), load_script("release")
         self._rates = _rates(limits)
 
     async def admit(self, request: AdmissionRequest) -> Facts:
-        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop."""
+        """One round trip. Raises Unavailable: no answer in time, or billing is so far behind that admission must stop.
+
+        Also while Redis is not the server process that billing wrote the accounts to: what it holds of them may be older.
+        """
         facts = await self._run(request, reserves=True)
         if request.payment is not None:
             faults.reached("topup.admitted")
@@ -66,12 +66,15 @@ class RedisReservations:
         place = self._place_of(request.team_id)
         if self._lag_of(place.partition) > self._limits.billing_lag_s:
             raise Unavailable("billing is too far behind")
+        server = self._server_of(place.partition)
+        if server is None:
+            raise Unavailable("the accounts are not projected")
         reply = await self._runner.run(self._admit, (*place.admission, *_claims(request)), (
             request.event_id, self._stream_time_of(place.partition), keys.LAPSE_MS, _LAPSED_PER_CALL, *self._rates,
             keys.IDEMPOTENCY_TTL_S, request.claim.body_digest if request.claim else "", request.received_ms,
             0 if request.delivery is None else 1, request.body_bytes, int(request.takes_token), int(reserves),
-            *((0, "") if request.payment is None else (_PAYMENT_CLAIM_TTL_S, request.payment.receipt)),
-        ))  # fmt: skip
+            *((0, "") if request.payment is None else (keys.PAYMENT_CLAIM_TTL_S, request.payment.receipt)),
+        ), server)  # fmt: skip
         return _facts(reply)
 
     async def confirm(self, request: AdmissionRequest) -> None:

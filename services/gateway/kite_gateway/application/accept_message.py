@@ -11,7 +11,7 @@ from typing import Literal
 from kite_common.clock import Clock
 from kite_common.errors import Unavailable
 from kite_common.events.agent_message import AgentMessage, to_event
-from kite_common.events.usage import UsageRecorded
+from kite_common.events.usage import FirstAnswer, UsageRecorded
 from kite_common.ids import EventId, TeamId
 from kite_gateway.application.ports import Ids, MessageLog, Reservations
 from kite_gateway.domain.admission import AdmissionRequest, Admitted, Claim, Decision, Duplicate, Refused, Replayed, Usage, decide
@@ -133,4 +133,15 @@ def _usage(kind: Literal["message", "hook"], request: AdmissionRequest, admitted
         idempotency=request.claim.id if request.claim else None,
         delivery_claim=request.delivery,
         payment_claim=request.payment.claim if request.payment else None,
+        first_answer=_first_answer(request, admitted.usage),
+    )
+
+
+def _first_answer(request: AdmissionRequest, usage: Usage) -> FirstAnswer | None:
+    """What repeats are answered if Redis has lost the claim by then."""
+    if request.claim is None and request.delivery is None and request.payment is None:
+        return None
+    return FirstAnswer(
+        body_digest=request.claim.body_digest if request.claim else "", received_at=request.received_ms, events_used=usage.events_used,
+        events_limit=usage.events_limit, receipt=request.payment.receipt if request.payment else None,
     )

@@ -14,10 +14,12 @@ from kite_common.errors import ApiError, KiteError, OutcomeOpen, Unavailable
 from kite_common.events.payments import LARGEST_RESULT_BYTES, PaymentOutcome, PaymentResult
 from kite_common.x402.answers import RETRY_AFTER_S, credited_already, success_headers
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission, accepted_before
-from kite_gateway.application.ports import PaymentResults, Projections, Till
+from kite_gateway.application.ports import Arrivals, PaymentResults, Till
 from kite_gateway.domain.admission import Decision, Refused, Replayed
 from kite_gateway.domain.topup import due_of, topup_of
 
+# A projection takes milliseconds; billing that is behind is better waited for by the caller.
+_ARRIVAL_S: Final = 2.0
 _RESEND: Final = "The payment is credited, but the request is not done: resend the same request with the same payment."
 
 
@@ -51,7 +53,7 @@ class AcceptPaid:
     """The use case: `look`, tell the rate limit, then call it with what was found. `render` makes the answer to an accepted event."""
 
     accept: AcceptMessage
-    projections: Projections
+    arrivals: Arrivals
     results: PaymentResults
 
     async def look(self, submission: Submission) -> Decision:
@@ -81,10 +83,12 @@ class AcceptPaid:
             # Nobody bound it to another team; an operator may have given it to one.
             raise credited_already(outcome)
         try:
-            await self.projections.reached(submission.team_id, outcome.applied or 0)
-            result = await self.accept(replace(submission, topup=topup_of(outcome)))
+            arrived = await self.arrivals.of_account(submission.team_id, outcome.applied, _ARRIVAL_S)
+            result = await self.accept(replace(submission, topup=topup_of(outcome))) if arrived else None
         except (Unavailable, OutcomeOpen) as error:
             raise _unfinished(outcome) from error
+        if result is None:
+            raise _unfinished(outcome)
         if isinstance(result, Refused):
             return Spent(outcome, result)
         answer = render(result)

@@ -88,6 +88,18 @@ class Standings(Protocol):
         ...
 
 
+class Arrivals(Protocol):
+    """What billing has done, seen from here. Neither raises: who waits in vain goes on without."""
+
+    async def of_account(self, team_id: TeamId, applied: int | None, timeout_s: float) -> bool:
+        """Whether the account's projection has reached a position within that time; of None, whether there is one."""
+        ...
+
+    async def of_team(self, team_id: TeamId, api_key: str | None, timeout_s: float) -> bool:
+        """Whether a new team has an account, and its API key opens it here, within that time."""
+        ...
+
+
 class SubscriptionChanges(Protocol):
     """At most one change of a team's subscription at a time."""
 
@@ -120,14 +132,6 @@ class Till(Protocol):
         Raises ApiError for whatever keeps the request from going on: what is wrong with the payment, its fate, or why the request is
         refused itself.
         """
-        ...
-
-
-class Projections(Protocol):
-    """How far billing's accounts have got to admission."""
-
-    async def reached(self, team_id: TeamId, applied: int) -> None:
-        """Return as soon as the team's account stands for position `applied`. Raises Unavailable if that takes too long."""
         ...
 
 

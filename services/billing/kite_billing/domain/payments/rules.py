@@ -106,4 +106,5 @@ def question_of(record: PaymentRecord, rules: Rules, hint: str | None = None) ->
         place=place,
         claim_block=record.claim_block,
         needed_depth=rules.depth(value),
+        transfer_number=int(nonce.rpartition(":")[2]) if nonce.startswith("log:") else None,
     )

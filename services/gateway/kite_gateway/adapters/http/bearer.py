@@ -35,6 +35,11 @@ class Bearer:
         context.team_id = principal.team_id
         return principal.team_id
 
+    def holder(self, scope: Any) -> TeamId | None:
+        """The team of the request's key, None without a good one; nothing is refused. Raises Unavailable until all keys are known."""
+        principal = self.credentials.identify(bearer_token(context_of(scope).head), self.clock.unix_ms())
+        return None if principal is None else principal.team_id
+
     async def take_token(self, scope: Any, team_id: TeamId) -> None:
         """Take one request from the team's bucket and tell the limit on the answer; 429 if the bucket is empty."""
         allowed, rate = await self.rate_limits.take(team_id)

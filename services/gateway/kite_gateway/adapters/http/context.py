@@ -31,6 +31,11 @@ class Context:
                 (b"ratelimit-reset", b"%d" % rate.reset_s),
             )
 
+    def not_said_yet(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Those of these headers that not every answer to this request gets anyway."""
+        said = {name for name, _ in self.extra}
+        return {name: value for name, value in headers.items() if name.lower().encode() not in said}
+
 
 def context_of(scope: Any) -> Context:
     """The context of a request that came through the edge."""

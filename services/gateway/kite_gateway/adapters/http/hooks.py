@@ -16,9 +16,10 @@ from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, context_of
-from kite_gateway.adapters.http.ingest import PAYMENT_CODES, PAYMENT_PARAMETER, Arrived, Ingest, Told, send_headers
+from kite_gateway.adapters.http.ingest import INGEST_CODES, Arrived, Ingest, Told, send_headers
 from kite_gateway.adapters.http.messages import UsageOut, usage_out
 from kite_gateway.adapters.http.openapi import Operation, Parameter
+from kite_gateway.adapters.http.paid import PAYMENT_PARAMETERS
 from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding
 from kite_gateway.application.accept_message import Accepted, Submission
@@ -63,7 +64,8 @@ _WHAT: Final = (
     "keeps its attributes, anything else becomes the `data` of one. "
     "The request carries a hook token, or the signature of the provider whose name the source is (`X-Kite-Signature` for any other), "
     "if the endpoint has its secret. 202 is sent once the event is durable. A delivery that was accepted within the last 24 hours is "
-    "answered with 200 and not charged."
+    "answered with 200 and not charged. If the wallet is empty the answer is 402, and a payment with the request fills it and delivers "
+    "in one."
 )
 _PARAMETERS: Final = (
     Parameter("team_id", "path", "The team.", required=True),
@@ -72,20 +74,20 @@ _PARAMETERS: Final = (
         "Idempotency-Key", "header", "For 24 hours the same key and body give the first answer again; one scope a team and source.",
         schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     ),
-    PAYMENT_PARAMETER,
+    *PAYMENT_PARAMETERS,
     Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
 )  # fmt: skip
 
 
 def _operation(path: str, summary: str, *parameters: Parameter) -> Operation:
     return Operation(
-        "POST", path, summary, _WHAT, status=202, answer=HookOut,
+        "POST", path, summary, _WHAT, status=202, answer=HookOut, takes_payment=True,
         other_answers={200: ("A duplicate, or the answer to Slack's `url_verification`.", (HookIgnored, HookChallenge))},
         bodies=("application/cloudevents+json", "application/json", "application/x-www-form-urlencoded", "text/plain"),
         codes=(
             "reserved_type", "invalid_idempotency_key", "invalid_hook_token", "invalid_signature", "no_active_subscription", "not_found",
             "request_in_progress", "rate_limit_exceeded", "quota_exceeded", "internal_error", "overloaded", "service_unavailable",
-            *PAYMENT_CODES,
+            *INGEST_CODES,
         ),
         parameters=(*_PARAMETERS, *parameters),
     )  # fmt: skip

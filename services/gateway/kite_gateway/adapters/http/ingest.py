@@ -10,39 +10,26 @@ from typing import Any, Final, assert_never
 from kite_common.errors import ApiError
 from kite_common.events.payments import PaymentPayer
 from kite_common.x402.answers import after_credit, success_headers
-from kite_common.x402.offers import RequestFacts
+from kite_common.x402.terms import PaymentTerms
 from kite_common.x402.wire import NO_STORE, REQUEST_HEADERS, payment_accepted
 from kite_gateway.adapters.http.context import Context, Header
-from kite_gateway.adapters.http.openapi import Parameter
+from kite_gateway.adapters.http.paid import PAYMENT_CODES, facts_of
 from kite_gateway.adapters.http.problems import refusal_error
-from kite_gateway.adapters.topups import TopUpDesk
+from kite_gateway.adapters.till import TopUpTill
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
 from kite_gateway.application.accept_paid import AcceptPaid, Answer, Credited, Spent
-from kite_gateway.domain.admission import FundsMissing, Refused
+from kite_gateway.application.checkout import Checkout
+from kite_gateway.domain.admission import Refused
+from kite_gateway.domain.topup import Needed, due_of
 
 Render = Callable[[Accepted], Answer]
 
-PAYMENT_CODES: Final = (
-    "invalid_payment_header", "insufficient_funds", "invalid_payment", "payment_already_used", "idempotency_key_reused",
-    "settlement_pending", "facilitator_unavailable", "x402_unconfigured",
-)  # fmt: skip
-PAYMENT_PARAMETER: Final = Parameter(
-    "payment-signature", "header",
-    "An x402 payment for exactly this request, as the header `payment-required` of a 402 asks for it: it fills the wallet, then the event "
-    "is taken. `x-payment` means the same. Not needed, and not taken, while the wallet can pay.",
-)  # fmt: skip
+# An empty wallet has a code of its own.
+INGEST_CODES: Final = ("insufficient_funds", *(code for code in PAYMENT_CODES if code != "payment_required"))
 
 _REPLAYED: Final = (b"idempotency-replayed", b"true")
 _JSON: Final = (b"content-type", b"application/json")
 _PAYMENT_HEADERS: Final = tuple(name.encode() for name in REQUEST_HEADERS)
-
-
-@dataclass(frozen=True, slots=True)
-class TopUps:
-    """What is there where payments are taken."""
-
-    accept: AcceptPaid
-    desk: TopUpDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +57,32 @@ class Arrived:
         """Whether there is a payment header; whether it can be read, is another matter."""
         return any(name in self.context.head for name in _PAYMENT_HEADERS)
 
-    def facts(self) -> RequestFacts:
-        """The request as a payment is bound to it: byte for byte as received."""
-        scope = self.scope
-        raw_path = bytes(scope["raw_path"]).partition(b"?")[0]
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        return RequestFacts(scope["method"], raw_path, bytes(scope["query_string"]), self.body, headers, self.shown_path)
+    def till(self, checkout: Checkout, terms: PaymentTerms) -> TopUpTill:
+        """What it can do about paying."""
+        return TopUpTill(checkout, terms, facts_of(self.scope, self.body, self.shown_path), self.submission.team_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """Call it with a request. `topups` None: this server takes no payments."""
+    """Call it with a request. `checkout` without terms: this server takes no payments."""
 
     accept: AcceptMessage
-    topups: TopUps | None
+    accept_paid: AcceptPaid
+    checkout: Checkout
 
     async def __call__(self, arrived: Arrived, render: Render) -> Told:
         """The answer to an accepted event. Raises KiteError for every other."""
-        if self.topups is not None and arrived.shows_payment:
-            return await self._paid(self.topups, arrived, render)
+        terms = self.checkout.terms
+        if terms is not None and arrived.shows_payment:
+            return await self._paid(arrived, arrived.till(self.checkout, terms), render)
         result = await self.accept(arrived.submission)
         arrived.context.tell_rate(result.rate)
         return _told(result, render) if isinstance(result, Accepted) else self._refuse(arrived, result)
 
-    async def _paid(self, topups: TopUps, arrived: Arrived, render: Render) -> Told:
-        submission = arrived.submission
-        till = topups.desk.till_of(arrived.facts(), submission.team_id)
-        looked = await topups.accept.look(submission)
+    async def _paid(self, arrived: Arrived, till: TopUpTill, render: Render) -> Told:
+        looked = await self.accept_paid.look(arrived.submission)
         arrived.context.tell_rate(looked.rate)
-        result = await topups.accept(submission, looked, till, render)
+        result = await self.accept_paid(arrived.submission, looked, till, render)
         match result:
             case Accepted():
                 return _told(result, render)
@@ -116,10 +100,11 @@ class Ingest:
 
     def _refusal(self, arrived: Arrived, refused: Refused) -> ApiError:
         """An empty wallet is asked for a top-up, if there is a way to make one."""
-        if not isinstance(refused.detail, FundsMissing):
+        terms, due = self.checkout.terms, due_of(refused)
+        if not isinstance(due, Needed):
             return refusal_error(refused)
-        if self.topups is not None:
-            return self.topups.desk.offer(arrived.facts(), arrived.submission.team_id, refused)
+        if terms is not None:
+            return arrived.till(self.checkout, terms).offer(due)
         return ApiError("x402_unconfigured") if arrived.shows_payment else refusal_error(refused)
 
 

@@ -17,8 +17,9 @@ from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, context_of
-from kite_gateway.adapters.http.ingest import PAYMENT_CODES, PAYMENT_PARAMETER, Arrived, Ingest, Told, send_headers
+from kite_gateway.adapters.http.ingest import INGEST_CODES, Arrived, Ingest, Told, send_headers
 from kite_gateway.adapters.http.openapi import Operation, Parameter
+from kite_gateway.adapters.http.paid import PAYMENT_PARAMETERS
 from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.adapters.http.request import MAX_BODY_BYTES, idempotency_claim, json_object, read_body
 from kite_gateway.application.accept_message import Accepted, Submission
@@ -32,16 +33,20 @@ PATH: Final = "/api/v1/agents/messages"
 _CLAIM_SCOPE: Final = b"agents/messages"
 
 
+# Any text without U+0000, as the document tells it; `domain.message` is what refuses.
+_TEXT: Final = Field(pattern=r"^[^\u0000]*$")
+
+
 class MessageIn(BaseModel):
     """A message from one agent to another."""
 
     model_config = ConfigDict(title="AgentMessage", populate_by_name=True)
 
-    from_: Annotated[str, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
-    to: Annotated[str, Field(min_length=1, description="Id of the receiving agent.")]
-    body: Annotated[str, Field(description="The text; may be empty.")]
-    thread_id: str | None = None
-    reply_to_id: Annotated[str | None, Field(description="The id of the message this one answers.")] = None
+    from_: Annotated[str, _TEXT, Field(alias="from", min_length=1, description="Id of the sending agent; free text, case-sensitive.")]
+    to: Annotated[str, _TEXT, Field(min_length=1, description="Id of the receiving agent.")]
+    body: Annotated[str, _TEXT, Field(description="The text; may be empty.")]
+    thread_id: Annotated[str, _TEXT] | None = None
+    reply_to_id: Annotated[Annotated[str, _TEXT] | None, Field(description="The id of the message this one answers.")] = None
 
 
 class UsageOut(BaseModel):
@@ -68,18 +73,19 @@ class MessageOut(BaseModel):
 OPERATIONS: Final = (
     Operation(
         "POST", PATH, "Send an agent-to-agent message",
-        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable.",
-        status=202, permission="write", request=MessageIn, answer=MessageOut,
+        f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable. "
+        "If the wallet is empty the answer is 402, and a payment with the request fills it and sends the message in one.",
+        status=202, permission="write", request=MessageIn, answer=MessageOut, takes_payment=True,
         codes=(
             "invalid_message", "invalid_idempotency_key", "no_active_subscription", "request_in_progress", "quota_exceeded",
-            *PAYMENT_CODES,
+            *INGEST_CODES,
         ),
         parameters=(
             Parameter(
                 "Idempotency-Key", "header", "For 24 hours the same key and body give the first answer again.",
                 schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             ),
-            PAYMENT_PARAMETER,
+            *PAYMENT_PARAMETERS,
             Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
         ),
     ),

@@ -24,8 +24,7 @@ _OPEN: Final = (
 def problem_response(error: ApiError, context: Context) -> Response:
     """The answer an error becomes; tells the context its code."""
     context.code = error.code
-    told = {name for name, _ in context.extra}
-    headers = {name: value for name, value in error.headers.items() if name.lower().encode() not in told}
+    headers = context.not_said_yet(error.headers)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
