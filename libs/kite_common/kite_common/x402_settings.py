@@ -127,7 +127,7 @@ def terms_of(settings: X402Settings) -> PaymentTerms | None:
         return None
     ciphers, quotes = _keys(settings.x402_bootstrap_cipher_key), _keys(settings.x402_quote_key)
     return PaymentTerms(
-        asset=_asset(settings),
+        asset=asset_of_settings(settings),
         pay_to=parse_address(settings.x402_pay_to or ""),
         retired=frozenset(map(parse_address, settings.x402_pay_to_retired)),
         public_url=settings.public_url,
@@ -148,17 +148,24 @@ def payment_problems(settings: X402Settings) -> list[str]:
     """Why no payment is taken: one text a variable, without values. Empty when everything needed is there."""
     if not settings.x402_enabled:
         return ["X402_ENABLED: off"]
+    problems = facilitator_problems(settings)
+    if settings.x402_quote_key is None and settings.x402_bootstrap_cipher_key is None:
+        problems.append("X402_QUOTE_KEY: is required, or X402_BOOTSTRAP_CIPHER_KEY")
+    return problems
+
+
+def facilitator_problems(settings: X402Settings) -> list[str]:
+    """The same for what a facilitator needs of it: the token, and who is paid."""
     problems = [
-        _problem("X402_ASSET", lambda: _asset(settings)),
+        _problem("X402_ASSET", lambda: asset_of_settings(settings)),
         "X402_PAY_TO: is required" if not settings.x402_pay_to else _problem("X402_PAY_TO", parse_address, settings.x402_pay_to),
         *(_problem("X402_PAY_TO_RETIRED", parse_address, one) for one in settings.x402_pay_to_retired),
     ]
-    if settings.x402_quote_key is None and settings.x402_bootstrap_cipher_key is None:
-        problems.append("X402_QUOTE_KEY: is required, or X402_BOOTSTRAP_CIPHER_KEY")
     return [problem for problem in problems if problem is not None]
 
 
-def _asset(settings: X402Settings) -> Asset:
+def asset_of_settings(settings: X402Settings) -> Asset:
+    """The token payments are made in. Raises Malformed if it is unknown what that is."""
     return asset_of(settings.x402_network, settings.x402_asset, settings.x402_asset_name, settings.x402_asset_version)
 
 

@@ -1,0 +1,1 @@
+"""The SDK with its signer, and HTTP."""

@@ -1,0 +1,1 @@
+"""Settling: one call an authorization at a time, and when to begin anew."""

@@ -1,0 +1,1 @@
+"""What a facilitator does for its deployment, and for no other: pure decisions."""
