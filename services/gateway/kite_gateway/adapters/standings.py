@@ -1,7 +1,7 @@
 """Standings, SubscriptionChanges and ClientRateLimits over Redis: one script each. Returns facts, refuses nothing.
 
-What a team has is read, and a change of it begun, only on the server process that billing vouches for, as messages are admitted: another one
-may hold an older copy, in which counters are lower and money is not reserved that is.
+What a team has is read, and a change of it begun, only on the server process that billing vouches for, as messages are admitted: another
+one may hold an older copy, in which counters are lower and money is not reserved that is.
 """
 
 import hashlib
