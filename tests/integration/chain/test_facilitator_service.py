@@ -191,7 +191,7 @@ async def test_bytes_that_are_no_request_are_400(facilitator: Facilitator, body:
     assert (await facilitator.http.post("/settle", content=body)).status_code == 400
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, object]] = {
     "cut": {"refuses": True},
     "silent": {"silent": True},
     "error": {"errors": frozenset({"eth_call", "eth_getCode", "eth_sendRawTransaction"})},
