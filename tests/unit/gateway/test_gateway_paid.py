@@ -31,8 +31,8 @@ from support.paid_gateway import (
     OneCreditEach,
     PaidGateway,
     always,
-    credits_of,
     crediting,
+    credits_of,
     offer_of,
     problem,
     quoted,
@@ -271,7 +271,8 @@ async def test_a_payment_that_is_pending_has_a_name_to_ask_for(purpose: str) -> 
 @both_routes
 async def test_no_text_of_a_facilitator_gets_out(purpose: str) -> None:
     secret = "node http://10.0.0.7:8545 said: insufficient gas"
-    answer = await asked_of({"result": "refused", "status": 402, "code": "invalid_payment", "reason": secret, "after_settle": True}, purpose)
+    outcome = {"result": "refused", "status": 402, "code": "invalid_payment", "reason": secret, "after_settle": True}
+    answer = await asked_of(outcome, purpose)
     assert problem(answer, 402, "invalid_payment")["reason"] == "invalid_payload"
     assert told(answer).error_reason == "invalid_payload"
     assert "10.0.0.7" not in answer.text
