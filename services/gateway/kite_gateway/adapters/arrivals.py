@@ -32,7 +32,7 @@ class PolledArrivals:
                     await pause(_BETWEEN_LOOKS_S, never)
         except (TimeoutError, Unavailable):
             return False
-        faults.reached("topup.projected")
+        faults.reached("credit.projected")
         return True
 
     async def of_team(self, team_id: TeamId, api_key: str | None, timeout_s: float) -> bool:
