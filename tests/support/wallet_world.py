@@ -114,12 +114,17 @@ def account_of(
 class World:
     """The team, and hands on every part. `log`: records billing has not applied; `committed`: steps the projection has not written."""
 
-    def __init__(self, redis: Redis, server: str, account: AccountSnapshot) -> None:
+    def __init__(self, redis: Redis, server: str | None, account: AccountSnapshot) -> None:
         runner, place_of = ScriptRunner(redis, 5.0, Metrics()), places(PARTITIONS)
+        self.stream_time_ms = keys.LAPSE_MS + LAPSED_BEFORE
+
+        def stream_time(_: int) -> int:
+            return self.stream_time_ms
+
         self.redis, self.team_id, self.account, self.projected = redis, TeamId(account.team_id), account, account
-        self.reservations = RedisReservations(runner, place_of, Limits(None, 0, 1.0), _stream_time, lambda _: 0.0, lambda _: server)
-        self.standings = RedisStandings(runner, place_of, _stream_time, lambda _: server)
-        self.changes = RedisSubscriptionChanges(runner, place_of, _stream_time, lambda _: server)
+        self.reservations = RedisReservations(runner, place_of, Limits(None, 0, 1.0), stream_time, lambda _: 0.0, lambda _: server)
+        self.standings = RedisStandings(runner, place_of, stream_time, lambda _: server)
+        self.changes = RedisSubscriptionChanges(runner, place_of, stream_time, lambda _: server)
         self.pages, self.writes = RedisPageCharges(redis, PARTITIONS), ProjectionWrites(redis)
         self.billing = BillingProcessor(Rules(CATALOG, clerk_paid_plans=True), _Projector(), SystemClock(), Metrics())
         self.opening, self.today = account.balance_atomic, utc_day(SystemClock().unix_ms())
@@ -330,7 +335,3 @@ class World:
 
     def _append(self, topic: str, record: Record) -> None:
         self.log.append(Input(topic, 3, 0, SystemClock().unix_ms(), record.key, record.value, record.headers))
-
-
-def _stream_time(_: int) -> int:
-    return keys.LAPSE_MS + LAPSED_BEFORE

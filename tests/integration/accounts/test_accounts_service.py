@@ -102,7 +102,8 @@ class Caller:
         return [(event["type"].removeprefix("kite.subscription.quota_"), event["data"]["reason"]) for event in notices]
 
     async def settled(self) -> bool:
-        return bool((await self.get("wallet"))["reserved_atomic"] == 0)
+        reserved: int = (await self.get("wallet"))["reserved_atomic"]
+        return reserved == 0
 
 
 @pytest.fixture
