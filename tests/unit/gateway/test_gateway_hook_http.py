@@ -40,7 +40,7 @@ from kite_gateway.testing import (
     FakeSeal,
     FakeWebhookConfigs,
 )
-from support.paid_routes import paid_routes
+from support.paid_routes import ingest_of, paid_routes
 from support.providers import PROVIDERS
 
 TEAM = TeamId("clerk-user:user_a")
@@ -71,15 +71,16 @@ class Gateway:
         self.hooks.endpoints |= {(TEAM, source): Endpoint(secrets=(one.secret,)) for source, one in PROVIDERS.items()}
         self.hooks.endpoints |= {(TEAM, "acme"): Endpoint(), (TEAM, "closed"): Endpoint(active=False)}
         self.hooks.tokens |= {(TEAM, source, TOKEN): "right" for _, source in self.hooks.endpoints}
+        paid = paid_routes(billing, clock)
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(), self.rate_limits, clock),
-            accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
+            ingest=ingest_of(AcceptMessage(self.reservations, self.log, clock, ids), paid),
             open_hook=OpenHook(self.hooks, clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(), x402=True
             ),
-            paid=paid_routes(billing, clock),
+            paid=paid,
             replay=None, readiness=lambda: [("part", READY)], metrics=self.metrics, random_bits=random_bits,
             max_in_flight=self.max_in_flight, public_url=ORIGIN,
         ))  # fmt: skip
