@@ -43,7 +43,7 @@ from kite_gateway.testing import (
     FakeWebhookConfigs,
     standing,
 )
-from support.paid_routes import FakeArrivals, FakePayments, paid_routes
+from support.paid_routes import FakeArrivals, FakePayments, ingest_of, paid_routes
 
 TEAM: Final = TeamId(make.TEAM)
 OURS: Final = f"?team_id={TEAM}"
@@ -128,7 +128,9 @@ class PaidGateway:
         )  # fmt: skip
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
-            accept_message=AcceptMessage(FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS), FakeMessageLog(), clock, ids),
+            ingest=ingest_of(
+                AcceptMessage(FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS), FakeMessageLog(), clock, ids), paid
+            ),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
