@@ -29,6 +29,7 @@ from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.domain.access import Principal
+from kite_gateway.domain.hooks.credentials import Endpoint
 from kite_gateway.testing import (
     Account,
     CountingIds,
@@ -47,6 +48,7 @@ from support.paid_routes import FakeArrivals, FakePayments, paid_routes
 
 TEAM: Final = TeamId(make.TEAM)
 OURS: Final = f"?team_id={TEAM}"
+HOOK: Final = "my-bot"
 BOOTSTRAP, INVOICES = "/api/v1/bootstrap/x402", "/api/v1/wallet/invoices"
 WRITER, READER = {"Authorization": "Bearer writer"}, {"Authorization": "Bearer reader"}
 WANTED: Final = {"source": "my-bot", "deposit_atomic": 1_000_000, "plan": "starter"}
@@ -129,7 +131,7 @@ class PaidGateway:
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
             accept_message=AcceptMessage(FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS), FakeMessageLog(), clock, ids),
-            open_hook=OpenHook(FakeHooks(), clock),
+            open_hook=OpenHook(FakeHooks({(TEAM, HOOK): Endpoint()}, {(TEAM, HOOK, make.HOOK_TOKEN): "right"}), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(),
@@ -142,8 +144,8 @@ class PaidGateway:
     def start_anew(self) -> None:
         """Everything behind the app as it is at the beginning: building an app costs more than most tests."""
         self.payments.submitted.clear()
-        if isinstance(self.payments.answers, OneCreditEach):
-            self.payments.answers = OneCreditEach(self.payments.answers.terms)
+        if self.terms is not None:
+            self.payments.answers = OneCreditEach(self.terms)
         self.arrivals.asked.clear()
         self.arrivals.arrives, self.rate_limits.used_up, self.clients.limit = True, False, FakeClientRateLimits().limit
         self.clients.seen.clear()
