@@ -23,7 +23,7 @@ from kite_cli.local.java import archive_of
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.kafka_jars import VERSION
 from kite_cli.local.ports import LOOPBACK
-from kite_cli.local.stack import LocalStack, ServiceSpec, facilitator_spec
+from kite_cli.local.stack import CHAIN, LocalStack, ServiceSpec, facilitator_spec
 from kite_cli.local.step import ConsoleProgress, StepFailed
 from kite_cli.local.up import Hook, UpOptions, up
 from kite_cli.output import Output
@@ -44,6 +44,8 @@ START_FILE: Final = "start.json"
 PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703}
 FACILITATOR_PORT: Final = 7704
 _READY_WITHIN_S: Final = 60.0
+# What the demo wallet begins with.
+_FIRST_USDC: Final = 100
 _REDIS_WITHIN_S: Final = 5.0
 _NEXT: Final = (
     ('kitectl send "hello"', "sends a message, and says what it cost"),
@@ -146,9 +148,21 @@ class _Start:
             await _send_first(team)
         took_s = round(age_s() - self.installing_s, 2)
         write_private(self.data / START_FILE, {"first_accepted_s": took_s, "at": rfc3339(SystemClock().unix_ms())})
+        if CHAIN in stack.ports:
+            self._done("demo wallet", f"{await self._funded_wallet()}, of no worth outside of this machine")
         self._done("demo team", f"{team.target.team.team_id}, its key is in {_short(self.data / DEMO_FILE)}")
         self._done("first message", f"accepted {took_s:.1f} s after the start")
         self._tell()
+
+    async def _funded_wallet(self) -> str:
+        """The wallet of `kitectl pay`, filled if it has nothing; its address."""
+        from kite_cli.pay.faucet import local_balance, pour
+        from kite_cli.pay.wallet import demo_wallet
+
+        address = demo_wallet(self.data).address
+        if not await local_balance(self.data, address):
+            await pour(self.data, address, _FIRST_USDC)
+        return address
 
     def _tell(self) -> None:
         found = find_stack(self.data)

@@ -18,8 +18,8 @@ from kite_common.errors import ConfigurationError, Unavailable
 
 COMMANDS = (
     "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "hook create",
-    "hook list", "hook rotate-secret", "hook deactivate", "topics apply", "topics check",
-    "config check",
+    "hook list", "hook rotate-secret", "hook deactivate", "payments show", "payments list", "payments assign", "payments audit",
+    "topics apply", "topics check", "config check", "pay bootstrap", "pay deposit", "pay events", "wallet show", "wallet faucet",
 )  # fmt: skip
 
 
