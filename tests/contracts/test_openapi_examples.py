@@ -67,13 +67,20 @@ def test_every_route_of_this_service_under_the_api_has_an_example_of_its_success
             assert [status for status in answers if int(status) < 300], f"{method} {path}"
 
 
-def test_both_payment_routes_show_every_402_there_is_and_clients_read_it() -> None:
-    for path in ("/api/v1/bootstrap/x402", "/api/v1/wallet/invoices"):
-        asked = EXAMPLES["operations"][f"POST {path}"]["answers"]["402"]
-        assert {"payment_required", "invalid_payment"} <= set(asked)
-        for name, body in asked.items():
-            read = PaymentRequiredV1.model_validate(body)
-            assert (read.error, len(read.accepts)) == (name.partition(".")[0], 1)
+@pytest.mark.parametrize(
+    ("path", "codes"),
+    [
+        ("/api/v1/bootstrap/x402", {"payment_required", "invalid_payment"}),
+        ("/api/v1/wallet/invoices", {"payment_required", "invalid_payment"}),
+        ("/api/v1/agents/messages", {"insufficient_funds"}), ("/hooks/{team_id}/{source}", {"insufficient_funds"}),
+    ],
+)  # fmt: skip
+def test_routes_that_are_paid_for_show_their_402_and_clients_read_it(path: str, codes: set[str]) -> None:
+    asked = EXAMPLES["operations"][f"POST {path}"]["answers"]["402"]
+    assert codes <= set(asked)
+    for name, body in asked.items():
+        read = PaymentRequiredV1.model_validate(body)
+        assert (read.error, len(read.accepts)) == (name.partition(".")[0], 1)
 
 
 def test_the_headers_shown_are_read_by_official_clients() -> None:

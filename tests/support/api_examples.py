@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 
 from kite_common.testing import make, payments
+from kite_gateway.testing import Account
 from support.paid_gateway import (
     BOOTSTRAP,
     DEPOSIT,
@@ -26,6 +27,7 @@ from support.paid_gateway import (
 
 MESSAGE: Final = {"from": "agent-beta", "to": "agent-alpha", "body": "Here are the results you asked for.", "thread_id": "thread-abc123"}
 ENDPOINT: Final = {"url": "https://example.com/kite", "secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3", "event_types": ["com.kite.*"]}
+DELIVERER: Final = {"Authorization": f"Bearer {make.HOOK_TOKEN}"}
 GROWTH: Final = {"plan_id": make.plan("growth").id, "provider": "x402"}
 _MESSAGES, _CONFIG, _HOOK = "/api/v1/agents/messages", "/api/v1/webhook-config", "/hooks/{team_id}/{source}"
 _SUBSCRIPTION, _WALLET, _USAGE = (f"/api/v1/{name}" for name in ("subscription", "wallet", "usage"))
@@ -71,6 +73,11 @@ def stands(**given: Any) -> Setup:
     return lambda gateway: gateway.has(**given)
 
 
+def _poor(gateway: PaidGateway) -> None:
+    """The wallet cannot pay for one event."""
+    gateway.reservations.accounts[TEAM] = Account(balance=7)
+
+
 def _late(gateway: PaidGateway) -> None:
     gateway.payments.answers = OneCreditEach(payments.terms(), shows_credentials=False)
 
@@ -108,8 +115,11 @@ EXAMPLES: Final = (
     Example(_DEPOSIT, "facilitator_unavailable", DEPOSIT, _NOT_TAKEN, headers=WRITER, pays=True),
     Example("POST " + _MESSAGES, "accepted", MESSAGE, headers=WRITER, shown_as="a_message"),
     Example("POST " + _MESSAGES, "invalid_message", MESSAGE | {"to": ""}, headers=WRITER),
+    Example("POST " + _MESSAGES, "insufficient_funds", MESSAGE, _poor, headers=WRITER),
+    Example("POST " + _MESSAGES, "paid_on_the_way", MESSAGE, _poor, headers=WRITER, pays=payments.header()),
     Example("POST " + _MESSAGES, "unauthorized", MESSAGE),
-    Example("POST " + _HOOK, "accepted", {"hello": "world"}, headers={"Authorization": f"Bearer {make.HOOK_TOKEN}"}),
+    Example("POST " + _HOOK, "accepted", {"hello": "world"}, headers=DELIVERER),
+    Example("POST " + _HOOK, "insufficient_funds", {"hello": "world"}, _poor, headers=DELIVERER),
     Example("POST " + _HOOK, "invalid_hook_token", {"hello": "world"}),
     Example("PUT " + _CONFIG, "stored", ENDPOINT, headers=WRITER, shown_as="an_endpoint"),
     Example("PUT " + _CONFIG, "invalid_url", ENDPOINT | {"url": "ftp://example.com"}, headers=WRITER),
