@@ -29,6 +29,7 @@ from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.domain.access import Principal
+from kite_gateway.domain.hooks.credentials import Endpoint
 from kite_gateway.testing import (
     Account,
     CountingIds,
@@ -47,6 +48,7 @@ from support.paid_routes import FakeArrivals, FakePayments, ingest_of, paid_rout
 
 TEAM: Final = TeamId(make.TEAM)
 OURS: Final = f"?team_id={TEAM}"
+HOOK: Final = "my-bot"
 BOOTSTRAP, INVOICES = "/api/v1/bootstrap/x402", "/api/v1/wallet/invoices"
 WRITER, READER = {"Authorization": "Bearer writer"}, {"Authorization": "Bearer reader"}
 WANTED: Final = {"source": "my-bot", "deposit_atomic": 1_000_000, "plan": "starter"}
@@ -63,6 +65,8 @@ class OneCreditEach:
 
     terms: PaymentTerms
     shows_credentials: bool = True
+    # Wallets that messages are admitted over: a top-up is there as soon as it is credited.
+    wallets: FakeReservations | None = None
     credits: dict[str, PaymentOutcome] = field(default_factory=dict)
     _fingerprints: dict[str, str] = field(default_factory=dict)
 
@@ -82,6 +86,9 @@ class OneCreditEach:
         is_new = submitted.purpose == "bootstrap"
         team_id = team_of(submitted.payment_key) if is_new else submitted.target.team_id
         amount = submitted.amount_atomic
+        if submitted.purpose == "topup" and self.wallets is not None:
+            account = self.wallets.accounts[TEAM]
+            self.wallets.accounts[TEAM] = replace(account, balance=account.balance + amount)
         paid = payments.paid(payer=submitted.authorization.from_address, amount_atomic=amount)
         return outcome_of(
             submitted, paid=paid, team_id=team_id, amount_atomic=amount, balance_after_atomic=amount + (0 if is_new else BALANCE),
@@ -118,6 +125,7 @@ class PaidGateway:
     billing: FakeBilling = field(default_factory=lambda: FakeBilling({TEAM: standing()}))
     clients: FakeClientRateLimits = field(default_factory=FakeClientRateLimits)
     rate_limits: FakeRateLimits = field(default_factory=FakeRateLimits)
+    reservations: FakeReservations = field(default_factory=lambda: FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS))
 
     def __post_init__(self) -> None:
         clock, ids, billing = FrozenClock(from_unix_ms(make.NOW_MS)), CountingIds(), self.billing
@@ -128,10 +136,8 @@ class PaidGateway:
         )  # fmt: skip
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
-            ingest=ingest_of(
-                AcceptMessage(FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS), FakeMessageLog(), clock, ids), paid
-            ),
-            open_hook=OpenHook(FakeHooks(), clock),
+            ingest=ingest_of(AcceptMessage(self.reservations, FakeMessageLog(), clock, ids), paid),
+            open_hook=OpenHook(FakeHooks({(TEAM, HOOK): Endpoint()}, {(TEAM, HOOK, make.HOOK_TOKEN): "right"}), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(),
@@ -144,11 +150,12 @@ class PaidGateway:
     def start_anew(self) -> None:
         """Everything behind the app as it is at the beginning: building an app costs more than most tests."""
         self.payments.submitted.clear()
-        if isinstance(self.payments.answers, OneCreditEach):
-            self.payments.answers = OneCreditEach(self.payments.answers.terms)
+        if self.terms is not None:
+            self.payments.answers = OneCreditEach(self.terms, wallets=self.reservations)
         self.arrivals.asked.clear()
         self.arrivals.arrives, self.rate_limits.used_up, self.clients.limit = True, False, FakeClientRateLimits().limit
         self.clients.seen.clear()
+        self.reservations.accounts[TEAM] = Account()
         self.has()
 
     @property

@@ -413,15 +413,15 @@ async def test_an_idempotency_key_travels_as_a_hash(purpose: str, gateway: PaidG
 
 # --- requests that are bad themselves: no payment is looked at ---
 
+NO_DEPOSITS: list[Any] = [None, 0, -1, 999_999, 1_000_000_001, 1_000_000.5, 1_000_000.0, "1000000", True, [], 1 << 60]
+NO_AMOUNTS: list[Any] = [None, 0, -1, 1.5, 1.0, "1", True, {}, 1_000_000_001, 1 << 62]
 BAD_TEAMS: list[tuple[bytes, int, str]] = [
     (b"{", 400, "invalid_json"), (b"[]", 400, "invalid_json"), (b"", 400, "invalid_json"), (b'{"source":"a","deposit_atomic":NaN}', 400,
      "invalid_json"),
     (b"{}", 400, "invalid_source"), *((orjson.dumps({"source": source}), 400, "invalid_source") for source in (
         None, 5, "", "-a", "a_b", "a b", "a/b", "kite", "KITE", "x" * 65, "ä", "a\n",
     )),
-    *((orjson.dumps({"source": "a", "deposit_atomic": deposit}), 400, "invalid_deposit") for deposit in list[Any]((
-        None, 0, -1, 999_999, 1_000_000_001, 1_000_000.5, 1_000_000.0, "1000000", True, [], 1 << 60,
-    ))),
+    *((orjson.dumps({"source": "a", "deposit_atomic": deposit}), 400, "invalid_deposit") for deposit in NO_DEPOSITS),
     *((orjson.dumps({"source": "a", "plan": plan}), 404, "plan_not_found") for plan in (None, 5, "", "none")),
     (b"{" + b" " * 65_536, 413, "payload_too_large"),
 ]  # fmt: skip
@@ -437,9 +437,7 @@ async def test_teams_nobody_can_have(content: bytes, status: int, code: str, gat
 
 BAD_DEPOSITS: list[tuple[bytes, int, str]] = [
     (b"nothing", 400, "invalid_json"), (b"7", 400, "invalid_json"), (b'{"amount_atomic":Infinity}', 400, "invalid_json"),
-    (b"{}", 400, "invalid_amount"), *((orjson.dumps({"amount_atomic": amount}), 400, "invalid_amount") for amount in list[Any]((
-        None, 0, -1, 1.5, 1.0, "1", True, {}, 1_000_000_001, 1 << 62,
-    ))),
+    (b"{}", 400, "invalid_amount"), *((orjson.dumps({"amount_atomic": amount}), 400, "invalid_amount") for amount in NO_AMOUNTS),
     (b'{"amount_atomic":1e999}', 400, "invalid_json"),
     (b'{"amount_sats":0}', 400, "invalid_amount"), (b'{"amount_sats":null}', 400, "invalid_amount"),
     (b'{"amount_atomic":1,"amount_sats":2}', 400, "invalid_amount"), (b'{"amount_atomic":1,"amount_sats":null}', 400, "invalid_amount"),

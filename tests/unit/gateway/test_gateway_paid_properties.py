@@ -47,8 +47,8 @@ def answered(purpose: str, header: str) -> httpx.Response:
 async def _asked(purpose: str, header: str) -> httpx.Response:
     path, body, own = PATHS[purpose]
     async with _gateway().client() as client:
-        sent = [(name.encode(), value.encode()) for name, value in own.items()]
-        return await client.post(path, json=body, headers=[*sent, (b"payment-signature", header.encode("utf-8", "surrogatepass"))])
+        headers = [(name.encode(), value.encode()) for name, value in own.items()]
+        return await client.post(path, json=body, headers=[*headers, (b"payment-signature", header.encode("utf-8", "surrogatepass"))])
 
 
 def assert_refused(answer: httpx.Response) -> None:
