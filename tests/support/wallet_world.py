@@ -197,7 +197,7 @@ class World:
         if held.request is None:
             await self.pages.release(PageUsage(self.team_id, EventId(usage.event_id), usage.quantity, usage.reserved_at))
         else:
-            await self.reservations.release(held.request)
+            await self.reservations.release(held.request, usage.reserved_at)
         self._take(-usage.price_atomic, events=0 if held.request is None else -1)
 
     async def lose(self, which: int) -> None:

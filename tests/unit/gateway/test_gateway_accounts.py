@@ -42,7 +42,7 @@ from kite_gateway.testing import (
     FakeWebhookConfigs,
     standing,
 )
-from support.paid_routes import paid_routes
+from support.paid_routes import ingest_of, paid_routes
 
 TEAM = TeamId("team_a")
 OURS = "?team_id=team_a"
@@ -65,15 +65,16 @@ class Gateway:
     def __post_init__(self) -> None:
         clock, ids, billing = FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), CountingIds(), self.billing
         holders = {"writer": Principal(TEAM, _PREFIX, ("write",)), "reader": Principal(TEAM, _PREFIX, ("read",))}
+        paid = paid_routes(billing, clock)
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
-            accept_message=AcceptMessage(FakeReservations(), FakeMessageLog(), clock, ids),
+            ingest=ingest_of(AcceptMessage(FakeReservations(), FakeMessageLog(), clock, ids), paid),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), self.catalog, x402=self.x402
             ),
-            paid=paid_routes(billing, clock),
+            paid=paid,
             replay=None, readiness=lambda: [], metrics=Metrics(), random_bits=random_bits,
         ))  # fmt: skip
 

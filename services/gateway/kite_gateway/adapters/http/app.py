@@ -20,9 +20,9 @@ from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
 from kite_gateway.adapters.http.edge import Edge
+from kite_gateway.adapters.http.ingest import Ingest
 from kite_gateway.adapters.http.openapi import Operation, document
 from kite_gateway.adapters.http.problems import api_error, problem_response
-from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 
@@ -32,7 +32,7 @@ class Surface:
     """What the routes are made of."""
 
     bearer: Bearer
-    accept_message: AcceptMessage
+    ingest: Ingest
     open_hook: OpenHook
     configure_webhook: ConfigureWebhook
     accounts: accounts.Accounts
@@ -49,12 +49,12 @@ class Surface:
 
 def create_app(surface: Surface) -> ASGIApp:
     """The whole surface as one ASGI app."""
-    endpoint = messages.MessagesEndpoint(surface.bearer, surface.accept_message, surface.metrics, surface.random_bits)
+    endpoint = messages.MessagesEndpoint(surface.bearer, surface.ingest, surface.metrics, surface.random_bits)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, exception_handlers=dict(_HANDLERS))
     # The hot routes come first: routes are tried in order.
     app.router.routes += messages.routes(endpoint)
     app.router.routes += hooks.routes(hooks.HooksEndpoint(
-        surface.open_hook, surface.accept_message, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
+        surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
     webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
     accounts.add_routes(app, surface.bearer, surface.accounts)

@@ -127,6 +127,7 @@ def add_routes(app: FastAPI, bearer: Bearer, paid: Paid) -> None:
 
     @app.post(BOOTSTRAP, response_model=BootstrapOut)
     async def bootstrap(request: Request) -> Response:
+        context_of(request.scope).keep_private()
         await paid.public.take_token(request.scope)
         terms = _terms_for_new_teams(paid.checkout)
         body = await read_body(request.receive, context_of(request.scope).head)
