@@ -175,7 +175,8 @@ class Chain:
         """The same offer as version 1 of the protocol has it, on Base Sepolia."""
         return {
             "scheme": "exact", "network": "base-sepolia", "maxAmountRequired": str(amount), "resource": "http://127.0.0.1/",
-            "payTo": PAY_TO, "maxTimeoutSeconds": WINDOW_S, "asset": self.token.address, "extra": {"name": self.token.name, "version": self.token.version},
+            "payTo": PAY_TO, "maxTimeoutSeconds": WINDOW_S, "asset": self.token.address,
+            "extra": {"name": self.token.name, "version": self.token.version},
         }  # fmt: skip
 
     async def payer(self, balance: int = 100 * USDC) -> Payer:

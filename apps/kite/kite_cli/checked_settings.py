@@ -15,7 +15,7 @@ from kite_cli.failure import CommandFailed
 from kite_cli.found import FoundStack, find_stack
 from kite_cli.local.environment import Addresses, clickhouse_url, service_environment
 from kite_cli.local.secrets import load_or_draw
-from kite_cli.services import SERVICES, settings_of
+from kite_cli.services import FACILITATOR, SERVICES, settings_of
 from kite_common.config import KiteSettings, SettingRow, load, load_catalog, masked
 from kite_common.errors import ConfigurationError
 
@@ -35,12 +35,12 @@ class Checked:
 
 
 def check_services(wanted: Sequence[str], data: Path) -> list[Checked]:
-    """Check these services, all if none is named. Raises CommandFailed for a name that is none."""
+    """Check these services, all that are used if none is named. Raises CommandFailed for a name that is none."""
     unknown = [name for name in wanted if name not in SERVICES]
     if unknown:
         raise CommandFailed(f"there is no service {', '.join(unknown)}", f"There are {', '.join(SERVICES)}.")
     stack = None if "KITE_KAFKA_BOOTSTRAP" in os.environ or "KITE_ENV_FILE" in os.environ else find_stack(data)
-    return [_checked_in(service, stack) for service in wanted or SERVICES]
+    return [_checked_in(service, stack) for service in wanted or _used(stack)]
 
 
 def check_settings(service: str, settings_type: type[KiteSettings]) -> Checked:
@@ -64,6 +64,12 @@ def settings_report(checked: Sequence[Checked]) -> list[RenderableType]:
     return report
 
 
+def _used(stack: FoundStack | None) -> Sequence[str]:
+    """The services of this Kite: a facilitator only where the stack has one, or the environment a key for it."""
+    has_facilitator = FACILITATOR in stack.pids if stack is not None else "X402_FACILITATOR_EVM_PRIVATE_KEY" in os.environ
+    return [name for name in SERVICES if name != FACILITATOR or has_facilitator]
+
+
 def _checked_in(service: str, stack: FoundStack | None) -> Checked:
     settings_type = settings_of(service)
     if stack is None or service not in stack.ports:
@@ -73,8 +79,9 @@ def _checked_in(service: str, stack: FoundStack | None) -> Checked:
 
 
 def _of_stack(service: str, stack: FoundStack) -> Mapping[str, str]:
-    ports = {name: port for name, port in stack.ports.items() if name in SERVICES}
-    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports)
+    used = _used(stack)
+    ports = {name: port for name, port in stack.ports.items() if name in used}
+    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports, stack.chain)
     return service_environment(service, addresses, load_or_draw(stack.data / "secrets.json"))
 
 

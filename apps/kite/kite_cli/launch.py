@@ -1,4 +1,4 @@
-"""`kitectl up`: the four services with their ports, topics before them, a demo team and a first message after them. Owns no process."""
+"""`kitectl up`: the services with their ports, topics before, a demo team, a first message, a demo wallet after them. Owns no process."""
 
 import os
 import sys
@@ -11,7 +11,9 @@ from kite_cli.demo import KeptTeam, is_used_up, kept_team, new_team
 from kite_cli.failure import CommandFailed
 from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
-from kite_cli.local.environment import PARTITIONS
+from kite_cli.local.chain.anvil import LASTING
+from kite_cli.local.chain.install import anvil_of, ensure_anvil
+from kite_cli.local.environment import PARTITIONS, ChainAddress
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.identity import stat_fields
 from kite_cli.local.java import archive_of
@@ -21,10 +23,11 @@ from kite_cli.local.ports import LOOPBACK
 from kite_cli.local.stack import LocalStack, ServiceSpec
 from kite_cli.local.step import ConsoleProgress, StepFailed
 from kite_cli.local.up import Hook, UpOptions, up
-from kite_cli.output import Output
+from kite_cli.output import Output, usdc
 from kite_cli.private_file import read_private, write_private
-from kite_cli.services import NICE
+from kite_cli.services import FACILITATOR, NICE
 from kite_cli.target import DEMO_FILE, LogTarget
+from kite_cli.wallets import DEMO, demo_wallet, local_chain, wallet_path
 from kite_common.clock import rfc3339
 from kite_common.errors import KiteError
 from kite_common.ids import uuid7
@@ -35,7 +38,7 @@ from kite_common.topics import ALL
 
 START_FILE: Final = "start.json"
 # Beside each other, where nothing well known lives; all but one that was asked for are only wishes.
-PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703}
+PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703, FACILITATOR: 7704}
 _READY_WITHIN_S: Final = 60.0
 _NEXT: Final = (
     ('kitectl send "hello"', "sends a message, and says what it cost"),
@@ -46,20 +49,28 @@ _NEXT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """`port` None = 7700 or the next free one; a port that is named must be free. `host` is where the gateway listens."""
+    """`port` None = 7700 or the next free one; a port that is named must be free. `host` is where the gateway listens.
+
+    With `chain` payments are made on a chain of this machine; without, the environment says where, if anywhere (X402_*).
+    """
 
     data: Path
     port: int | None = None
     host: str = LOOPBACK
     kafka_heap_mb: int = 512
+    chain: bool = True
 
 
 async def launch(options: LaunchOptions, output: Output) -> int:
     """Run everything in the foreground until it is told to stop; the exit code."""
-    start = _Start(options.data, output, await _install(output))
+    start = _Start(options.data, output, await _install(options, output))
+    specs = service_specs(options)
+    wanted = UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=LASTING if options.chain else None)
     return await up(
-        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb), output.console, service_specs(options),
+        wanted, output.console, [spec for spec in specs if spec.name != FACILITATOR],
         prepare=_as_step("topics", start.topics), started=_as_step("demo team", start.first_message),
+        # Nobody needs it for a message, and loading web3 takes a second and a half of CPU.
+        later=[spec for spec in specs if spec.name == FACILITATOR], told=_as_step("demo wallet", start.tell),
     )  # fmt: skip
 
 
@@ -76,6 +87,7 @@ def service_specs(options: LaunchOptions) -> list[ServiceSpec]:
             nice=NICE[name],
         )
         for name, port in PORTS.items()
+        if name != FACILITATOR or options.chain
     ]
 
 
@@ -96,7 +108,7 @@ def next_steps(command: str) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The two hooks of a start, and what they tell."""
+    """The hooks of a start, and what they tell."""
 
     data: Path
     output: Output
@@ -123,12 +135,20 @@ class _Start:
         write_private(self.data / START_FILE, {"first_accepted_s": took_s, "at": rfc3339(SystemClock().unix_ms())})
         self._done("demo team", f"{team.target.team.team_id}, its key is in {_short(self.data / DEMO_FILE)}")
         self._done("first message", f"accepted {took_s:.1f} s after the start")
-        self._tell()
 
-    def _tell(self) -> None:
+    async def tell(self, stack: LocalStack) -> None:
+        """Fill the demo wallet, and say what to do next."""
+        if stack.addresses.chain is not None:
+            await self._fill_wallet(stack.addresses.chain)
         found = find_stack(self.data)
         if found is not None:
             self.output.result(found.to_json(), "", *next_steps(_short(Path(sys.argv[0]))))
+
+    async def _fill_wallet(self, address: ChainAddress) -> None:
+        async with local_chain(address) as chain:
+            wallet = await demo_wallet(self.data, chain)
+            balance = await chain.balance(wallet.address)
+        self._done("demo wallet", f"{wallet.address}, {usdc(balance)}, its key is in {_short(wallet_path(self.data, DEMO))}")
 
     def _done(self, step: str, text: str) -> None:
         ConsoleProgress(self.output.console).done(step, text)
@@ -137,14 +157,16 @@ class _Start:
         ConsoleProgress(self.output.console).warn(step, text)
 
 
-async def _install(output: Output) -> float:
-    """Bring Kafka into the library folder if it is not there; the seconds that took. Raises StepFailed."""
+async def _install(options: LaunchOptions, output: Output) -> float:
+    """Bring Kafka and anvil into the library folder if they are not there; the seconds that took. Raises StepFailed."""
     lib, began_s = lib_folder(), age_s()
-    if archive_of(lib / f"kafka-{VERSION}").exists():
+    if archive_of(lib / f"kafka-{VERSION}").exists() and (not options.chain or anvil_of(lib).is_file()):
         return 0.0
     progress = ConsoleProgress(output.console)
     try:
         await ensure_kafka(lib, progress)
+        if options.chain:
+            await ensure_anvil(lib, progress)
     finally:
         progress.stop()
     return age_s() - began_s
