@@ -15,7 +15,9 @@ from typing import Final
 from kite_common import ids
 from kite_common.events import agent_message
 from kite_common.events.fact import Fact
+from kite_common.events.payment_record import Binding, BlockSum, LastCall, PastStep, PaymentRecord, ScanCursor
 from kite_common.events.payments import Alternative, PaymentAssigned, PaymentResult, PaymentSeen, PaymentStep, Target
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import CommandId, EventId, WebhookConfigId
 from kite_common.testing import make, payments
 
@@ -29,6 +31,19 @@ THIRD: Final = make.event_id(2_750)
 
 FACTS: Final[Mapping[str, Fact]] = {
     "message-on-starter": make.usage(idempotency="2f1c8e7a90b34d56a1c2e3f405162738"),
+    "message-with-its-first-answer": make.usage(
+        event_id=make.event_id(4_000), idempotency="8d21c04f5b7e4a63902f1e7c6a5d3b48", reserved_at=T + 4_000,
+        first_answer=FirstAnswer(
+            body_digest="5b1d0c7e3a9f482675e1a0c3b2d4f687a9b8c7d6e5f4031221304f5e6d7c8b9a", received_at=T + 3_998, events_used=42,
+            events_limit=50_000,
+        ),
+    ),
+    "message-that-came-with-a-payment": make.usage(
+        event_id=make.event_id(4_100), payment_claim="c1f0a6d27be9348550f1e2d3c4b5a697", reserved_at=T + 4_100,
+        first_answer=FirstAnswer(
+            body_digest="", received_at=T + 4_098, events_used=43, events_limit=50_000, receipt=payments.paid().model_dump_json(),
+        ),
+    ),
     "message-on-a-flat-plan": make.usage(event_id=SECOND, price_atomic=0, reserved_at=T + 1_500),
     "hook-event": make.usage(event_id=THIRD, usage_kind="hook", reserved_at=T + 2_750),
     "paid-replay-of-250-rows": make.usage(
@@ -118,6 +133,17 @@ FACTS: Final[Mapping[str, Fact]] = {
     ),
     "credited-deposit": payments.outcome(),
     "refused-for-funds": payments.outcome(result="refused", status=402, code="payment_failed", reason="insufficient_funds", paid=None),
+    "deposit-that-is-being-settled": PaymentRecord(
+        payment_key=make.PAYMENT_KEY, state="settling", payer=payments.address(payments.payer()), value="1000000",
+        binding=Binding(purpose="deposit", fingerprint="3c" * 32, target=Target(team_id=make.TEAM), amount_atomic=1_000_000),
+        authorization=payments.authorization(), signature=payments.sign(payments.USDC, payments.authorization()), sent=True, attempts=1,
+        last_call=LastCall(began_at=T), claim_block=18_204_110, steps=2,
+        history=(PastStep(event="claimed", at=T - 40), PastStep(event="settling", at=T)),
+    ),
+    "cursor-of-the-scanner": ScanCursor(
+        cursor_key=f"scan|eip155:84532|{payments.USDC.address}|{payments.PAY_TO}", block=18_204_113, block_hash="0x" + "4e" * 32,
+        genesis="0x" + "0d" * 32, first_block=18_200_000, total="3000000", recent=(BlockSum(block=18_204_113, value="2000000"),),
+    ),
     "credit-of-a-payment": make.payment_credit(),
     "reversal-after-a-reorg": make.reverse_credit(),
     "outside-payment-failed": make.set_past_due(),

@@ -12,7 +12,7 @@ from kite_gateway.adapters.http.app import openapi_document
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "contracts" / "openapi.json"
-PUBLIC = {"/api/v1/plans"}
+PUBLIC = {"/api/v1/plans", "/api/v1/bootstrap/x402"}
 METHODS = {"get", "put", "post", "delete", "head"}
 
 
@@ -40,9 +40,8 @@ def test_what_replay_answers_is_in_the_document_with_its_schema() -> None:
 
 def test_every_reference_leads_somewhere() -> None:
     document = openapi_document()
-    schemas = document["components"]["schemas"]
-    found = [ref for ref in _refs(document) if ref.removeprefix("#/components/schemas/") not in schemas]
-    assert found == []
+    parts = {f"#/components/{kind}/{name}" for kind in ("schemas", "headers") for name in document["components"][kind]}
+    assert [ref for ref in _refs(document) if ref not in parts] == []
 
 
 def test_operation_ids_are_unique_and_methods_are_methods() -> None:
@@ -70,6 +69,23 @@ def test_every_bearer_route_says_so_and_takes_a_team() -> None:
             is_bearer = path.startswith("/api/v1/") and path not in PUBLIC
             assert bool(operation["security"]) == is_bearer
             assert any((one["name"], one["in"]) == ("team_id", "query") for one in operation["parameters"]) == is_bearer
+
+
+def test_what_may_be_paid_for_says_what_to_pay_and_what_was_paid() -> None:
+    paid = {
+        f"{method} {path}" for path, methods in openapi_document()["paths"].items() for method, operation in methods.items()
+        if "payment-signature" in [one["name"] for one in operation["parameters"]]
+    }  # fmt: skip
+    assert paid == {
+        "post /api/v1/bootstrap/x402", "post /api/v1/wallet/invoices", "get /api/v1/events", "post /api/v1/agents/messages",
+        "post /hooks/{team_id}/{source}", "post /hooks/{team_id}/{source}/{hook_token}",
+    }  # fmt: skip
+    for name in paid:
+        method, path = name.split()
+        responses = openapi_document()["paths"][path][method]["responses"]
+        assert "payment-required" in responses["402"]["headers"], name
+        assert responses["402"]["content"]["application/json"]["schema"]["allOf"][0]["$ref"].endswith("/PaymentRequired"), name
+        assert "payment-response" in responses[min(responses, key=int)]["headers"], name
 
 
 def _refs(node: Any) -> list[str]:

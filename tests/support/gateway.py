@@ -1,6 +1,7 @@
 """A running gateway for tests: as main builds it, on a real port, over the real Kafka and Valkey; teams, keys, and what the log holds."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from redis.exceptions import RedisError
 from yarl import URL
 
 from kite_common import auth, crypto
@@ -30,7 +32,7 @@ from kite_common.topics import ALL, CREDENTIALS, ENDPOINTS, EVENTS
 from kite_gateway.adapters.scripts import connect
 from kite_gateway.main import build
 from kite_gateway.settings import GatewaySettings
-from kite_gateway.testing import Account, project
+from kite_gateway.testing import Account, project, vouch
 from support.stack import RunningStack
 
 PARTITIONS = 8
@@ -72,6 +74,10 @@ class Gateway:
         redis = connect(self.stack.redis_url, 5.0)
         await project(redis, team.id, account or Account())
         await redis.aclose()
+        return await self.with_keys(team)
+
+    async def with_keys(self, team: Team) -> Team:
+        """The same team, with keys that the gateway knows."""
         permissions: tuple[Permission, ...] = ("read", "write")
         for permission in permissions:
             text = auth.new_api_key(random_bytes(auth.RANDOM_BYTES))
@@ -196,7 +202,12 @@ async def running_gateway(stack: RunningStack, **given: Any) -> AsyncIterator[Ga
         "kafka_bootstrap": stack.kafka, "redis_url": stack.redis_url, "partitions": PARTITIONS, "host": "127.0.0.1", "port": 0,
         "api_key_pepper": PEPPER, "webhook_secret_cipher_key": CIPHER_KEY, "hook_secret_cipher_key": HOOK_CIPHER_KEY, "drain_timeout_s": 5,
     }  # fmt: skip
-    components = build(GatewaySettings(**values | given))
+    settings = GatewaySettings(**values | given)
+    redis = connect(settings.redis_url, 5.0)
+    with contextlib.suppress(RedisError):
+        await vouch(redis, PARTITIONS)
+    await redis.aclose()
+    components = build(settings)
     server = components[-1]
     assert isinstance(server, HttpServer)
     async with AsyncExitStack() as open_things:

@@ -1,6 +1,6 @@
 """Replay's served app with one team, over a real archive and a real Redis, and what a test changes about it."""
 
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from redis.asyncio import Redis
@@ -14,6 +14,7 @@ from kite_common.runtime.http import operations_routes
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.system import random_bits
 from kite_common.testing import make
+from kite_gateway.testing import vouch
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.credentials import TableCredentials
@@ -40,6 +41,9 @@ class Issued(dict[str, CredentialIssued]):
         return READY if self.ready else Readiness(ready=False, reason="reading")
 
 
+PARTITIONS: Final = 8
+
+
 class Api:
     """The served app with one team, and what a test changes about it."""
 
@@ -53,7 +57,7 @@ class Api:
         self.key = self.issue("a1b2c3d4")
         allowances = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=fallback_atomic)
         self.log, credentials = MemoryUsageLog(), TableCredentials(self.issued, make.PEPPER)
-        charge = ChargePage(RedisPageCharges(redis), self.log, self.clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
+        charge = ChargePage(RedisPageCharges(redis, PARTITIONS), self.log, self.clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
         serve = ServePage(ReadEvents(archive, Retention(90), self.clock), charge)
         events = EventsRoute(credentials, allowances, serve, desk.till_of if desk else lambda _request, _wanted: ClosedTill(), self.clock)
         ledger = LedgerRoute(credentials, allowances, ReadLedger(archive), self.clock)
@@ -69,6 +73,7 @@ class Api:
     async def project(self, **fields: Any) -> None:
         account: dict[Any, Any] = {"status": "active", "rate_per_min": 0} | fields
         await self.redis.hset(keys.account(TeamId(self.team)), mapping=account)
+        await vouch(self.redis, PARTITIONS)
 
     async def store(self, *offsets: int, at_ms: int = NOW_MS, **given: Any) -> None:
         records = [event_record(offset, partition=self.partition, team=self.team, at_ms=at_ms, **given) for offset in offsets]

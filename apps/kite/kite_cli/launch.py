@@ -7,30 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from kite_cli.demo import KeptTeam, is_used_up, kept_team, new_team
 from kite_cli.failure import CommandFailed
 from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
 from kite_cli.local.chain.anvil import LASTING
 from kite_cli.local.chain.install import anvil_of, ensure_anvil
-from kite_cli.local.environment import PARTITIONS, ChainAddress
+from kite_cli.local.environment import FACILITATOR, PARTITIONS
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.identity import stat_fields
 from kite_cli.local.java import archive_of
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.kafka_jars import VERSION
 from kite_cli.local.ports import LOOPBACK
-from kite_cli.local.stack import LocalStack, ServiceSpec
+from kite_cli.local.stack import CHAIN, LocalStack, ServiceSpec, facilitator_spec
 from kite_cli.local.step import ConsoleProgress, StepFailed
 from kite_cli.local.up import Hook, UpOptions, up
-from kite_cli.output import Output, usdc
+from kite_cli.output import Output
 from kite_cli.private_file import read_private, write_private
-from kite_cli.services import FACILITATOR, NICE
+from kite_cli.services import NICE
 from kite_cli.target import DEMO_FILE, LogTarget
-from kite_cli.wallets import DEMO, demo_wallet, local_chain, wallet_path
 from kite_common.clock import rfc3339
-from kite_common.errors import KiteError
+from kite_common.errors import KiteError, Unavailable
 from kite_common.ids import uuid7
+from kite_common.projection.server import declare_quiet
 from kite_common.runtime.system import SystemClock, boottime_s, random_bits
 from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
@@ -38,8 +41,12 @@ from kite_common.topics import ALL
 
 START_FILE: Final = "start.json"
 # Beside each other, where nothing well known lives; all but one that was asked for are only wishes.
-PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703, FACILITATOR: 7704}
+PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703}
+FACILITATOR_PORT: Final = 7704
 _READY_WITHIN_S: Final = 60.0
+# What the demo wallet begins with.
+_FIRST_USDC: Final = 100
+_REDIS_WITHIN_S: Final = 5.0
 _NEXT: Final = (
     ('kitectl send "hello"', "sends a message, and says what it cost"),
     ("kitectl events", "reads it back; --follow waits for more"),
@@ -51,32 +58,33 @@ _NEXT: Final = (
 class LaunchOptions:
     """`port` None = 7700 or the next free one; a port that is named must be free. `host` is where the gateway listens.
 
-    With `chain` payments are made on a chain of this machine; without, the environment says where, if anywhere (X402_*).
+    Without `payments` there is neither chain nor facilitator, and routes that take payments say so.
     """
 
     data: Path
     port: int | None = None
     host: str = LOOPBACK
     kafka_heap_mb: int = 512
-    chain: bool = True
+    payments: bool = True
 
 
 async def launch(options: LaunchOptions, output: Output) -> int:
     """Run everything in the foreground until it is told to stop; the exit code."""
-    start = _Start(options.data, output, await _install(options, output))
-    specs = service_specs(options)
-    wanted = UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=LASTING if options.chain else None)
+    start = _Start(options.data, output, await _install(output, payments=options.payments))
+    chain, specs = LASTING if options.payments else None, service_specs(options)
     return await up(
-        wanted, output.console, [spec for spec in specs if spec.name != FACILITATOR],
-        prepare=_as_step("topics", start.topics), started=_as_step("demo team", start.first_message),
-        # Nobody needs it for a message, and loading web3 takes a second and a half of CPU.
+        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console,
+        [spec for spec in specs if spec.name != FACILITATOR],
+        prepare=_as_step("topics and Valkey", start.prepare), started=_as_step("demo team", start.first_message),
+        # No message needs it, and loading web3 takes a second and a half of CPU.
         later=[spec for spec in specs if spec.name == FACILITATOR], told=_as_step("demo wallet", start.tell),
     )  # fmt: skip
 
 
 def service_specs(options: LaunchOptions) -> list[ServiceSpec]:
     """The services as children of the stack, each the command that a container would run."""
-    return [
+    facilitator = [facilitator_spec(port=FACILITATOR_PORT, nice=NICE["facilitator"])] if options.payments else []
+    return facilitator + [
         ServiceSpec(
             name,
             (sys.executable, "-m", f"kite_{name}.main"),
@@ -87,7 +95,6 @@ def service_specs(options: LaunchOptions) -> list[ServiceSpec]:
             nice=NICE[name],
         )
         for name, port in PORTS.items()
-        if name != FACILITATOR or options.chain
     ]
 
 
@@ -114,7 +121,18 @@ class _Start:
     output: Output
     installing_s: float
 
-    async def topics(self, stack: LocalStack) -> None:
+    async def prepare(self, stack: LocalStack) -> None:
+        """Create topics, and say in Valkey that all services of earlier runs have ended: billing need not wait for their messages."""
+        await self._topics(stack)
+        redis = Redis.from_url(stack.addresses.redis_url, socket_timeout=_REDIS_WITHIN_S, socket_connect_timeout=_REDIS_WITHIN_S)
+        try:
+            await declare_quiet(redis)
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Valkey does not answer: {type(error).__name__}") from error
+        finally:
+            await redis.aclose()
+
+    async def _topics(self, stack: LocalStack) -> None:
         created = await ensure_topics(Kafka(stack.addresses.kafka_bootstrap, client_id="kitectl"), ALL, PARTITIONS, 1)
         self._done("topics", f"{len(created)} created, {PARTITIONS} partitions each" if created else f"all {len(ALL)} are there")
 
@@ -138,17 +156,21 @@ class _Start:
 
     async def tell(self, stack: LocalStack) -> None:
         """Fill the demo wallet, and say what to do next."""
-        if stack.addresses.chain is not None:
-            await self._fill_wallet(stack.addresses.chain)
+        if CHAIN in stack.children:
+            self._done("demo wallet", f"{await self._funded_wallet()}, of no worth outside of this machine")
         found = find_stack(self.data)
         if found is not None:
             self.output.result(found.to_json(), "", *next_steps(_short(Path(sys.argv[0]))))
 
-    async def _fill_wallet(self, address: ChainAddress) -> None:
-        async with local_chain(address) as chain:
-            wallet = await demo_wallet(self.data, chain)
-            balance = await chain.balance(wallet.address)
-        self._done("demo wallet", f"{wallet.address}, {usdc(balance)}, its key is in {_short(wallet_path(self.data, DEMO))}")
+    async def _funded_wallet(self) -> str:
+        """The wallet of `kitectl pay`, filled if it has nothing; its address."""
+        from kite_cli.pay.faucet import local_balance, pour
+        from kite_cli.pay.wallet import demo_wallet
+
+        address = demo_wallet(self.data).address
+        if not await local_balance(self.data, address):
+            await pour(self.data, address, _FIRST_USDC)
+        return address
 
     def _done(self, step: str, text: str) -> None:
         ConsoleProgress(self.output.console).done(step, text)
@@ -157,15 +179,15 @@ class _Start:
         ConsoleProgress(self.output.console).warn(step, text)
 
 
-async def _install(options: LaunchOptions, output: Output) -> float:
-    """Bring Kafka and anvil into the library folder if they are not there; the seconds that took. Raises StepFailed."""
+async def _install(output: Output, *, payments: bool) -> float:
+    """Bring Kafka and the chain into the library folder if they are not there; the seconds that took. Raises StepFailed."""
     lib, began_s = lib_folder(), age_s()
-    if archive_of(lib / f"kafka-{VERSION}").exists() and (not options.chain or anvil_of(lib).is_file()):
+    if archive_of(lib / f"kafka-{VERSION}").exists() and (not payments or anvil_of(lib).exists()):
         return 0.0
     progress = ConsoleProgress(output.console)
     try:
         await ensure_kafka(lib, progress)
-        if options.chain:
+        if payments:
             await ensure_anvil(lib, progress)
     finally:
         progress.stop()

@@ -87,6 +87,11 @@ def find_log(data: Path) -> LogTarget:
     return log_of_stack(stack, secrets[_PEPPER], secrets[_HOOK_KEY])
 
 
+def is_of_environment() -> bool:
+    """Whether the log is the one the environment names. Raises ConfigurationError."""
+    return "kafka_bootstrap" in load(KiteSettings).model_fields_set
+
+
 def find_api(data: Path) -> ApiTarget:
     """Gateway, team and key of the environment where they are set, else of the local stack. Raises CommandFailed, ConfigurationError."""
     return api_target(load(ApiSettings), find_stack(data), read_team(data / DEMO_FILE), data)

@@ -112,6 +112,10 @@ class KiteSettings(BaseSettings):
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
     drain_timeout_s: float = Field(20.0, gt=0, le=600, description="seconds to finish work in after SIGTERM")
 
+    def problems(self) -> list[str]:
+        """What is wrong with the settings together, each of them being usable by itself: "VARIABLE: text", without values."""
+        return []
+
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
@@ -135,11 +139,15 @@ def load(settings_type: type[SettingsT]) -> SettingsT:
     if env_file and not Path(env_file).is_file():
         raise ConfigurationError([f"{_ENV_FILE}: no such file"])
     try:
-        return settings_type(_env_file=env_file)
+        settings = settings_type(_env_file=env_file)
     except ValidationError as error:
         raise ConfigurationError(_problems(settings_type, error)) from None
     except SettingsError as error:
         raise ConfigurationError([f"settings: {error}"]) from None
+    together = settings.problems() if isinstance(settings, KiteSettings) else []
+    if together:
+        raise ConfigurationError(together)
+    return settings
 
 
 def masked(settings: BaseSettings) -> list[SettingRow]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 _DAY_MS: Final = 86_400_000
+# Of brokers: how long they keep the positions of a group that does not run. As long as records: a group that comes back later finds nothing
+# that it has read before.
+OFFSETS_RETENTION_MINUTES: Final = 90 * 24 * 60
 # Broker limit per record batch. One group commit of the gateway is at most 768 KiB; a lone pair with a 64 KiB body fits many times.
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 

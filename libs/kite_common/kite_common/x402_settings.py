@@ -10,6 +10,7 @@ from kite_common.config import CommaList, HttpUrl, KiteSettings, NodeUrl, checke
 from kite_common.crypto import parse_cipher_keys
 from kite_common.errors import Malformed
 from kite_common.x402.networks import Asset, asset_of, parse_address
+from kite_common.x402.precheck import VERIFY_MARGIN_S
 from kite_common.x402.terms import PaymentTerms, quote_key_of
 
 _ADDRESS = "^0x[0-9a-fA-F]{40}$"
@@ -125,6 +126,10 @@ class X402ProcessorSettings(X402Settings):
         description="how deep a credited payment is watched for reorganisations",
     )
 
+    def problems(self) -> list[str]:
+        """Why payments could not be processed although they are on."""
+        return processor_problems(self) if self.x402_enabled else []
+
 
 def terms_of(settings: X402Settings) -> PaymentTerms | None:
     """What an edge asks of payments; None when they are off or something is missing (`payment_problems` says what)."""
@@ -161,6 +166,20 @@ def payment_problems(settings: X402Settings) -> list[str]:
     if settings.x402_quote_key is None and settings.x402_bootstrap_cipher_key is None:
         problems.append("X402_QUOTE_KEY: is required, or X402_BOOTSTRAP_CIPHER_KEY")
     return [problem for problem in problems if problem is not None]
+
+
+def processor_problems(settings: X402ProcessorSettings) -> list[str]:
+    """What the processor lacks to take payments, beyond what edges need: one text a variable, without values."""
+    problems = payment_problems(settings)
+    if settings.x402_rpc_url is None and settings.x402_facilitator_rpc_url is None:
+        problems.append("X402_RPC_URL: is required (JSON-RPC of the chain evidence is read from)")
+    if settings.x402_facilitator_url is None:
+        problems.append("X402_FACILITATOR_URL: is required (where payments are verified and settled)")
+    if settings.x402_bootstrap_cipher_key is not None and settings.api_key_pepper is None:
+        problems.append("KITE_API_KEY_PEPPER: is required with X402_BOOTSTRAP_CIPHER_KEY (keys of new teams are hashed under it)")
+    if settings.x402_max_timeout_s <= VERIFY_MARGIN_S + settings.x402_settle_timeout_s:
+        problems.append(f"X402_MAX_TIMEOUT_S: must be above X402_SETTLE_TIMEOUT_S + {VERIFY_MARGIN_S}: no authorization lasts long enough")
+    return problems
 
 
 def asset_in(settings: X402AssetSettings) -> Asset:

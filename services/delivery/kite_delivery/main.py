@@ -26,6 +26,7 @@ from kite_delivery.adapters.observer import LogAndMetrics
 from kite_delivery.adapters.partition_loop import LoopTimes
 from kite_delivery.adapters.retries_consumer import RetriesOwner
 from kite_delivery.adapters.retry_topics import RetryTopics
+from kite_delivery.adapters.start_position import has_records
 from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
@@ -36,6 +37,8 @@ from kite_delivery.settings import DeliverySettings
 
 EVENTS_GROUP: Final = "kite-delivery"
 RETRIES_GROUP: Final = "kite-delivery-retries"
+# The part of the memory that is for deliveries out of the retry tiers: one in so many.
+_AGAIN: Final = 4
 
 
 def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
@@ -56,16 +59,18 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
         [publishers[topic.name] for topic in RETRIES], delays_ms,
         aside_most_ms=round(settings.delivery_aside_most_s * 1000), clock=clock, metrics=metrics,
     )  # fmt: skip
-    budget = Budget(settings.delivery_max_held, settings.delivery_max_held_mib * 1024 * 1024)
-    lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, budget, monotonic_s)
+    lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, monotonic_s)
     deliver = DeliverMessage(
         endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace
     )
-    new_work = partial(PartitionWork, deliver, lanes, budget, capacity=settings.delivery_window)
+    first_time, again = _budgets(settings)
+    new_work = partial(PartitionWork, deliver, lanes, capacity=settings.delivery_window)
     times = LoopTimes(settings.delivery_commit_every_s, settings.delivery_release_within_s)
     events_topic, retry_topics = prefix + EVENTS.name, tuple(prefix + topic.name for topic in RETRIES)
-    events = EventsOwner(endpoints, new_work, log, clock, times, topic=events_topic)
-    parked = RetriesOwner(endpoints, new_work, log, clock, times, topics=retry_topics, delays_ms=delays_ms)
+    events = EventsOwner(
+        endpoints, partial(new_work, first_time), log, clock, times, has_records(kafka, prefix + DELIVERIES.name), topic=events_topic
+    )
+    parked = RetriesOwner(endpoints, partial(new_work, again), log, clock, times, topics=retry_topics, delays_ms=delays_ms)
     components: list[Component] = [
         *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
         GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics),
@@ -88,6 +93,13 @@ def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str, metrics: 
 def _cipher_keys(settings: DeliverySettings) -> Sequence[bytes]:
     secret = settings.webhook_secret_cipher_key
     return () if secret is None else parse_cipher_keys(secret.get_secret_value())
+
+
+def _budgets(settings: DeliverySettings) -> tuple[Budget, Budget]:
+    """For first attempts and for what comes back from a tier: however much comes back, it takes no memory from an event's first attempt."""
+    held, held_bytes = settings.delivery_max_held, settings.delivery_max_held_mib * 1024 * 1024
+    again = Budget(max(1, held // _AGAIN), held_bytes // _AGAIN)
+    return Budget(max(1, held - held // _AGAIN), held_bytes - held_bytes // _AGAIN), again
 
 
 def _retry_policy(settings: DeliverySettings) -> RetryPolicy:

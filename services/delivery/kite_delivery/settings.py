@@ -46,7 +46,7 @@ class DeliverySettings(KiteSettings):
     delivery_breaker_failures: int = Field(0, ge=0, description="failures in a row after which an endpoint is left alone; 0 = never")
     delivery_breaker_open_s: float = Field(30.0, gt=0, description="how long it is left alone")
     delivery_max_in_flight: int = Field(1_024, ge=1, description="POSTs at once of this process")
-    delivery_max_held: int = Field(8_192, ge=1, description="deliveries in memory of this process")
+    delivery_max_held: int = Field(8_192, ge=1, description="deliveries in memory of this process, a quarter of them from retry tiers")
     delivery_max_held_mib: int = Field(128, ge=1, description="their bodies, MiB")
     delivery_window: int = Field(50_000, ge=1, description="offsets of a partition that may be handled ahead of its oldest open one")
     delivery_commit_every_s: float = Field(0.2, gt=0, description="seconds between commits; what a kill repeats")

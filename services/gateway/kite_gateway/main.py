@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from kite_common.config import load_catalog
 from kite_common.crypto import parse_cipher_keys
 from kite_common.projection.outcomes import CommandSender
+from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
 from kite_common.runtime.metrics import Metrics
@@ -17,16 +18,21 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
-from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, WEBHOOKS
+from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
+from kite_common.x402_settings import terms_of
+from kite_gateway.adapters.arrivals import PolledArrivals
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
 from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.ingest import Ingest
+from kite_gateway.adapters.http.paid import Paid
 from kite_gateway.adapters.http.proxy import ReplayProxy
 from kite_gateway.adapters.http.public import Public
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.message_log import KafkaMessageLog
+from kite_gateway.adapters.payment_results import LoggedPaymentResults
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
@@ -34,7 +40,9 @@ from kite_gateway.adapters.standings import RedisClientRateLimits, RedisStanding
 from kite_gateway.adapters.stream_time import StreamTime
 from kite_gateway.adapters.webhook_configs import CipherSeal, TableWebhookConfigs, decode_webhook_config
 from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.accept_paid import AcceptPaid
 from kite_gateway.application.change_subscription import ChangeSubscription
+from kite_gateway.application.checkout import Checkout
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.settings import GatewaySettings
@@ -54,29 +62,34 @@ def build(settings: GatewaySettings) -> list[Component]:
     redis = connect(settings.redis_url, settings.redis_timeout_s)
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
     limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
-    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics)
+    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)
     sender = CommandSender(redis, commands, settings.partitions)
     config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
+    payments = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
+    payment_sender = PaymentSender(redis, payments, settings.partitions, settings.x402_wait_s)
+    checkout = Checkout(terms_of(settings), payment_sender, clock, random_bytes)
+    paying: Sequence[Component] = (payments, payment_sender) if checkout.terms is not None else ()
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [
-        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *([replay] if replay else []),
+        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *paying, *([replay] if replay else []),
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
-    standings = RedisStandings(runner, place_of, stream_time.of)
-    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
+    known = TableCredentials(credentials, pepper)
+    public, catalog = Public(RedisClientRateLimits(runner)), load_catalog(settings)
+    standings = RedisStandings(runner, place_of, stream_time.of, stream_time.server_of)
+    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of, stream_time.server_of)
+    arrivals = PolledArrivals(runner, place_of, known, clock)
+    accept_message = AcceptMessage(
+        RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of),
+        KafkaMessageLog(events, place_of), clock, ids,
+    )  # fmt: skip
     surface = Surface(
-        bearer=Bearer(
-            TableCredentials(credentials, pepper),
-            RedisRateLimits(runner, place_of, limits),
-            clock,
-        ),
-        accept_message=AcceptMessage(
-            RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s), KafkaMessageLog(events, place_of), clock, ids
-        ),
+        bearer=Bearer(known, RedisRateLimits(runner, place_of, limits), clock),
+        ingest=Ingest(accept_message, AcceptPaid(accept_message, arrivals, LoggedPaymentResults(payment_sender)), checkout),
         open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),
@@ -85,9 +98,9 @@ def build(settings: GatewaySettings) -> list[Component]:
             ids,
         ),
         accounts=Accounts(
-            Public(RedisClientRateLimits(runner)), standings, ChangeSubscription(standings, changes, sender, clock), load_catalog(settings),
-            x402=settings.x402_enabled,
+            public, standings, ChangeSubscription(standings, changes, sender, clock), catalog, x402=checkout.terms is not None
         ),
+        paid=Paid(public, checkout, standings, arrivals, catalog),
         replay=replay,
         readiness=lambda: readiness_of(components),
         metrics=metrics,

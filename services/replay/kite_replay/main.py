@@ -7,9 +7,6 @@ from typing import Final
 from redis.asyncio import Redis
 
 from kite_common.config import load_catalog
-from kite_common.errors import Malformed
-from kite_common.events.codec import decode_as
-from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import EventId, uuid7
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
@@ -17,7 +14,7 @@ from kite_common.runtime.http import HttpServer, operations_routes
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
-from kite_common.stream.group import GroupConsumer, Input
+from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table as FollowedTopic
@@ -28,7 +25,7 @@ from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
-from kite_replay.adapters.credentials import TableCredentials
+from kite_replay.adapters.credentials import TableCredentials, decode_credential
 from kite_replay.adapters.http.app import create_app, served
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
@@ -64,13 +61,13 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
     dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
-    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, _credential, metrics=metrics)
+    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
         _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS,
     )  # fmt: skip
     redis = _redis(settings)
-    allowances, charges = _allowances(settings, redis), RedisPageCharges(redis)
+    allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)
     keys = TableCredentials(credentials, settings.api_key_pepper.get_secret_value().encode())
     reader = MeasuredReader(archive, metrics)
     serve = ServePage(
@@ -143,14 +140,6 @@ def _server(
 
 def _new_usage_id(unix_ms: int) -> EventId:
     return uuid7(unix_ms, random_bits(74))
-
-
-def _credential(record: Input) -> CredentialIssued | None:
-    """The credential of a record; None for what is none, which opens nothing."""
-    try:
-        return decode_as(CredentialIssued, record.value)
-    except Malformed:
-        return None
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from kite_common.events.commands import Command, CommandOutcome
 from kite_common.events.deliveries import DeadLetter
 from kite_common.events.fact import Fact
 from kite_common.events.ledger import LedgerEntry
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import TeamId, ledger_entry_of_event
 from kite_common.log_position import partition_of
 from kite_common.projection import keys
@@ -102,7 +103,7 @@ class Scene:
         assert outcome.refusal is None
         return team
 
-    async def use(self, team: TeamId, count: int, *, claim: str | None = None) -> list[str]:
+    async def use(self, team: TeamId, count: int, *, claim: str | None = None, first: FirstAnswer | None = None) -> list[str]:
         """What the gateway does for accepted messages: reserve, then event and usage into the log; their event ids.
 
         The last one holds the idempotency claim, if one is given.
@@ -118,7 +119,9 @@ class Scene:
                 pipeline.hset(keys.idempotency(team, claim), mapping={"state": "in_flight", "event_id": event_id})
             await pipeline.execute()
             await self.log.write(EVENTS.name, make.event_record(event_id=event_id, team_id=team))
-            usage = make.usage(team_id=team, event_id=event_id, price_atomic=PRICE, reserved_at=now_ms, idempotency=claim)
+            usage = make.usage(
+                team_id=team, event_id=event_id, price_atomic=PRICE, reserved_at=now_ms, idempotency=claim, first_answer=first
+            )  # fmt: skip
             await self.log.write(EVENTS.name, encode(usage))
             event_ids.append(str(event_id))
         return event_ids
@@ -269,6 +272,32 @@ async def test_after_a_wipe_redis_is_the_same_again(scene: Scene) -> None:
         await scene.redis.flushdb()
         await eventually(lambda: scene.redis.hgetall(keys.account(team)), within_s=40, what="the account is back")
         assert await scene.redis.hgetall(keys.account(team)) == before
+
+
+@pytest.mark.parametrize("billing_is_up", [True, False])
+async def test_after_a_wipe_keys_that_were_answered_stay_taken(scene: Scene, billing_is_up: bool) -> None:
+    answer = FirstAnswer(body_digest="digest", received_at=make.NOW_MS, events_used=1, events_limit=100)
+    async with contextlib.AsyncExitStack() as running:
+        await running.enter_async_context(scene.billing())
+        team = await scene.open()
+        [event_id] = await scene.use(team, 1, claim="told", first=answer)
+        [without] = await scene.use(team, 1, claim="older writer")
+        await eventually(lambda: scene.settled(team), within_s=30, what="all is settled")
+        if not billing_is_up:
+            await running.aclose()
+        await scene.redis.flushdb()
+        if not billing_is_up:
+            await running.enter_async_context(scene.billing())
+        await eventually(lambda: scene.redis.hgetall(keys.account(team)), within_s=40, what="the account is back")
+        # Not later than the account, by which the next message is admitted.
+        told, older = [await scene.redis.hgetall(keys.idempotency(team, claim)) for claim in ("told", "older writer")]
+        left_ms = await scene.redis.pttl(keys.idempotency(team, "told"))
+    assert told == {
+        "state": "accepted", "event_id": event_id, "body": "digest", "received": str(make.NOW_MS), "used": "1", "limit": "100",
+        "charged": str(PRICE),
+    }  # fmt: skip
+    assert older == {"state": "accepted", "event_id": without, "body": ""}
+    assert 86_300_000 < left_ms <= 86_400_000
 
 
 async def test_what_was_charged_while_redis_was_away_is_settled_from_the_log_by_the_next_owner(scene: Scene) -> None:

@@ -191,7 +191,7 @@ async def test_bytes_that_are_no_request_are_400(facilitator: Facilitator, body:
     assert (await facilitator.http.post("/settle", content=body)).status_code == 400
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, object]] = {
     "cut": {"refuses": True},
     "silent": {"silent": True},
     "error": {"errors": frozenset({"eth_call", "eth_getCode", "eth_sendRawTransaction"})},
@@ -236,7 +236,7 @@ async def test_without_gas_nothing_is_begun_and_refilling_is_enough(chain: Chain
             assert first.status_code == 503 or first.json()["success"] is False
 
             async def says_so() -> bool:
-                return (await facilitator.http.get("/healthz")).json()["status"] == "gas_low"
+                return bool((await facilitator.http.get("/healthz")).json()["status"] == "gas_low")
 
             await eventually(says_so, within_s=20, what="the low gas is seen")
             for call in (facilitator.verify, facilitator.settle):
@@ -253,7 +253,7 @@ async def test_a_token_is_asked_for_if_one_is_set(chain: Chain, tmp_path: Path) 
     async with facilitator_on(chain, tmp_path, X402_FACILITATOR_TOKEN="open-sesame") as facilitator:
         request = request_of(chain, (await chain.payer()).authorize())
         for headers in ({}, {"authorization": "Bearer open"}, {"authorization": "open-sesame"}, {"authorization": "Bearer öpen"}):
-            sent = {name: value.encode() for name, value in headers.items()}
+            sent = [(name.encode(), value.encode()) for name, value in headers.items()]
             assert (await facilitator.http.post("/settle", json=request, headers=sent)).status_code == 401
         facilitator.http.headers["authorization"] = "Bearer open-sesame"
         assert (await facilitator.settle(request)).json()["success"] is True

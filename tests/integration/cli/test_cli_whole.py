@@ -129,6 +129,13 @@ async def test_a_team_is_never_opened_twice(kitectl: Kitectl) -> None:
     assert "kitectl key create --team-id team_once" in again.err
 
 
+async def test_a_team_that_was_never_opened_gets_no_key(kitectl: Kitectl) -> None:
+    refused = await kitectl("key", "create", "--team-id", "team_nobody")
+    assert refused.code == 1
+    assert "there is no team team_nobody" in refused.err
+    assert "kitectl team create --team-id team_nobody" in refused.err
+
+
 async def test_a_key_works_until_it_is_revoked(kitectl: Kitectl) -> None:
     environment = await new_team(kitectl)
     made = (await kitectl("key", "create", "--team-id", environment["KITE_TEAM_ID"], "--permission", "write", "--json")).document

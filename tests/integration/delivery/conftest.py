@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from kite_common import ids
 from kite_common.crypto import NONCE_BYTES, seal
@@ -23,7 +24,7 @@ from kite_common.events.fact import Fact
 from kite_common.events.webhooks import SealedSecret, WebhookConfigured, secret_context
 from kite_common.ids import EventId
 from kite_common.log_position import partition_of
-from kite_common.runtime.component import readiness_of
+from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes, token_hex
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
@@ -115,8 +116,8 @@ class Scene:
         return [codec.decode(record.headers, record.value) for record in records if record.key == team.encode()]
 
     @contextlib.asynccontextmanager
-    async def delivering(self, **given: Any) -> AsyncIterator[None]:
-        """The service in this process, from ready to drained."""
+    async def delivering(self, *, until_ready: bool = True, **given: Any) -> AsyncIterator[list[Component]]:
+        """The service in this process, from ready (or from its start) to drained; its components."""
         fields: dict[str, Any] = {
             "kafka_bootstrap": self.bootstrap, "partitions": PARTITIONS, "instance": token_hex(4), "host": "127.0.0.1", "port": 0,
             "webhook_secret_cipher_key": CIPHER_KEY, "allow_private_targets": True,
@@ -125,13 +126,29 @@ class Scene:
         running = [(asyncio.Event(), component) for component in components]
         tasks = [asyncio.create_task(component.run(stop), name=component.name) for stop, component in running]
         try:
-            await eventually(lambda: all(state.ready for _, state in readiness_of(components)), within_s=30, what="delivery is ready")
-            yield
+            if until_ready:
+                await eventually(lambda: all(state.ready for _, state in readiness_of(components)), within_s=30, what="delivery is ready")
+            yield components
         finally:
             for (stop, _), task in reversed(list(zip(running, tasks, strict=True))):
                 stop.set()
                 await asyncio.wait({task}, timeout=15)
                 task.result()
+
+    async def forget_group(self, name: str) -> None:
+        """What a broker does with the positions of a group that has not run for long."""
+        admin, group = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap), self.prefix + name
+        await admin.start()
+        try:
+
+            async def is_deleted() -> bool:
+                # Refused while a member of it is still counted.
+                answer = await admin._send_request(DeleteGroupsRequest([group]), await admin.find_coordinator(group))
+                return all(code == 0 for _, code in answer.results)
+
+            await eventually(is_deleted, within_s=30, what=f"{group} is forgotten")
+        finally:
+            await admin.close()
 
     def start_process(self, **env: str) -> "subprocess.Popen[bytes]":
         """The service as a process that can be killed; started again under the same instance name."""

@@ -255,3 +255,22 @@ async def _letters(scene: Any, team: str, count: int) -> list[DeadLetter] | None
 async def _inactive(scene: Any, team: str) -> WebhookConfigured | None:
     configs = [fact for fact in await scene.facts(WEBHOOKS.name, team) if isinstance(fact, WebhookConfigured)]
     return configs[-1] if not configs[-1].active else None
+
+
+async def test_a_position_that_was_forgotten_sends_nothing_again(scene: Any, team: str) -> None:
+    async with Receiver().listening() as receiver:
+        await scene.put_config(team, receiver.url)
+        async with scene.delivering():
+            await scene.send(team)
+            await scene.until_statuses(team, ["delivered"])
+        await scene.forget_group("kite-delivery")
+        async with scene.delivering(until_ready=False) as components:
+            await eventually(lambda: _lost(components), within_s=30, what="delivery says that its position is lost")
+            await scene.send(team)
+        assert len(receiver.received) == 1
+    assert await scene.statuses(team) == ["delivered"]
+
+
+def _lost(components: Any) -> bool:
+    [state] = [component.readiness() for component in components if component.name.endswith("kite-delivery")]
+    return not state.ready and "PositionLost" in (state.reason or "")

@@ -16,13 +16,14 @@ from redis.asyncio import Redis
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
 from kite_common.projection import keys
+from kite_common.projection.server import server_id
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
-from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, Outcome
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, Outcome, PaidWith
 from kite_gateway.domain.rate_limit import UNIT, Bucket, full, take
 from kite_gateway.testing import (
     RESERVATIONS_SUITE,
@@ -39,18 +40,21 @@ DAY_MS = 86_400_000
 
 @dataclass(slots=True)
 class RedisHarness:
-    """A gateway's admission, and billing's hand on the accounts. `stream_time_ms` and `lag_s` stand for what is polled."""
+    """A gateway's admission, and billing's hand on the accounts. `stream_time_ms`, `lag_s` and `server` stand for what is polled."""
 
     redis: Redis
     limits: Limits = LIMITS
     stream_time_ms: int = 0
     lag_s: float = 0.0
+    server: str | None = None
     reservations: RedisReservations = field(init=False)
     rate_limits: RedisRateLimits = field(init=False)
 
     def __post_init__(self) -> None:
         runner, place_of = ScriptRunner(self.redis, 5.0, Metrics()), places(8)
-        self.reservations = RedisReservations(runner, place_of, self.limits, lambda _: self.stream_time_ms, lambda _: self.lag_s)
+        self.reservations = RedisReservations(
+            runner, place_of, self.limits, lambda _: self.stream_time_ms, lambda _: self.lag_s, lambda _: self.server
+        )
         self.rate_limits = RedisRateLimits(runner, place_of, self.limits)
 
     async def open(self, account: Account) -> TeamId:
@@ -85,7 +89,7 @@ async def harness(stack: Any) -> AsyncIterator[RedisHarness]:
 async def _harness(url: str, limits: Limits = LIMITS) -> AsyncIterator[RedisHarness]:
     redis = connect(url, 5.0)
     try:
-        yield RedisHarness(redis, limits)
+        yield RedisHarness(redis, limits, server=server_id(await redis.info("server")))
     finally:
         await redis.aclose()
 
@@ -181,9 +185,9 @@ async def test_many_lapsed_reservations_go_a_hundred_at_a_time(harness: RedisHar
 async def test_events_that_cost_nothing_are_released_and_lapse_too(price: int, harness: RedisHarness) -> None:
     team = await harness.open(Account(price=price))
     released, lapsed = harness.request(team), harness.request(team)
-    await harness.reservations.admit(released)
+    released_ms = (await harness.reservations.admit(released)).at_ms
     at_ms = (await harness.reservations.admit(lapsed)).at_ms
-    await harness.reservations.release(released)
+    await harness.reservations.release(released, released_ms)
     assert await harness.held(team) == (1, price)
     await harness.age(team, lapsed.event_id, 1_000)
     harness.stream_time_ms = at_ms + keys.LAPSE_MS
@@ -269,8 +273,8 @@ async def test_the_bucket_in_redis_is_the_one_of_the_domain(stack: Any, rate: in
         bucket, _ = take(full(rate, facts.at_ms), rate, facts.at_ms)
         assert facts.level == bucket.level
         # Start again from nearly empty, so that refusals happen too.
+        await harness.redis.delete(keys.bucket(team))
         await harness.redis.hset(keys.bucket(team), mapping={"t": 3 * UNIT, "ts": facts.at_ms})
-        await harness.redis.persist(keys.bucket(team))
         bucket = Bucket(3 * UNIT, facts.at_ms)
         for wait in waits:
             found = await asyncio.gather(*(harness.admit(team) for _ in range(wait)))
@@ -287,31 +291,42 @@ accounts = st.builds(
     period_end=st.sampled_from([1, 1 << 47]), max_payload=st.sampled_from([0, 2_500, 262_144]),
 )  # fmt: skip
 steps = st.lists(
-    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans(), st.integers(0, 3)),
+    st.tuples(
+        st.sampled_from(["admit", "admit", "admit", "peek", "confirm", "release"]), st.integers(0, 4), st.booleans(), st.integers(0, 3),
+        st.integers(0, 2), st.booleans(),
+    ),
     max_size=25,
 )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(account=accounts, schedule=steps)
-async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool, int]]) -> None:
+async def test_the_script_decides_as_the_reference_does(
+    stack: Any, account: Account, schedule: list[tuple[str, int, bool, int, int, bool]]
+) -> None:
     async with _harness(stack.redis_url) as harness:
         team = await harness.open(account)
         reference = FakeReservations({team: account})
-        last: dict[int, AdmissionRequest] = {}
-        for step, key, same_body, delivery in schedule:
-            if step == "admit":
+        last: dict[int, tuple[AdmissionRequest, int]] = {}
+        events = [RandomIds().event_id(number) for number in range(3)]
+        for step, key, same_body, delivery, payment, takes_token in schedule:
+            if step in ("admit", "peek"):
                 claim = Claim(f"{key:032d}", "same" if same_body else f"other {key}") if key else None
                 request = replace(harness.request(team, claim, f"d{delivery:031d}" if delivery else None), body_bytes=1_000 * delivery)
-                found = await harness.reservations.admit(request)
+                request = replace(request, takes_token=takes_token)
+                if payment:
+                    # As with real payments, the event belongs to the payment: every copy of the request has the same.
+                    request = replace(request, event_id=events[payment], payment=PaidWith(f"p{payment:031d}", f"paid {payment}"))
+                found = await getattr(harness.reservations, step)(request)
                 reference.now_ms = found.at_ms
-                expected = await reference.admit(request)
-                assert found == expected
-                if found.outcome is Outcome.ADMITTED:
-                    last[key] = request
+                assert found == await getattr(reference, step)(request)
+                if step == "admit" and found.outcome is Outcome.ADMITTED:
+                    last[key] = request, found.at_ms
             elif key in last:
-                await getattr(harness.reservations, step)(last[key])
-                await getattr(reference, step)(last[key])
+                request, at_ms = last[key]
+                given = (request, at_ms) if step == "release" else (request,)
+                await getattr(harness.reservations, step)(*given)
+                await getattr(reference, step)(*given)
 
 
 async def test_a_silent_redis_is_unavailable_in_time() -> None:
@@ -322,11 +337,11 @@ async def test_a_silent_redis_is_unavailable_in_time() -> None:
     silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     redis = connect(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0", 0.1)
     runner = ScriptRunner(redis, 0.1, Metrics())
-    reservations = RedisReservations(runner, places(8), LIMITS, lambda _: 0, lambda _: 0.0)
+    reservations = RedisReservations(runner, places(8), LIMITS, lambda _: 0, lambda _: 0.0, lambda _: "any")
     request = AdmissionRequest(TeamId("team_a"), RandomIds().event_id(1), 1)
     results = await asyncio.gather(*(reservations.admit(request) for _ in range(300)), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results)
-    await reservations.release(request)
+    await reservations.release(request, 1)
     await redis.aclose()
     silent.close()
     await silent.wait_closed()
@@ -346,3 +361,29 @@ async def test_admission_stops_when_billing_is_far_behind(harness: RedisHarness)
     with pytest.raises(Unavailable):
         await harness.admit(team)
     assert await harness.held(team) == (0, 0)
+
+
+async def test_on_another_server_process_than_billing_wrote_to_nobody_is_admitted(harness: RedisHarness) -> None:
+    team = await harness.open(Account())
+    known, harness.server = harness.server, "0" * 40
+    refused = await asyncio.gather(*(harness.admit(team) for _ in range(5)), return_exceptions=True)
+    harness.server = None
+    with pytest.raises(Unavailable):
+        await harness.admit(team)
+    assert [type(one) for one in refused] == [Unavailable] * 5
+    assert await harness.held(team) == (0, 0)
+    harness.server = known
+    assert (await harness.admit(team)).outcome is Outcome.ADMITTED
+
+
+async def test_calls_for_other_servers_fail_alone_and_give_their_connection_back(harness: RedisHarness) -> None:
+    team, known = await harness.open(Account()), harness.server
+    found = []
+    for number in range(200):
+        harness.server = known if number % 2 else "0" * 40
+        found.append(asyncio.create_task(harness.admit(team)))
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*found, return_exceptions=True)
+    assert [isinstance(one, Unavailable) for one in results] == [number % 2 == 0 for number in range(200)]
+    assert (await harness.held(team))[0] == 100
+    assert sum(count for count, _ in harness.redis.connection_pool.get_connection_count()) <= 2

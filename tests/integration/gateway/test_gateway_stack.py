@@ -76,6 +76,7 @@ HOSTILE: list[tuple[str, dict[str, Any], int, str]] = [
     ("a list", {"data": b"[]"}, 400, "invalid_json"),
     ("nothing", {"data": b""}, 400, "invalid_json"),
     ("a raw NUL", {"data": b'{"from":"a\x00","to":"b","body":""}'}, 400, "invalid_json"),
+    ("an escaped NUL", {"data": b'{"from":"a","to":"b","body":"\\u0000"}'}, 400, "invalid_message"),
     ("bad UTF-8", {"data": b'{"from":"\xff","to":"b","body":""}'}, 400, "invalid_json"),
     ("a lone surrogate", {"data": b'{"from":"\\udfff","to":"b","body":""}'}, 400, "invalid_json"),
     ("deep nesting", {"data": b'{"from":"a","to":"b","body":"","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}"}, 400, "invalid_json"),
@@ -100,11 +101,11 @@ async def test_hostile_input_is_refused_clearly_and_nothing_is_stored(gateway: G
 
 async def test_text_that_looks_dangerous_is_stored_safely(gateway: Gateway) -> None:
     team = await gateway.open()
-    odd = {"from": "a\x00\r\n/../ü😀", "to": "\x1b[31m", "body": "\x00'; DROP TABLE events; --"}
+    odd = {"from": "a\x01\r\n/../ü😀", "to": "\x1b[31m", "body": "\x01'; DROP TABLE events; --"}
     status, _, answer = await gateway.ask("POST", team.url(SEND), headers=team.bearer(), json=odd)
     stored = orjson.loads((await gateway.records(team))[0].value)
     assert (status, answer["from"], stored["data"]) == (202, odd["from"], odd)
-    assert stored["source"] == "https://getkite.sh/agents/a%00%0D%0A%2F..%2F%C3%BC%F0%9F%98%80"
+    assert stored["source"] == "https://getkite.sh/agents/a%01%0D%0A%2F..%2F%C3%BC%F0%9F%98%80"
     assert stored["kitesummary"].isprintable()
 
 
@@ -206,6 +207,24 @@ async def test_replay_paths_are_passed_on_as_they_came(stack: RunningStack) -> N
         for method in ("POST", "HEAD"):
             status, answered, _ = await gateway.ask(method, "/api/v1/events")
             assert (status, answered["allow"]) == (405, "GET")
+
+
+async def test_as_many_answers_are_passed_on_at_once_as_requests_may_be_in_flight(stack: RunningStack) -> None:
+    """More than the hundred connections the client library takes by itself: slow readers would hold them all."""
+    asked, all_here = 0, asyncio.Event()
+
+    async def wait_for_all(_request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        if asked == 150:
+            all_here.set()
+        await all_here.wait()
+        return Response(b"all")
+
+    replay = HttpServer(Starlette(routes=[Route("/api/v1/events", wait_for_all)]), host="127.0.0.1", port=0, drain_timeout_s=2)
+    async with running([replay]), running_gateway(stack, replay_url=f"http://127.0.0.1:{replay.port}") as gateway:
+        answers = await asyncio.gather(*(gateway.ask("GET", "/api/v1/events") for _ in range(150)))
+        assert {(status, body) for status, _, body in answers} == {(200, b"all")}
 
 
 async def test_operators_see_what_the_log_and_the_tables_do(gateway: Gateway) -> None:

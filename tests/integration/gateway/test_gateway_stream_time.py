@@ -42,6 +42,17 @@ async def test_stream_time_and_lag_are_those_billing_wrote(stack: RunningStack) 
     await redis.aclose()
 
 
+async def test_the_server_of_a_partition_is_the_one_billing_wrote_to_and_unknown_once_that_is_gone(stack: RunningStack) -> None:
+    redis = connect(stack.redis_url, 5.0)
+    await redis.hset(keys.PROJECTED, mapping={keys.server_field(KNOWN): "some-id", str(KNOWN): "7"})
+    async with polling(connect(stack.redis_url, 5.0)) as stream_time:
+        await eventually(lambda: stream_time.server_of(KNOWN) == "some-id", what="the server is known")
+        assert stream_time.server_of(UNKNOWN) is None
+        await redis.hdel(keys.PROJECTED, keys.server_field(KNOWN), str(KNOWN))
+        await eventually(lambda: stream_time.server_of(KNOWN) is None, what="nobody vouches any more")
+    await redis.aclose()
+
+
 async def test_a_redis_that_does_not_answer_makes_it_unready_and_forgets_nothing(stack: RunningStack) -> None:
     redis = connect(stack.redis_url, 5.0)
     await redis.hset(keys.STREAM_TIME, str(KNOWN), 42)

@@ -14,12 +14,15 @@ from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.codec import Record, decode
 from kite_common.events.commands import CommandOutcome, Subscribe
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import CommandId, TeamId
 from kite_common.projection import keys
 from kite_common.projection.account_fields import account_fields
+from kite_common.projection.claims import AcceptedClaim
 from kite_common.projection.outcomes import CommandSender
 from kite_common.projection.pending import Settled, Write
 from kite_common.projection.redis import AccountProjector
+from kite_common.projection.server import server_id
 from kite_common.projection.writes import ProjectionWrites
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
@@ -191,14 +194,15 @@ async def test_scripts_that_redis_forgot_are_loaded_again(redis: Redis, writes: 
 
 
 async def test_marks_only_rise_and_their_loss_is_noticed(redis: Redis, writes: ProjectionWrites) -> None:
-    assert await writes.begin(PARTITION, 1, 50)
-    assert await writes.finish(PARTITION, 7, 100, 0, ())
-    assert await writes.finish(PARTITION, 6, 90, 0, ())
+    result, server = await writes.begin(PARTITION, 1, 50)
+    assert result == "begun"
+    assert await writes.finish(PARTITION, 7, 100, 0, server, ())
+    assert await writes.finish(PARTITION, 6, 90, 0, server, ())
     marks = await writes.marks(PARTITION)
-    assert (marks.projected, marks.stream_time_ms) == (7, 100)
-    assert not await writes.finish(PARTITION, 9, 100, 8, ())
+    assert (marks.projected, marks.stream_time_ms, marks.server, marks.answering) == (7, 100, server, server)
+    assert not await writes.finish(PARTITION, 9, 100, 8, server, ())
     await redis.delete(keys.PROJECTED)
-    assert not await writes.finish(PARTITION, 9, 100, 7, ())
+    assert not await writes.finish(PARTITION, 9, 100, 7, server, ())
     assert (await writes.marks(PARTITION)).projected is None
 
 
@@ -206,9 +210,55 @@ async def test_projecting_begins_anew_unless_another_owner_is_as_far(redis: Redi
     begun = []
     for applied in (0, 5, 7, 8):
         await redis.hset(keys.PROJECTED, str(PARTITION), "7")
-        begun.append((await writes.begin(PARTITION, applied, 50), (await writes.marks(PARTITION)).projected))
-    assert begun == [(False, 7), (False, 7), (False, 7), (True, 0)]
-    assert await writes.begin(PARTITION, 0, 50)
+        result, _ = await writes.begin(PARTITION, applied, 50)
+        begun.append((result, (await writes.marks(PARTITION)).projected))
+    assert begun == [("replaced", 7), ("replaced", 7), ("replaced", 7), ("begun", 0)]
+    assert (await writes.begin(PARTITION, 0, 50))[0] == "begun"
+
+
+async def test_what_was_told_to_another_server_process_is_lost(redis: Redis, writes: ProjectionWrites) -> None:
+    _, server = await writes.begin(PARTITION, 1, 50)
+    assert not await writes.finish(PARTITION, 2, 100, 0, "0" * 40, ())
+    await redis.hset(keys.PROJECTED, keys.server_field(PARTITION), "0" * 40)
+    assert not await writes.finish(PARTITION, 2, 100, 0, server, ())
+    assert (await writes.marks(PARTITION)).projected == 0
+
+
+async def test_projecting_does_not_begin_if_the_restored_claims_are_gone(redis: Redis, writes: ProjectionWrites) -> None:
+    note = await writes.restore(PARTITION, "first")
+    assert (await writes.begin(PARTITION, 1, 50, note))[0] == "begun"
+    assert (await writes.begin(PARTITION, 1, 50, note))[0] == "lost"
+    elsewhere = f"second {'0' * 40}"
+    await redis.hset(keys.PROJECTED, f"{PARTITION}:restored", elsewhere)
+    assert (await writes.begin(PARTITION, 1, 50, elsewhere))[0] == "lost"
+
+
+async def test_claims_are_restored_where_they_are_missing_and_answered_where_they_wait(redis: Redis, writes: ProjectionWrites) -> None:
+    now_ms = SystemClock().unix_ms()
+    answer = FirstAnswer(body_digest="digest", received_at=NOW, events_used=3, events_limit=10)
+
+    def claim(name: str, event: int, **given: Any) -> AcceptedClaim:
+        fields: dict[str, Any] = {"ends_ms": now_ms + 60_000, "charged_atomic": 80, "first": answer}
+        return AcceptedClaim(TEAM, name, make.event_id(event), **(fields | given))
+
+    for name, state, event in (("waits", "in_flight", 2), ("stale", "in_flight", 90), ("answered", "accepted", 91)):
+        await redis.hset(keys.idempotency(TEAM, name), mapping={"state": state, "event_id": make.event_id(event), "body": "other"})
+    await writes.claims([
+        claim("missing", 1), claim("waits", 2), claim("stale", 3), claim("answered", 4), claim("bare", 5, first=None),
+        claim("over", 6, ends_ms=now_ms - 1),
+    ])  # fmt: skip
+
+    async def stored(name: str) -> dict[str, str]:
+        return {str(key): str(value) for key, value in (await redis.hgetall(keys.idempotency(TEAM, name))).items()}
+
+    whole = {"state": "accepted", "body": "digest", "received": str(NOW), "used": "3", "limit": "10", "charged": "80"}
+    assert await stored("missing") == whole | {"event_id": make.event_id(1)}
+    assert await stored("waits") == {"state": "accepted", "event_id": make.event_id(2), "body": "other"}
+    assert await stored("stale") == whole | {"event_id": make.event_id(3)}
+    assert (await stored("answered"))["event_id"] == make.event_id(91)
+    assert await stored("bare") == {"state": "accepted", "event_id": make.event_id(5), "body": ""}
+    assert await stored("over") == {}
+    assert 55_000 < await redis.pttl(keys.idempotency(TEAM, "missing")) <= 60_000
 
 
 async def test_what_is_newer_than_ours_is_not_forgotten(redis: Redis, writes: ProjectionWrites) -> None:
@@ -237,11 +287,15 @@ class KnownUsages:
 
     lots: list[tuple[int, Sequence[Settled]]] = field(default_factory=list)
     asked_ms: list[int] = field(default_factory=list)
+    claims: list[AcceptedClaim] = field(default_factory=list)
 
     async def settled_since(self, partition: int, since_ms: int) -> AsyncGenerator[tuple[int, Sequence[Settled]], None]:
         self.asked_ms.append(since_ms)
         for lot in self.lots:
             yield lot
+
+    async def claims_since(self, partition: int, since_ms: int) -> AsyncGenerator[Sequence[AcceptedClaim], None]:
+        yield self.claims
 
 
 @dataclass
@@ -489,7 +543,10 @@ async def test_every_reader_sees_a_charge_once(stack: Any, billing: Billing, red
     billing.commit(stream_time_ms=now_ms, balance_atomic=balance, **fields)
     await until_marks(redis, 1, now_ms)
     client = connect(url_of(stack), 5.0)
-    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(8), Limits(10_000, 60, 60.0), lambda _: 0, lambda _: 0.0)
+    server = server_id(await client.info("server"))
+    gateway = RedisReservations(
+        ScriptRunner(client, 5.0, Metrics()), places(8), Limits(10_000, 60, 60.0), lambda _: 0, lambda _: 0.0, lambda _: server
+    )
     requests = [AdmissionRequest(TEAM, RandomIds().event_id(now_ms), now_ms, Claim(f"{number:032d}", "body")) for number in range(events)]
     admitted = await asyncio.gather(*(gateway.admit(request) for request in requests))
     assert {one.outcome for one in admitted} == {Outcome.ADMITTED}

@@ -75,7 +75,7 @@ async def main(team: str, key: str, topic: str, partitions: int, folder: str, fa
     credentials = TableCredentials(Issued({key.split("_")[1]: make.credential(key, team_id=team)}), make.PEPPER)
     allowances = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=None)
     log = FaultyLog(KafkaUsageLog(publisher, partitions), fault)
-    charge = ChargePage(RedisPageCharges(redis), log, clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
+    charge = ChargePage(RedisPageCharges(redis, partitions), log, clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
     # Nobody shows a payment here, so nothing is ever submitted.
     desk = PaymentDesk(payments.terms(), None, clock, random_bytes)  # type: ignore[arg-type]
     events = EventsRoute(credentials, allowances, ServePage(ReadEvents(archive, Retention(90), clock), charge), desk.till_of, clock)

@@ -1,8 +1,8 @@
 """Reserving pages on a real Redis, beside the gateway's own admission: one wallet, two sellers, quotas only for events."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
@@ -16,7 +16,7 @@ from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
 from kite_gateway.domain.admission import AdmissionRequest, Outcome
-from kite_gateway.testing import Account, project
+from kite_gateway.testing import Account, project, vouch
 from kite_replay.adapters.page_charges import RedisPageCharges
 from kite_replay.domain.charge import NoSubscription, NothingDue, PageUsage, Reserved, TooLow, decide
 
@@ -28,10 +28,16 @@ async def redis(stack: Any) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
+PARTITIONS: Final = 8
+LIMITS: Final = Limits(None, 60, 60.0)
+_ZERO: Final[Callable[[int], int]] = lambda _: 0  # noqa: E731
+
+
 async def open_account(redis: Redis, team: str, balance: int = 1_000, row_atomic: int = 10, **given: Any) -> TeamId:
     team_id = TeamId(team)
     await project(redis, team_id, Account(balance=balance, **given))
     await redis.hset(keys.account(team_id), "replay_price", row_atomic)
+    await vouch(redis, PARTITIONS)
     return team_id
 
 
@@ -47,7 +53,7 @@ async def held(redis: Redis, team_id: TeamId) -> tuple[int, int, int]:
 
 
 async def test_a_page_is_reserved_at_the_price_of_this_moment_and_its_repeat_holds_nothing_more(redis: Redis, team: str) -> None:
-    team_id, charges = await open_account(redis, team), RedisPageCharges(redis)
+    team_id, charges = await open_account(redis, team), RedisPageCharges(redis, PARTITIONS)
     usage = page(team_id)
     first = decide(await charges.reserve(usage))
     assert isinstance(first, Reserved)
@@ -59,7 +65,7 @@ async def test_a_page_is_reserved_at_the_price_of_this_moment_and_its_repeat_hol
 
 
 async def test_a_release_frees_the_money_once(redis: Redis, team: str) -> None:
-    team_id, charges = await open_account(redis, team), RedisPageCharges(redis)
+    team_id, charges = await open_account(redis, team), RedisPageCharges(redis, PARTITIONS)
     usage, other = page(team_id), page(team_id)
     for one in (usage, other):
         await charges.reserve(one)
@@ -82,13 +88,13 @@ async def test_nothing_is_held_where_nothing_is_due_or_the_wallet_is_too_low(
     redis: Redis, team: str, account: dict[str, Any], decision: object
 ) -> None:
     team_id = await open_account(redis, team, **account)
-    assert decide(await RedisPageCharges(redis).reserve(page(team_id))) == decision
+    assert decide(await RedisPageCharges(redis, PARTITIONS).reserve(page(team_id))) == decision
     assert await held(redis, team_id) == (0, 0, 0)
 
 
 async def test_a_late_outside_payment_does_not_keep_a_wallet_from_paying(redis: Redis, team: str) -> None:
     team_id = await open_account(redis, team, status="past_due")
-    assert isinstance(decide(await RedisPageCharges(redis).reserve(page(team_id))), Reserved)
+    assert isinstance(decide(await RedisPageCharges(redis, PARTITIONS).reserve(page(team_id))), Reserved)
 
 
 async def test_pages_and_messages_at_once_never_hold_more_than_the_wallet_has_and_only_messages_count(
@@ -96,8 +102,9 @@ async def test_pages_and_messages_at_once_never_hold_more_than_the_wallet_has_an
 ) -> None:
     team_id = await open_account(redis, team, balance=1_000, price=100, month_limit=1_000, day_limit=1_000)
     client = connect(str(stack.redis_url), 5.0)
-    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(8), Limits(None, 60, 60.0), lambda _: 0, lambda _: 0.0)
-    charges, now_ms = RedisPageCharges(redis), SystemClock().unix_ms()
+    server = await vouch(redis, PARTITIONS)
+    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(PARTITIONS), LIMITS, _ZERO, _ZERO, lambda _: server)
+    charges, now_ms = RedisPageCharges(redis, PARTITIONS), SystemClock().unix_ms()
     messages = [AdmissionRequest(team_id, uuid7(now_ms, random_bits(74)), now_ms, None) for _ in range(20)]
     admitted, sold = await asyncio.gather(
         asyncio.gather(*map(gateway.admit, messages)), asyncio.gather(*(charges.reserve(page(team_id)) for _ in range(40)))
@@ -113,9 +120,10 @@ async def test_pages_and_messages_at_once_never_hold_more_than_the_wallet_has_an
 
 async def test_a_page_counts_in_no_quota(stack: Any, redis: Redis, team: str) -> None:
     team_id = await open_account(redis, team, balance=1_000, price=100, month_limit=1, day_limit=1)
-    await RedisPageCharges(redis).reserve(page(team_id))
+    await RedisPageCharges(redis, PARTITIONS).reserve(page(team_id))
     client, now_ms = connect(str(stack.redis_url), 5.0), SystemClock().unix_ms()
-    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(8), Limits(None, 60, 60.0), lambda _: 0, lambda _: 0.0)
+    server = await vouch(redis, PARTITIONS)
+    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(PARTITIONS), LIMITS, _ZERO, _ZERO, lambda _: server)
     facts = await gateway.admit(AdmissionRequest(team_id, uuid7(now_ms, random_bits(74)), now_ms, None))
     assert (facts.outcome, facts.month_used, facts.day_used, facts.available_atomic) == (Outcome.ADMITTED, 1, 1, 950)
     await client.aclose()
@@ -123,10 +131,10 @@ async def test_a_page_counts_in_no_quota(stack: Any, redis: Redis, team: str) ->
 
 async def test_a_team_that_is_not_projected_and_a_redis_that_is_away_hold_nothing(redis: Redis, team: str) -> None:
     with pytest.raises(Unavailable):
-        await RedisPageCharges(redis).reserve(page(TeamId(team)))
+        await RedisPageCharges(redis, PARTITIONS).reserve(page(TeamId(team)))
     assert await held(redis, TeamId(team)) == (0, 0, 0)
     client = Redis.from_url("redis://127.0.0.1:9/0", socket_connect_timeout=1)
     with pytest.raises(Unavailable):
-        await RedisPageCharges(client).reserve(page(TeamId(team)))
-    await RedisPageCharges(client).release(page(TeamId(team)))
+        await RedisPageCharges(client, PARTITIONS).reserve(page(TeamId(team)))
+    await RedisPageCharges(client, PARTITIONS).release(page(TeamId(team)))
     await client.aclose()

@@ -137,6 +137,47 @@ async def test_while_the_broker_hangs_calls_are_answered_and_those_refused_are_n
     assert {"before", "after"} <= written <= {"before", "after", "handed over"}
 
 
+async def test_a_process_that_stood_still_sends_nothing_after_its_time(own: LocalStack) -> None:
+    kafka, clock = Kafka(own.addresses.kafka_bootstrap), FrozenClock(from_unix_ms(1_000_000))
+    topic = await new_topic(kafka)
+    # The library's retries go on for a minute as its timers see it; the wall clock says that more has passed.
+    publisher = Publisher(kafka, topic, PARTITIONS, limits=PublishLimits(hand_over_s=60, acknowledge_s=60), clock=clock)
+    async with running(publisher):
+        await publisher.publish(0, [record("before")])
+        await own.child("kafka").kill9(restart=False)
+        waiting = asyncio.create_task(publisher.publish(0, [record("frozen meanwhile")]))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        clock.advance(timedelta(seconds=61))
+        await own.child("kafka").start()
+        with pytest.raises(OutcomeOpen):
+            await waiting
+
+        async def again() -> bool:
+            try:
+                await publisher.publish(0, [record("after")])
+            except Unavailable:
+                return False
+            return True
+
+        await eventually(again, within_s=30, what="it writes again by itself")
+    assert [key for _, _, key, _ in await read_all(kafka, topic)] == ["before", "after"]
+
+
+async def test_when_a_caller_hears_that_the_outcome_is_open_no_retry_is_sent_any_more(own: LocalStack) -> None:
+    kafka = Kafka(own.addresses.kafka_bootstrap)
+    topic = await new_topic(kafka)
+    publisher = Publisher(kafka, topic, PARTITIONS, limits=PublishLimits(acknowledge_s=0.5))
+    async with running(publisher):
+        await publisher.publish(0, [record("before")])
+        await own.child("kafka").kill9(restart=False)
+        with pytest.raises(OutcomeOpen):
+            await publisher.publish(0, [record("given up")])
+        # The producer is abandoned a few turns of the loop later; in between the client library may come to a retry.
+        assert not publisher._in_time()
+        await own.child("kafka").start()
+
+
 async def test_a_broker_that_is_killed_and_comes_back_loses_nothing_acknowledged_and_doubles_nothing(own: LocalStack) -> None:
     kafka = Kafka(own.addresses.kafka_bootstrap)
     topic = await new_topic(kafka)

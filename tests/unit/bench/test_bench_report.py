@@ -12,7 +12,7 @@ from kite_cli.bench.failure import BenchFailed
 from kite_cli.bench.generation import LoadRun
 from kite_cli.bench.load.job import Outcome
 from kite_cli.bench.machine import Machine
-from kite_cli.bench.options import FULL, BenchOptions
+from kite_cli.bench.options import FULL, SECTIONS, BenchOptions
 from kite_cli.bench.processes import CpuSample, CpuUse
 from kite_cli.bench.profiling import profile_of
 from kite_cli.bench.report import markdown
@@ -33,6 +33,11 @@ def drain(billing: float, archiver: float) -> Drain:
     return Drain(500_000, Drained(499_000, billing, CPU), Drained(999_000, archiver, CPU))
 
 
+SAMPLED = {
+    "samples": 300, "cpu_s": 4.0, "own": {"a.b:f": 2.0, "a.b:g": 0.5, "kite_gateway.x:work": 0.5},
+    "within": {"a.b:f": 2.0, "a.b:g": 0.5, "kite_gateway.x:work": 3.0, "kite_gateway.x:<module>": 3.0, "kite_cli.bench.sampler:main": 3.0},
+    "modules": {"a.b": 2.5, "kite_gateway.x": 3.0, "kite_cli.bench.sampler": 3.0}, "threads": {"python": 0.2, "chdb": 0.8},
+}  # fmt: skip
 EMPTY = Results(MACHINE, FULL, "2026-01-02", quick=False)
 WHOLE = replace(
     EMPTY,
@@ -44,7 +49,7 @@ WHOLE = replace(
     ),
     journeys=Journeys(200, (run(p50_ms=-0.5, p99_ms=30),), (run(unseen=2),)),
     drains=(drain(45_000, 30_000),),
-    profiles={"gateway": profile_of({"own": {"a.b:f": 3, "a.b:g": 1}, "within": {"a.b:f": 3, "kite_gateway.main:main": 4}})},
+    profiles={"gateway": profile_of(SAMPLED), "replay": profile_of(SAMPLED)},
 )  # fmt: skip
 
 
@@ -103,9 +108,20 @@ def test_memory_is_summed_by_run() -> None:
     assert second_by_first("Memory")["sum"] == "715 (700 - 730)"
 
 
-def test_a_profile_has_shares_by_module_and_of_our_functions() -> None:
-    assert table("Profile of gateway: own").rows == (("a.b", "100.0%"),)
-    assert table("Profile of gateway: within").rows == (("kite_gateway.main:main", "100.0%"),)
+def test_a_profile_has_the_shares_of_modules_threads_and_our_functions() -> None:
+    found = table("Profile of gateway")
+    assert found.rows == (
+        ("module a.b", "62.5%", "62.5%"), ("module kite_gateway.x", "12.5%", "75.0%"), ("module kite_cli.bench.sampler", "0.0%", "75.0%"),
+        ("threads chdb", "20.0%", ""), ("threads python", "5.0%", ""), ("function kite_gateway.x:work", "12.5%", "75.0%"),
+    )  # fmt: skip
+    assert "4.0 s of CPU time" in found.note
+    assert "300 samples" in found.note
+    assert table("Profile of replay").title == "Profile of replay (the archiver)"
+
+
+def test_a_service_that_computed_nothing_has_no_profile() -> None:
+    with pytest.raises(BenchFailed, match="nothing"):
+        profile_of(SAMPLED | {"own": {}})
 
 
 def test_the_report_names_machine_versions_and_every_table() -> None:
@@ -122,8 +138,8 @@ def test_a_quick_run_says_that_its_figures_mean_nothing() -> None:
 
 
 def test_a_bar_in_a_cell_does_not_break_the_table() -> None:
-    profiled = replace(EMPTY, profiles={"x": profile_of({"own": {"a|b:f": 1}, "within": {}})})
-    assert "| a\\|b | 100.0% |" in markdown(profiled)
+    profiled = replace(EMPTY, profiles={"x": profile_of(SAMPLED | {"threads": {"a|b": 1.0}})})
+    assert "| threads a\\|b | 25.0% |  |" in markdown(profiled)
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1,234"), (-12.34, "-12.3")])
@@ -146,11 +162,11 @@ def test_a_drain_that_was_seen_only_once_has_no_rate() -> None:
         drained([Mark(5, CpuSample(1, {}))])
 
 
-def test_an_unknown_section_is_refused_and_profile_runs_only_when_asked_for() -> None:
+def test_an_unknown_section_is_refused_and_without_a_choice_all_run() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         BenchOptions(only=("accept", "nonsense"))
-    assert [name for name in ("accept", "profile") if BenchOptions().wants(name)] == ["accept"]
-    assert [name for name in ("accept", "profile") if BenchOptions(only=("profile",)).wants(name)] == ["profile"]
+    assert [name for name in SECTIONS if BenchOptions().wants(name)] == [*SECTIONS]
+    assert [name for name in SECTIONS if BenchOptions(only=("profile",)).wants(name)] == ["profile"]
 
 
 def test_results_go_to_json_as_they_are() -> None:

@@ -1,5 +1,4 @@
-"""Any interleaving of submissions, answers, lies, evidence, reorganisations, crashes: money is credited once, as the chain paid,
-and nobody is told twice."""
+"""Any interleaving of submissions, answers, lies, evidence, reorganisations, crashes: money is credited once, as the chain paid."""
 
 import logging
 from collections import Counter
@@ -50,21 +49,25 @@ class Payments(RuleBasedStateMachine):
         self.world = World(large_atomic=5_000_000, confirmations_large=3, watch_blocks=1_000)
         self.shown: list[PaymentSubmitted] = []
         self.sent: set[str] = set()
+        # How often each submission stands in the inbox: a record that comes twice may be answered twice, with one meaning.
+        self.asked: Counter[str] = Counter()
 
     @rule(number=KEYS, request=st.integers(0, 1), new=st.booleans(), held=st.booleans())
     def submit(self, number: int, request: int, new: bool, held: bool) -> None:
         alternative = Alternative(status=402, code="invalid_payment", reason="price_moved") if new else None
-        self.shown.append(
-            self.world.submit(
-                number, fingerprint=f"{request:064d}", if_new=alternative, idempotency_hash="e" * 64 if held else None,
-                authorization=self._authorization(number),
-            )  # fmt: skip
-        )
+        submitted = self.world.submit(
+            number, fingerprint=f"{request:064d}", if_new=alternative, idempotency_hash="e" * 64 if held else None,
+            authorization=self._authorization(number),
+        )  # fmt: skip
+        self.asked[submitted.submission_id] += 1
+        self.shown.append(submitted)
 
     @precondition(lambda self: self.shown)
     @rule(data=st.data())
     def an_inbox_record_comes_again(self, data: st.DataObject) -> None:
-        self.world.publish(data.draw(st.sampled_from(self.shown)))
+        again = data.draw(st.sampled_from(self.shown))
+        self.asked[again.submission_id] += 1
+        self.world.publish(again)
 
     @rule(records=st.integers(0, 3), commit=st.booleans() | st.just(True))
     def step(self, records: int, commit: bool) -> None:
@@ -148,9 +151,9 @@ class Payments(RuleBasedStateMachine):
         self.world.events.clear()
 
     @invariant()
-    def nobody_is_told_twice(self) -> None:
-        counts = Counter(one.submission_id for one in self.world.outcomes)
-        assert not counts or max(counts.values()) == 1
+    def nobody_is_told_more_often_than_they_asked(self) -> None:
+        told = Counter(one.submission_id for one in self.world.outcomes)
+        assert all(count <= self.asked[submission] for submission, count in told.items())
 
     @invariant()
     def the_events_give_the_records(self) -> None:
@@ -170,7 +173,7 @@ class Payments(RuleBasedStateMachine):
         world.settle_down()
         assert sum(world.accounts.net.values()) == world.chain.paid()
         self.every_key_is_credited_once_at_most()
-        self.nobody_is_told_twice()
+        self.nobody_is_told_more_often_than_they_asked()
         assert not {record.state for record in world.records().values()} & {"settling", "unknown", "settled"}
 
     def _authorization(self, number: int) -> Authorization:

@@ -23,6 +23,7 @@ from kite_common.events.ledger import LedgerEntry
 from kite_common.ids import CommandId, EventId, TeamId, ledger_entry_of_command, ledger_entry_of_event
 from kite_common.money import UNLIMITED
 from kite_common.plans import shipped_catalog
+from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.pending import Settled
 from kite_common.runtime.metrics import Metrics
 from kite_common.stream.input import Input
@@ -193,6 +194,20 @@ def test_what_is_committed_is_told_to_the_projection_and_counted() -> None:
     assert metrics.value("kite_billing_records_total", kind="usage") == 1
     assert metrics.value("kite_billing_records_total", kind="command") == 1
     assert metrics.value("kite_dead_letters_total", service="billing") == 1
+
+
+def test_a_usage_that_came_after_its_reservation_had_lapsed_is_charged_and_told() -> None:
+    told, metrics = Told(), Metrics()
+    billing = processor(told, metrics)
+    inputs = [
+        usage_input(at_ms=NOW + LAPSE_MS, event_id=make.event_id(1), reserved_at=NOW),
+        usage_input(at_ms=NOW + LAPSE_MS + 1, event_id=make.event_id(2), reserved_at=NOW),
+    ]
+    billing.restored(3, {}, Position(0, 0))
+    step = billing.step(3, inputs, {make.TEAM: make.account()}, 7)
+    billing.committed(3, step, Position(7, NOW))
+    assert len(facts(step, LEDGER.name)) == 2
+    assert metrics.value("kite_billing_usages_late_total") == 1
 
 
 def test_the_age_of_stream_time_is_shown_while_the_partition_is_ours() -> None:

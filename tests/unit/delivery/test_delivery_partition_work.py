@@ -1,12 +1,13 @@
 """Many deliveries at once: lanes, order, bounds, draining, and what a crash leaves to be read again."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from kite_common.clock import FrozenClock
-from kite_common.ids import EventId, TeamId
+from kite_common.ids import EventId, TeamId, WebhookConfigId
 from kite_common.testing.eventually import eventually
 from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
@@ -52,7 +53,7 @@ class Scene:
             clock=FrozenClock(datetime(2026, 4, 30, tzinfo=UTC)), jitter=lambda: 0.0, trace=lambda _parent: "t",
         )  # fmt: skip
         self.budget = Budget(max_held, 1 << 20)
-        self.lanes = Lanes(limits or LaneLimits(concurrency=2, queue=3), 1000, self.budget, lambda: self.now_s)
+        self.lanes = Lanes(limits or LaneLimits(concurrency=2, queue=3), 1000, lambda: self.now_s)
         self.work = PartitionWork(self.deliver, self.lanes, self.budget, capacity=capacity)
 
     async def take(self, *teams: str, start: int = 0) -> None:
@@ -272,6 +273,41 @@ async def test_a_rate_holds_starts_back_and_the_sweep_lets_them_go() -> None:
     scene.now_s = 1.0
     scene.lanes.sweep()
     assert scene.lanes.open == 0
+
+
+def parked_event(team: str, offset: int, size: int) -> Delivery:
+    """An event that has met its endpoint and comes back from a tier, not quite due."""
+    return replace(event(team, offset), body=b"x" * size, config_id=WebhookConfigId(f"{team[5:]}-config"), attempts=1)
+
+
+async def test_what_waits_for_one_endpoint_leaves_memory_for_the_waiting_and_the_first_attempts_of_all_others() -> None:
+    """Of 2,048 events of 64 KiB that come back at once for one endpoint, a share waits in memory, the rest in the log."""
+    scene = Scene()
+    again = Budget(2_048, 32 << 20)
+    work = PartitionWork(scene.deliver, scene.lanes, again, capacity=10_000)
+    async with asyncio.timeout(20):
+        for offset in range(2_048):
+            await work.begin(offset)
+            await work.accept_after(3_600, offset, parked_event(SLOW, offset, 65_536))
+    await eventually(lambda: work.open * 65_536 <= (32 << 20) // 8, every_s=0.001, what="its share waits, the rest is back in a tier")
+    assert (work.open > 30, len(scene.log.parked)) == (True, 2_048 - work.open)
+    assert {fact.attempts for fact in scene.log.parked} == {1}
+    assert again.fits(65_536)
+    await work.begin(2_048)
+    await work.accept_after(0.001, 2_048, parked_event(QUICK, 2_048, 65_536))
+    await scene.take(QUICK)
+    await eventually(lambda: scene.log.statuses == ["delivered"] * 2, every_s=0.001, what="the quick team has its retry and its event")
+    await work.drain(5)
+    assert (again.free, again.free_bytes, again.take_share("slow-config", 4 << 20)) == (2_048, 32 << 20, True)
+
+
+async def test_an_abandoned_partition_gives_the_shares_of_what_waited_back() -> None:
+    scene = Scene()
+    await scene.work.begin(0)
+    await scene.work.accept_after(3_600, 0, parked_event(SLOW, 0, 1 << 16))
+    assert not scene.budget.take_share("slow-config", 1 << 17)
+    scene.work.abandon()
+    await eventually(lambda: scene.budget.take_share("slow-config", 1 << 17), every_s=0.001, what="the whole share is free")
 
 
 async def eventually_raises(work: PartitionWork) -> None:

@@ -22,7 +22,7 @@ from kite_common.runtime.component import READY, Readiness
 from kite_common.stream.group import Input
 from kite_common.testing import make
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, proxy, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, webhook_config
 from kite_gateway.adapters.http.app import openapi_document
 from kite_gateway.adapters.http.context import read_head
 from kite_gateway.adapters.http.request import ClientGone, idempotency_claim, json_object, read_body, team_id_of
@@ -255,8 +255,9 @@ def test_the_document_names_every_route_of_the_app() -> None:
     nothing: Any = None
     webhook_config.add_routes(app, nothing, nothing, allow_private=False)
     accounts.add_routes(app, nothing, nothing)
+    paid.add_routes(app, nothing, nothing)
     app.router.routes += messages.routes(nothing) + hooks.routes(nothing)
-    app.router.routes += proxy.routes(proxy.ReplayProxy("http://x", 1)) + documents.routes(openapi_document())
+    app.router.routes += proxy.routes(nothing, nothing) + documents.routes(openapi_document())
     served = {(method, route.path) for route in app.router.routes if isinstance(route, Route) for method in route.methods or ()}
     named = {(method.upper(), path) for path, methods in openapi_document()["paths"].items() for method in methods}
     assert {(method, path) for method, path in served if method != "HEAD"} <= named

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
@@ -40,6 +42,7 @@ from kite_gateway.testing import (
     FakeSeal,
     FakeWebhookConfigs,
 )
+from support.paid_routes import ingest_of, paid_routes
 
 TEAM = TeamId("clerk-user:user_a")
 NOW = datetime(2026, 4, 30, 10, tzinfo=UTC)
@@ -64,25 +67,47 @@ class Gateway:
     ready: Readiness = READY
     cors_origins: tuple[str, ...] = ()
     max_in_flight: int = 512
+    replay: "HeldReplay | None" = None
 
     def __post_init__(self) -> None:
         clock, ids = FrozenClock(NOW), CountingIds()
         holders = {"writer": _holder("write"), "reader": _holder("read"), "admin": _holder("*")}
+        holders["other team"] = replace(holders["reader"], team_id=TeamId("team_other"))
+        paid = paid_routes(self.billing, clock)
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
-            accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
+            ingest=ingest_of(AcceptMessage(self.reservations, self.log, clock, ids), paid),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(self.configs, self.seal, clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), self.billing, ChangeSubscription(self.billing, self.billing, self.billing, clock),
                 shipped_catalog(),
             ),
-            replay=None, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
+            paid=paid,
+            replay=self.replay, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
             cors_origins=self.cors_origins, max_in_flight=self.max_in_flight,
         ))  # fmt: skip
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://kite")
+
+
+@dataclass
+class HeldReplay:
+    """Answers whose readers take their second part only once `let_go` is set."""
+
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
+
+    async def forward(self, _request: Request) -> Response:
+        self.asked += 1
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"part, "
+            await self.let_go.wait()
+            yield b"end"
+
+        return StreamingResponse(parts())
 
 
 def _holder(permission: str) -> Principal:
@@ -189,7 +214,7 @@ async def test_what_is_no_json_object_is_refused(body: bytes, gateway: Gateway, 
 @pytest.mark.parametrize(
     "body",
     [
-        _deep(100), b'{"from":"a","from":"b","to":"c","body":""}', b'{"from":"\\u0000","to":"\\u0000","body":"\\u0000"}',
+        _deep(100), b'{"from":"a","from":"b","to":"c","body":""}', b'{"from":"\\u0001","to":"\\u007f","body":"\\u2028"}',
         b'{"from":"a","to":"b","body":"[[[[","x":' + b"1" * 300 + b"}", b' {"from":"a","to":"b","body":"","thread_id":null} ',
         b'{"from":"a","to":"b","body":"' + b"[" * 500 + b'"}',
     ],
@@ -200,6 +225,9 @@ async def test_unusual_json_is_taken(body: bytes, gateway: Gateway, client: http
 
 
 async def test_a_wrong_field_is_named_and_stores_nothing(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    for field_name in ("thread_id", "reply_to_id", "body", "to", "from"):
+        answer = await client.post(SEND + OURS, headers=WRITER, content=orjson.dumps(MESSAGE | {field_name: "a\x00b"}))
+        assert assert_problem(answer, 400, "invalid_message")["field"] == field_name
     for field_name in ("from", "to"):
         answer = await client.post(SEND + OURS, headers=WRITER, json=MESSAGE | {field_name: ""})
         assert assert_problem(answer, 400, "invalid_message")["field"] == field_name
@@ -502,3 +530,36 @@ async def test_the_document_and_its_page_load_nothing_from_elsewhere(client: htt
     assert page.headers["content-type"].startswith("text/html")
     assert SEND in page.text
     assert not [word for word in ("http://", "https://", "<script", "<link", "src=", "@import", "url(") if word in page.text]
+
+
+EVENTS = "/api/v1/events"
+
+
+async def _eight_under_way(replay: HeldReplay, client: httpx.AsyncClient) -> list["asyncio.Task[httpx.Response]"]:
+    readers = [asyncio.create_task(client.get(EVENTS + OURS, headers=READER)) for _ in range(8)]
+    await eventually(lambda: replay.asked == 8, every_s=0.001, what="eight answers are under way")
+    return readers
+
+
+async def test_one_team_reads_at_most_eight_answers_at_once_and_takes_no_place_from_others() -> None:
+    replay = HeldReplay()
+    async with Gateway(replay=replay).client() as client:
+        readers = await _eight_under_way(replay, client)
+        assert_problem(await client.get(EVENTS + OURS, headers=WRITER), 429, "rate_limit_exceeded")
+        others = [{"Authorization": "Bearer other team"}, {"Authorization": "Bearer nobody's"}, {}]
+        readers += [asyncio.create_task(client.get(EVENTS + OURS, headers=headers)) for headers in others]
+        await eventually(lambda: replay.asked == 11, every_s=0.001, what="the requests of others are passed on")
+        replay.let_go.set()
+        assert {(answer.status_code, answer.text) for answer in await asyncio.gather(*readers)} == {(200, "part, end")}
+        assert (await client.get(EVENTS + OURS, headers=WRITER)).status_code == 200
+
+
+async def test_a_reader_that_goes_away_leaves_its_place() -> None:
+    replay = HeldReplay()
+    async with Gateway(replay=replay).client() as client:
+        readers = await _eight_under_way(replay, client)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+        replay.let_go.set()
+        assert (await client.get(EVENTS + OURS, headers=READER)).status_code == 200

@@ -9,6 +9,7 @@ import pytest
 
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import OutcomeOpen, Unavailable
+from kite_common.events.usage import FirstAnswer
 from kite_common.ids import TeamId
 from kite_common.projection.keys import LAPSE_MS
 from kite_common.testing import make
@@ -78,6 +79,15 @@ async def test_an_accepted_message_is_in_the_log_with_its_usage() -> None:
     assert (usage.event_id, usage.price_atomic, usage.subscription_id, usage.usage_kind) == (accepted.event_id, 80, "sub", "message")
     assert (usage.reserved_at, usage.idempotency) == (NOW_MS, CLAIM.id)
     assert accepted.usage == Usage(42, 1_000, 80)
+    assert usage.first_answer == FirstAnswer(body_digest=CLAIM.body_digest, received_at=NOW_MS, events_used=42, events_limit=1_000)
+
+
+async def test_the_usage_of_a_message_without_a_key_says_nothing_of_an_answer() -> None:
+    gateway = Gateway()
+    await gateway.send()
+    ((_, _, _, usage),) = gateway.log.records
+    assert (usage.idempotency, usage.first_answer) == (None, None)
+    assert b"first_answer" not in usage.to_json()
 
 
 async def test_a_refused_message_leaves_nothing() -> None:
@@ -171,7 +181,7 @@ async def test_an_unknown_account_fails_closed() -> None:
 
 
 def test_the_numbers_of_the_outcomes_are_those_of_the_script() -> None:
-    assert [outcome.value for outcome in Outcome] == list(range(14))
+    assert [outcome.value for outcome in Outcome] == list(range(15))
 
 
 WANTED = WantedConfig("https://a.example", "secret", ())

@@ -27,6 +27,11 @@ class Deadlines:
         return 0
 
 
+def test_fields_of_one_hash_do_not_meet() -> None:
+    fields = [field for partition in range(200) for field in (str(partition), keys.server_field(partition), f"{partition}:restored")]
+    assert len(set(fields)) == len(fields)
+
+
 async def test_nothing_of_a_request_is_written_after_the_publish_timeout() -> None:
     log = Deadlines()
     await KafkaMessageLog(log, places(8)).append(TeamId(make.TEAM), b"{}", "", make.usage(), make.NOW_MS)

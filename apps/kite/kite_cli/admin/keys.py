@@ -18,8 +18,9 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
+from kite_common.stream.state import MARKER_KEY
 from kite_common.stream.table import Table
-from kite_common.topics import CREDENTIALS
+from kite_common.topics import ACCOUNTS, CREDENTIALS
 
 _DAY_MS: Final = 86_400_000
 _PREFIX: Final = re.compile(r"(?:kite_)?([0-9a-f]{8})(?:_[0-9a-f]{32})?")
@@ -42,10 +43,17 @@ def publisher_of_keys(target: LogTarget) -> Publisher:
 
 
 async def create_key(target: LogTarget, team_id: str, name: str, permissions: Sequence[Permission], days: int | None) -> NewKey:
-    """Issue a key that lives `days` days, None = until it is revoked. Raises CommandFailed, Unavailable, OutcomeOpen."""
+    """Issue a key that lives `days` days, None = until it is revoked; only to a team with an account, since nobody else's works.
+
+    Raises CommandFailed, Unavailable, OutcomeOpen.
+    """
     target.needed_pepper()
-    publisher = publisher_of_keys(target)
-    async with running(f"Kafka at {target.kafka_bootstrap}", publisher):
+    kafka, partition = Kafka(target.kafka_bootstrap, client_id="kitectl"), partition_of(team_id.encode(), target.partitions)
+    publisher, accounts = publisher_of_keys(target), Table(kafka, ACCOUNTS.name, target.partitions, is_account, only=(partition,))
+    async with running(f"Kafka at {target.kafka_bootstrap}", publisher, accounts):
+        await accounts.refreshed()
+        if accounts.get(team_id) is None:
+            raise CommandFailed(f"there is no team {team_id}", f"Look at its id, or open it: kitectl team create --team-id {team_id}")
         return await issue(publisher, target, team_id, name, permissions, days)
 
 
@@ -96,6 +104,11 @@ async def _write(publisher: Publisher, target: LogTarget, fact: CredentialIssued
     except OutcomeOpen as error:
         advice = "Do it again: revoking twice is harmless, and a key that nobody saw opens nothing."
         raise CommandFailed(f"it may or may not be written: {error}", advice) from error
+
+
+def is_account(record: Input) -> bool | None:
+    """True for the account of a team, None for one that was removed, and for what else stands in kite.accounts. Decodes nothing."""
+    return None if record.value is None or record.key == MARKER_KEY else True
 
 
 def _credential(record: Input) -> CredentialIssued | None:

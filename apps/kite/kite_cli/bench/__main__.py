@@ -16,7 +16,7 @@ def main() -> int:
     """Run it; 1 with the reason if it cannot be done, 2 for wrong arguments, 130 if it was ended."""
     parser = argparse.ArgumentParser(prog="python -m kite_cli.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute that only tries the tool out; its figures mean nothing")
-    parser.add_argument("--only", default="", metavar="NAMES", help=f"some of {','.join(SECTIONS)} (default: all but profile)")
+    parser.add_argument("--only", default="", metavar="NAMES", help=f"some of {','.join(SECTIONS)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout, everything else on stderr")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the report as Markdown, its plot beside it")
     arguments = parser.parse_args()

@@ -1,14 +1,14 @@
-"""Measures where the services' time goes while the gateway accepts as much as it can. The sampler costs some of it: shares, not rates."""
+"""Measures what the services compute while the gateway accepts as much as it can. The sampler costs some of it: shares, not rates."""
 
 import asyncio
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from kite_cli.bench.accept import heat, job_of
 from kite_cli.bench.failure import BenchFailed
@@ -20,19 +20,30 @@ from kite_cli.bench.teams import open_teams
 from kite_cli.bench.whole import SERVICES, Kite, whole_kite
 from kite_cli.local.readiness import until
 
+ShareT = TypeVar("ShareT")
 _SIGNALS: Final = {"measuring": signal.SIGUSR1, "measured": signal.SIGUSR2}
 _WRITTEN_WITHIN_S: Final = 20.0
 _PLACES: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Of the CPU time of a process: what was computed in a place itself, and with all that it called."""
+
+    own: float
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """One service: shares of its samples, by module of the innermost place, and by function of ours that the place was within."""
+    """One service under load. `modules`: most own time first; `functions`: of Kite, most time within first; `threads`: all but the main
+    one, by name, what each computed in all."""
 
     samples: int
-    own_by_module: Mapping[str, float]
-    own_by_function: Mapping[str, float]
-    within_ours: Mapping[str, float]
+    cpu_s: float
+    modules: Mapping[str, Share]
+    functions: Mapping[str, Share]
+    threads: Mapping[str, float]
 
 
 async def measure_profile(sizes: Sizes, steps: Steps) -> Mapping[str, Profile]:
@@ -52,25 +63,31 @@ async def measure_profile(sizes: Sizes, steps: Steps) -> Mapping[str, Profile]:
         return {name: profile_of(json.loads(out.read_text())) for name, out in outs.items()}
 
 
-def profile_of(counted: Mapping[str, Mapping[str, int]]) -> Profile:
-    """The shares of what a sampler wrote, greatest first."""
-    own, within = counted["own"], counted["within"]
-    samples = sum(own.values())
-    modules: dict[str, int] = {}
-    for place, count in own.items():
-        module = _module(place)
-        modules[module] = modules.get(module, 0) + count
-    ours = {place: count for place, count in within.items() if place.startswith("kite_") and not place.startswith("kite_cli.")}
-    return Profile(samples, *(_shares(counts, samples) for counts in (modules, own, ours)))
+def profile_of(sampled: Mapping[str, Any]) -> Profile:
+    """The shares of what a sampler wrote, greatest first. Raises BenchFailed if it has seen nothing."""
+    cpu_s, own, within = sampled["cpu_s"], sampled["own"], sampled["within"]
+    if not cpu_s or not own:
+        raise BenchFailed("a service has computed nothing while it was looked at")
+    own_modules: dict[str, float] = {}
+    for place, seconds in own.items():
+        module = place.partition(":")[0]
+        own_modules[module] = own_modules.get(module, 0.0) + seconds
+    modules = {name: Share(own_modules.get(name, 0.0) / cpu_s, seconds / cpu_s) for name, seconds in sampled["modules"].items()}
+    functions = {name: Share(own.get(name, 0.0) / cpu_s, seconds / cpu_s) for name, seconds in within.items() if _is_ours(name)}
+    threads = {name: seconds / cpu_s for name, seconds in sampled["threads"].items()}
+    return Profile(
+        sampled["samples"], cpu_s, _greatest(modules, lambda share: share.own), _greatest(functions, lambda share: share.within),
+        _greatest(threads, lambda share: share),
+    )  # fmt: skip
 
 
-def _module(place: str) -> str:
-    return place.partition(":")[0]
+def _is_ours(place: str) -> bool:
+    """A function of Kite that says something: not one of the sampler's, and not a module as a whole."""
+    return place.startswith("kite_") and not place.startswith("kite_cli.") and not place.endswith(":<module>")
 
 
-def _shares(counts: Mapping[str, int], samples: int) -> dict[str, float]:
-    greatest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_PLACES]
-    return {place: count / samples for place, count in greatest}
+def _greatest(shares: Mapping[str, ShareT], size: Callable[[ShareT], float]) -> dict[str, ShareT]:
+    return dict(sorted(shares.items(), key=lambda item: (-size(item[1]), item[0]))[:_PLACES])
 
 
 def _signal(kite: Kite, state: str) -> None:

@@ -14,8 +14,10 @@ from kite_cli.bench.results import Results
 from kite_cli.bench.spread import Spread
 
 RunT = TypeVar("RunT")
+ShareT = TypeVar("ShareT")
 _PARTS = ("gateway", "billing", "delivery", "replay", "kafka", "valkey")
-_PLACES_SHOWN = 12
+_PLACES_SHOWN = 15
+_PROFILED = {"replay": "replay (the archiver)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def _tables(results: Results) -> Iterator[Table]:
     if results.starts:
         yield from _starts(results.starts)
     for name, profile in results.profiles.items():
-        yield from _profile(name, profile)
+        yield _profile(name, profile)
 
 
 def _aims(results: Results) -> Table:
@@ -155,19 +157,26 @@ def _starts(starts: Sequence[Start]) -> Iterator[Table]:
     yield Table("Memory at rest", ("process", "RSS MiB"), tuple(memory), "What processes share is counted in each of them.")
 
 
-def _profile(name: str, profile: Profile) -> Iterator[Table]:
-    if not profile.samples:
-        return
+def _profile(name: str, profile: Profile) -> Table:
+    """One table a process: modules and other threads by what they compute themselves, then functions of Kite by all that they are for."""
+    rows = [(f"module {place}", _percent(share.own), _percent(share.within)) for place, share in _shown(profile.modules)]
+    rows += [(f"threads {place}", _percent(share), "") for place, share in _shown(profile.threads)]
+    rows += [(f"function {place}", _percent(share.own), _percent(share.within)) for place, share in _shown(profile.functions)]
     note = (
-        f"{profile.samples} samples of CPU time while the gateway accepted as much as it could. C code counts for the Python that called "
-        "it, the event loop with its system calls for asyncio.runners, other threads for whatever the main one was at."
+        f"Shares of {profile.cpu_s:.1f} s of CPU time of this process while the gateway accepted as much as it could. Taken by a timer of "
+        f"that time: {profile.samples:,} samples of the main thread's stack, each weighed with what the thread had computed since the one "
+        "before. C code counts for the Python that called it, the event loop with its system calls for asyncio.runners. Of other "
+        "threads the system tells how much they computed, by name; what they called is not known."
     )
-    yield Table(f"Profile of {name}: own time by module", ("module", "share"), _shares(profile.own_by_module))
-    yield Table(f"Profile of {name}: within functions of Kite", ("function", "share"), _shares(profile.within_ours), note)
+    return Table(f"Profile of {_PROFILED.get(name, name)}", ("where", "itself", "with what it calls"), tuple(rows), note)
 
 
-def _shares(shares: Mapping[str, float]) -> tuple[tuple[str, ...], ...]:
-    return tuple((place, f"{share:.1%}") for place, share in list(shares.items())[:_PLACES_SHOWN])
+def _shown(shares: Mapping[str, ShareT]) -> list[tuple[str, ShareT]]:
+    return list(shares.items())[:_PLACES_SHOWN]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
 
 
 def _latencies(runs: Sequence[LoadRun]) -> tuple[str, str, str]:

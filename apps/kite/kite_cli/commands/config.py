@@ -10,7 +10,7 @@ from kite_cli.output import Output
 
 app = typer.Typer(no_args_is_help=True)
 
-_SERVICES = typer.Argument(metavar="[SERVICE]...", help="gateway, billing, delivery, replay, facilitator; without any, all that are used.")
+_SERVICES = typer.Argument(metavar="[SERVICE]...", help="gateway, billing, delivery, replay, facilitator; without any, all that are there.")
 
 
 @app.callback()
@@ -22,8 +22,8 @@ def config() -> None:
 def check(services: Annotated[list[str] | None, _SERVICES] = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """Show every setting of the services, secrets masked, and everything that is wrong with them at once. Starts nothing.
 
-    Settings come from the environment (KITE_*, X402_*) and the file that KITE_ENV_FILE names. If neither names a Kafka and a local
-    stack runs, they are those of that stack. Exit code 78 if a service could not start with them.
+    Settings come from the environment (KITE_*) and the file that KITE_ENV_FILE names. If neither names a Kafka and a local stack runs,
+    they are those of that stack. Exit code 78 if a service could not start with them.
     """
     from kite_cli.checked_settings import check_services, settings_report
 

@@ -10,16 +10,14 @@ _DOES: Final = {
     "billing": "charges accounts",
     "delivery": "sends webhooks",
     "replay": "keeps the archive and answers GET /api/v1/events",
-    "facilitator": "verifies and settles x402 payments, with the key that pays for their gas",
+    "facilitator": "verifies and settles x402 payments on the chain",
 }
-_EXAMPLE: Final = "KITE_KAFKA_BOOTSTRAP=kafka:9092 KITE_REDIS_URL=redis://redis:6379/0"
-_EXAMPLES: Final = {"facilitator": "KITE_ENV_FILE=facilitator.env"}
 
 
 def register(app: typer.Typer) -> None:
     """Add a command for each service."""
     for service, does in _DOES.items():
-        example = f"Example: {_EXAMPLES.get(service, _EXAMPLE)} kitectl {service}"
+        example = f"Example: KITE_KAFKA_BOOTSTRAP=kafka:9092 KITE_REDIS_URL=redis://redis:6379/0 kitectl {service}"
         text = (
             f"Run the service that {does}, in the foreground, until SIGTERM.\n\n"
             f"Settings come from the environment alone (KITE_*, X402_*); `kitectl config check {service}` lists and checks them. "

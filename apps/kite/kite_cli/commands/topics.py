@@ -33,14 +33,15 @@ def apply(data: DataFolder = None, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: kitectl topics check --json | jq .problems")
 def check(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Say what is wrong with the topics: missing ones, partitions, settings. Exit code 1 if anything is."""
+    """Say what is wrong with the topics (missing ones, partitions, settings) and with the brokers' settings. Exit code 1 if anything is."""
     from kite_cli.target import find_log
-    from kite_common.stream.admin import check_topics
+    from kite_common.stream.admin import check_brokers, check_topics
     from kite_common.stream.kafka import Kafka
     from kite_common.topics import ALL
 
     log = find_log(chosen_data(data))
-    problems = run(check_topics(Kafka(log.kafka_bootstrap, client_id="kitectl"), ALL, log.partitions, log.replication))
+    kafka = Kafka(log.kafka_bootstrap, client_id="kitectl")
+    problems = run(check_topics(kafka, ALL, log.partitions, log.replication)) + run(check_brokers(kafka))
     lines = problems or [f"all {len(ALL)} topics are as they should be ({log.partitions} partitions, replication {log.replication})"]
     Output(as_json).result({"ok": not problems, "problems": problems}, *lines)
     raise typer.Exit(EXIT_FAILED if problems else EXIT_OK)

@@ -1,87 +1,56 @@
-"""`kitectl wallet new`, `show`, `faucet`: throwaway money of the local chain."""
+"""`kitectl wallet`: the wallet that pays, and what the team's wallet at Kite has."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from kite_cli.options import AsJson, DataFolder, chosen_data, run
 from kite_cli.output import Output, usdc
 
 app = typer.Typer(no_args_is_help=True)
 
-_NEW = typer.Argument(metavar="NAME", help="What it shall be called: a-z, 0-9, hyphen.")
-_WHICH = typer.Argument(metavar="[NAME]", help="A wallet of the data folder.")
-_TO = typer.Argument(metavar="[NAME|ADDRESS]", help="A wallet of the data folder, or any address.")
-_USDC = typer.Option("--usdc", help="How much, at most 100.")
+_ADDRESS = typer.Argument(metavar="[ADDRESS]", help="Who gets it; without it the wallet of `kitectl wallet show`.")
+_USDC = typer.Option("--usdc", min=1, max=100, help="How much, in whole USDC.")
 
 
 @app.callback()
 def wallet() -> None:
-    """Throwaway wallets on the local chain; their keys stay in the data folder. Never send them anything real."""
+    """The wallet commands pay from, and the team's wallet at Kite."""
 
 
-@app.command(epilog="Example: kitectl wallet new buyer")
-def new(name: Annotated[str, _NEW], data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Make a wallet. Its key is kept in the data folder (wallets/NAME.json, for you only), and never printed."""
-    from kite_cli.wallets import new_wallet, wallet_path
+@app.command(epilog="Example: kitectl wallet show --json")
+def show(data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Show the address that pays, what it has on the local chain, and what the team has at Kite.
 
-    folder = chosen_data(data)
-    made, path = new_wallet(folder, name), wallet_path(folder, name)
-    document = {"name": made.name, "address": made.address, "key_file": str(path)}
-    Output(as_json).result(document, made.address, f"its key is in {path}")
-
-
-@app.command(epilog="Example: kitectl wallet show --json | jq -r .balance_atomic")
-def show(name: Annotated[str, _WHICH] = "demo", data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Show a wallet's address, and what it has on the local chain."""
-    from kite_cli.wallets import read_wallet, wallet_path
+    It is the key of KITE_WALLET_KEY, else a throwaway one in the data folder (wallets/demo.json, mode 0600). The key itself is not shown.
+    """
+    from kite_cli.pay.faucet import local_balance
+    from kite_cli.pay.team import team_wallet
+    from kite_cli.pay.wallet import find_wallet
 
     folder = chosen_data(data)
-    found = read_wallet(folder, name)
-    document = run(_standing(folder, found.address)) | {"name": name, "key_file": str(wallet_path(folder, name))}
-    balance, where = usdc(document["balance_atomic"]), f"on {document['network']}, asset {document['asset']}"
-    Output(as_json).result(document, f"{found.address}  {balance}", where)
+    paying = find_wallet(folder)
+    on_chain = run(local_balance(folder, paying.address))
+    team_id, at_kite = run(team_wallet(folder))
+    table = Table("what", "where", "has")
+    table.add_row("pays", paying.address, "unknown here" if on_chain is None else usdc(on_chain))
+    if team_id is not None:
+        table.add_row("team's wallet", team_id, "none" if at_kite is None else usdc(at_kite))
+    document = {"address": paying.address, "chain_balance_atomic": on_chain, "team_id": team_id, "wallet_balance_atomic": at_kite}
+    Output(as_json).result(document, table)
 
 
-@app.command(epilog="Example: kitectl wallet faucet buyer --usdc 2.5")
+@app.command(epilog="Example: kitectl wallet faucet --usdc 10")
 def faucet(
-    to: Annotated[str, _TO] = "demo", amount: Annotated[str, _USDC] = "10", data: DataFolder = None, as_json: AsJson = False
+    address: Annotated[str | None, _ADDRESS] = None, amount: Annotated[int, _USDC] = 10, data: DataFolder = None, as_json: AsJson = False
 ) -> None:
-    """Give a wallet test USDC. On the local chain only: it is made there out of nothing."""
-    from kite_cli.wallets import parse_usdc
+    """Mint USDC on the local chain, where it is worth nothing. Refuses on any other chain."""
+    from kite_cli.pay.faucet import pour
+    from kite_cli.pay.wallet import find_wallet
 
     folder = chosen_data(data)
-    document = run(_given(folder, _address(folder, to), parse_usdc(amount)))
-    given, balance = usdc(document["given_atomic"]), usdc(document["balance_atomic"])
-    Output(as_json).result(document, f"gave {given} to {document['address']}: it has {balance}")
-
-
-def _address(data: Path, to: str) -> str:
-    from kite_cli.failure import CommandFailed
-    from kite_cli.wallets import read_wallet
-    from kite_common.errors import Malformed
-    from kite_common.x402.networks import checksum, parse_address
-
-    if not to.lower().startswith("0x"):
-        return read_wallet(data, to).address
-    try:
-        return checksum(parse_address(to))
-    except Malformed as error:
-        raise CommandFailed(f"{to[:60]!r} cannot be used: {error}", "Give a name, or 0x and 40 hex digits.") from None
-
-
-async def _given(data: Path, address: str, amount: int) -> dict[str, Any]:
-    from kite_cli.wallets import chain_of_stack
-
-    async with chain_of_stack(data) as chain:
-        transaction = await chain.give(address, amount)
-    return await _standing(data, address) | {"given_atomic": amount, "transaction": transaction}
-
-
-async def _standing(data: Path, address: str) -> dict[str, Any]:
-    from kite_cli.wallets import chain_of_stack
-
-    async with chain_of_stack(data) as chain:
-        balance = await chain.balance(address)
-    return {"address": address, "balance_atomic": balance, "network": f"eip155:{chain.chain_id}", "asset": chain.token.address}
+    to = address or find_wallet(folder).address
+    transaction, balance = run(pour(folder, to, amount))
+    document = {"address": to, "transaction": transaction, "chain_balance_atomic": balance}
+    Output(as_json).result(document, f"minted  {usdc(amount * 1_000_000)} to {to}, which now has {usdc(balance)}")

@@ -14,6 +14,7 @@ from kite_cli.local import readiness
 from kite_cli.local.java import java_command
 from kite_cli.local.ports import LOOPBACK
 from kite_cli.local.process import ProcessSpec
+from kite_common.topics import OFFSETS_RETENTION_MINUTES
 
 _REQUEST_TIMEOUT_MS = 2_000
 _FORMATTED = "formatted"
@@ -85,6 +86,8 @@ def broker_properties(node: KafkaNode) -> dict[str, str]:
         "group.min.session.timeout.ms": "1000",  # our consumers ask for 6 s, tests of takeovers for less
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",
+        # A Kite that was stopped for longer than the default of seven days goes on where it stood.
+        "offsets.retention.minutes": str(OFFSETS_RETENTION_MINUTES),
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "4",

@@ -1,8 +1,9 @@
 """Keeps one partition's accounts in Redis equal to what was committed, through outages and wipes. Reads no topic itself.
 
-When Redis has lost data (a wipe, an older copy), what stands there of the accounts is taken away, and nothing is written until stream time
-has passed that moment by LAPSE_MS: until then messages that were admitted before may still come into the log, and nobody knows any more
-what they hold. Teams without a projected account are answered 503 by the gateway meanwhile.
+When Redis has lost data (a wipe), or is another server process than was told (it may hold an older copy), what stands there of the accounts
+is taken away, and nothing is written until stream time has passed that moment by LAPSE_MS: until then messages that were admitted before
+may still come into the log, and nobody knows any more what they hold. Claims of Idempotency-Keys are read back from the log before the
+accounts are written. The gateway answers 503 meanwhile.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 from kite_common.clock import Clock
 from kite_common.errors import Unavailable
 from kite_common.projection import keys
+from kite_common.projection.claims import AcceptedClaim
 from kite_common.projection.pending import Pending, Settled
 from kite_common.projection.writes import Marks, ProjectionWrites
 from kite_common.runtime.component import READY, Readiness
@@ -40,6 +42,10 @@ class UsageLog(Protocol):
         """Charged usages appended at or after `since_ms`, in lots, each with the newest append time in it. Raises Unavailable."""
         ...
 
+    def claims_since(self, partition: int, since_ms: int) -> AsyncGenerator[Sequence[AcceptedClaim], None]:
+        """Claims of charged usages appended at or after `since_ms`, oldest first, in lots that may be empty. Raises Unavailable."""
+        ...
+
 
 class PartitionKeeper:
     """One partition, from its restore until it is released."""
@@ -52,11 +58,14 @@ class PartitionKeeper:
         self._lapsed = metrics.counter("kite_billing_reservations_lapsed_total")
         self._projections = metrics.counter("kite_billing_projections_total")
         self._changed, self._closing = asyncio.Event(), asyncio.Event()
-        # What Redis was last told; None = it has to be asked first.
+        # What Redis was last told, and which server process that was; None = it has to be asked first.
         self._projected: int | None = None
+        self._server = ""
         self._stream_time_ms = 0
         self._forgetting = False
         self._hold_until_ms: int | None = None
+        # The note that claims are being restored, and from which append time on they still have to be read.
+        self._restored, self._claims_from_ms, self._claims_read = "", 0, False
         self._sweep_at_s = 0.0
         # Whether a team of ours may have been admitted: accounts that were opened since, and not projected yet, admit nobody.
         self._exposed = bool(pending.accounts)
@@ -117,7 +126,7 @@ class PartitionKeeper:
             # Redis belongs to another log. Overwriting it would need to know which of the two is right: a person decides.
             self._not_ready(f"partition {self._partition}: Redis is ahead of the log; if the topics were made anew, empty Redis")
             await self._pause(_IDLE_S)
-        elif marks.projected is None or marks.stream_time_ms is None:
+        elif marks.projected is None or marks.stream_time_ms is None or marks.server != marks.answering:
             self._lost()
         else:
             self._go_on(marks, marks.stream_time_ms)
@@ -125,12 +134,12 @@ class PartitionKeeper:
     def _go_on(self, marks: Marks, stream_time_ms: int) -> None:
         self._pending.know(marks.projected or 0)
         self._pending.write_all()
-        self._projected, self._stream_time_ms = marks.projected, stream_time_ms
+        self._projected, self._stream_time_ms, self._server = marks.projected, stream_time_ms, marks.answering
         # Settled after the mark by an owner that ended before it could write: only the log knows them now.
         self._pending.gap = True
 
     def _lost(self) -> None:
-        """Redis has lost this partition's accounts, holds older ones, or never had them."""
+        """Redis has lost this partition's accounts, may hold older ones, or never had them."""
         self._projected, self._forgetting = None, True
         if self._exposed:
             log.warning("projection.lost", partition=self._partition, accounts=len(self._pending.accounts))
@@ -142,28 +151,53 @@ class PartitionKeeper:
         accounts = list(self._pending.accounts.values())
         for start in range(0, len(accounts), _TEAMS_PER_PIPELINE):
             await self._writes.forget_accounts(accounts[start : start + _TEAMS_PER_PIPELINE])
+        self._restored, self._hold_until_ms = "", 0
         # Where nothing was projected, nobody was admitted: no need to wait.
-        self._hold_until_ms = self._clock.unix_ms() + self._hold_ms if self._exposed else 0
+        if self._exposed:
+            now_ms = self._clock.unix_ms()
+            self._restored = await self._writes.restore(self._partition, f"{now_ms}-{self._pending.applied}")
+            self._claims_from_ms, self._claims_read = now_ms - keys.PAYMENT_CLAIM_TTL_S * 1000, False
+            self._hold_until_ms = now_ms + (0 if (await self._writes.marks(self._partition)).quiet else self._hold_ms)
         self._forgetting = False
 
     async def _hold(self, until_ms: int) -> None:
-        if self._pending.stream_time_ms > until_ms:
-            if await self._begin():
-                log.info("projection.rebuilding", partition=self._partition, accounts=len(self._pending.accounts))
-            self._hold_until_ms = None
+        over = self._pending.stream_time_ms > until_ms
+        if self._exposed and (over or not self._claims_read) and not await self._restore_claims():
+            return
+        if over:
+            await self._begin()
             return
         await self._tell_outcomes()
         await self._until_changed()
 
-    async def _begin(self) -> bool:
-        """False if another owner is ahead: then nothing changes, and Redis has to be asked."""
-        stream_time_ms = self._pending.stream_time_ms
-        if not await self._writes.begin(self._partition, self._pending.applied, stream_time_ms):
-            return False
-        self._pending.know(-1)
-        self._pending.write_all()
-        self._projected, self._stream_time_ms = 0, stream_time_ms
+    async def _restore_claims(self) -> bool:
+        """Write the claims that are in the log, once when the wait begins, which takes longest, and what came since when it is over.
+
+        False if we are closed before.
+        """
+        read_from_ms = self._pending.stream_time_ms - _UNSEEN_MS
+        async with aclosing(self._usages.claims_since(self._partition, self._claims_from_ms)) as lots:
+            async for claims in lots:
+                if self._closing.is_set():
+                    return False
+                if claims:
+                    await self._writes.claims(claims)
+                await self._tell_outcomes()
+        self._claims_from_ms, self._claims_read = max(self._claims_from_ms, read_from_ms), True
         return True
+
+    async def _begin(self) -> None:
+        """If another owner is ahead nothing changes, and Redis is asked; if it has lost data again, the wait begins anew."""
+        stream_time_ms = self._pending.stream_time_ms
+        result, server = await self._writes.begin(self._partition, self._pending.applied, stream_time_ms, self._restored)
+        self._hold_until_ms = None
+        if result == "lost":
+            self._lost()
+        elif result == "begun":
+            log.info("projection.rebuilding", partition=self._partition, accounts=len(self._pending.accounts))
+            self._pending.know(-1)
+            self._pending.write_all()
+            self._projected, self._stream_time_ms, self._server = 0, stream_time_ms, server
 
     async def _close_gap(self) -> None:
         if not self._pending.gap:
@@ -208,7 +242,7 @@ class PartitionKeeper:
             if not await self._write_round() or pending.gap:
                 pending.put_back_outcomes(outcomes)
                 return
-            whole = await self._writes.finish(self._partition, applied, stream_time_ms, expected, outcomes)
+            whole = await self._writes.finish(self._partition, applied, stream_time_ms, expected, self._server, outcomes)
         except Unavailable:
             pending.put_back_outcomes(outcomes)
             raise
@@ -260,7 +294,10 @@ class PartitionKeeper:
             log.warning("projection.unfinished", partition=self._partition)
 
     async def _until_changed(self) -> None:
-        """Until a step was committed or a second has passed: then Redis is asked whether it still holds what it was told."""
+        """Until a step was committed or a second has passed: then Redis is asked whether it still holds what it was told.
+
+        Nobody is admitted by another server process meanwhile: the gateway looks at the id before each call.
+        """
         await pause(_IDLE_S, self._changed)
         self._changed.clear()
 

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from kite_common.errors import ApiError, Malformed, OutcomeOpen, Unavailable
 from kite_common.events.codec import Record, decode_as, encode
-from kite_common.events.payments import PaymentOutcome, PaymentSubmitted
+from kite_common.events.payments import PaymentOutcome, PaymentResult, PaymentSubmitted
 from kite_common.projection import keys
 from kite_common.projection.wakeups import Wakeups
 from kite_common.runtime.component import READY, Readiness
@@ -79,6 +79,10 @@ class PaymentSender:
             return _pending(submitted)
         finally:
             self._waiting -= 1
+
+    async def keep(self, result: PaymentResult) -> None:
+        """Tell billing what the work after a credit was answered with, for repeats. Raises Unavailable, OutcomeOpen."""
+        await self._publisher.publish(payment_partition(result.payment_key, self._partitions), (encode(result),))
 
     async def _outcome(self, submitted: PaymentSubmitted) -> PaymentOutcome:
         with self._wakeups.expect(submitted.submission_id) as expected:

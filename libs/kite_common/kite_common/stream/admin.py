@@ -1,6 +1,7 @@
-"""Creates the topics that are missing and says what is wrong with those that are there. Changes and deletes nothing."""
+"""Creates the topics that are missing, says what is wrong with those that are there and with the brokers. Changes and deletes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -8,7 +9,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from kite_common.errors import Unavailable
 from kite_common.stream.kafka import Kafka
-from kite_common.topics import Topic
+from kite_common.topics import OFFSETS_RETENTION_MINUTES, Topic
+
+_OFFSETS_RETENTION: Final = "offsets.retention.minutes"
 
 
 async def ensure_topics(kafka: Kafka, topics: Sequence[Topic], partitions: int, replication: int) -> list[str]:
@@ -31,8 +34,27 @@ async def check_topics(kafka: Kafka, topics: Sequence[Topic], partitions: int, r
         for topic in there:
             if present[topic.name] != partitions:
                 problems.append(f"{topic.name}: has {present[topic.name]} partitions, expected {partitions}")
-            problems += _differences(topic, replication, await _settings(admin, topic.name))
+            problems += _differences(topic, replication, await _settings(admin, ConfigResourceType.TOPIC, topic.name))
         return problems
+
+
+async def check_brokers(kafka: Kafka) -> list[str]:
+    """What each broker is set to that would lose something, one line each. Raises Unavailable if the brokers do not answer."""
+    async with _Admin(kafka) as admin:
+        numbers = sorted(one["node_id"] for one in (await admin.describe_cluster())["brokers"])
+        found = [(number, await _settings(admin, ConfigResourceType.BROKER, str(number))) for number in numbers]
+        return [problem for number, settings in found for problem in broker_problems(number, settings)]
+
+
+def broker_problems(number: int, settings: Mapping[str, str]) -> list[str]:
+    """What is wrong with a broker's settings. One that does not tell them, for lack of a permission, may be set wrong."""
+    value = settings.get(_OFFSETS_RETENTION, "unknown")
+    if value.isdigit() and int(value) >= OFFSETS_RETENTION_MINUTES:
+        return []
+    return [
+        f"broker {number}: {_OFFSETS_RETENTION} is {value}, expected at least {OFFSETS_RETENTION_MINUTES}: "
+        "a service that is stopped for longer loses its position in the log"
+    ]
 
 
 class _Admin:
@@ -68,8 +90,8 @@ async def _create(admin: AIOKafkaAdminClient, topic: Topic, partitions: int, rep
     return True
 
 
-async def _settings(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+async def _settings(admin: AIOKafkaAdminClient, kind: ConfigResourceType, name: str) -> dict[str, str]:
+    answers = await admin.describe_configs([ConfigResource(kind, name)])
     return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
 
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.produce import ProduceRequest
 
 from kite_common.errors import Malformed
+from kite_common.events.codec import Record
 from kite_common.topics import MAX_MESSAGE_BYTES
 
+# The rest of what the topics take is for the head of the batch.
+MAX_BATCH_BYTES: Final = MAX_MESSAGE_BYTES - 1024
 _CLOSE_S: Final = 2.0
 _REQUEST_TIMEOUT_MS: Final = 10_000
 # Quick enough to come back at once after a broker's restart, slow enough not to spin while it is away.
@@ -61,9 +66,59 @@ class Kafka:
 def batch_size_of(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> int:
     """At most how many bytes a record takes in a batch. Raises Malformed for one that no batch could hold."""
     size = 64 + len(key or b"") + len(value or b"") + sum(16 + len(name) + len(content) for name, content in headers)
-    if size > MAX_MESSAGE_BYTES - 1024:
-        raise Malformed(f"a record of {size} bytes is larger than the log takes ({MAX_MESSAGE_BYTES})")
+    if size > MAX_BATCH_BYTES:
+        raise Malformed(f"a record of {size} bytes is larger than the log takes ({MAX_BATCH_BYTES})")
     return size
+
+
+def size_together(records: Sequence[Record]) -> int:
+    """At most how many bytes these take side by side. Raises Malformed if no batch could hold all of them."""
+    size = sum(batch_size_of(record.key, record.value, record.headers) for record in records)
+    if size > MAX_BATCH_BYTES:
+        raise Malformed(f"{len(records)} records of {size} bytes are larger together than the log takes at once ({MAX_BATCH_BYTES})")
+    return size
+
+
+class Appendable(Protocol):
+    """What a batch takes: a record, or the end of a key."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], ...]: ...
+
+
+def appended(batch: Any, record: Appendable) -> bool:
+    """Append to a batch of `AIOKafkaProducer.create_batch`; False if it is full: then the record is not in it, nor will any other be."""
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is not None
+
+
+class SentTooLate(KafkaError):  # type: ignore[misc]  # the library is untyped
+    """A batch that was not sent, and is not retried, because its time was over."""
+
+    retriable = False
+
+
+def send_only_while(producer: AIOKafkaProducer, allowed: Callable[[], bool]) -> None:
+    """Ask `allowed` right before each batch goes out, also before each of the library's own retries; False fails the batch (SentTooLate).
+
+    An idempotent producer never lets a batch expire, and its timers stand still while the process does: the library has no public place
+    for this question, hence its client's `send` is replaced.
+    """
+    client = producer.client
+    send = client.send
+
+    async def ask_and_send(node_id: int, request: Any, **kwargs: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            # Connecting may take seconds; afterwards `send` writes without waiting for anything.
+            await client.ready(node_id, **kwargs)
+            if not allowed():
+                raise SentTooLate
+        return await send(node_id, request, **kwargs)
+
+    client.send = ask_and_send
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

@@ -2,14 +2,16 @@
 
 All records of one call stand side by side in one batch: all are in the log, or none (measured.md: 21,800 pairs/s against 12,700 without).
 What was handed to the client library cannot be taken back. So a batch that gets no answer takes the whole producer with it: its
-connections are closed and its queue is forgotten, and nothing of it can be appended any more when callers are told.
+connections are closed and its queue is forgotten, and nothing of it can be appended any more when callers are told. The process may stand
+still meanwhile, which its timers do not see: so the wall clock is asked right before each send.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -21,7 +23,7 @@ from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
-from kite_common.stream.kafka import Kafka, abandon, batch_size_of
+from kite_common.stream.kafka import Kafka, abandon, appended, send_only_while, size_together
 
 log = get_logger("kite.stream.publisher")
 
@@ -73,6 +75,8 @@ class Publisher:
         self._clock = clock or SystemClock()
         self._lanes = [_Lane() for _ in range(partitions)]
         self._queued = 0
+        # Until when (wall clock, ms) the batch that is under way may be sent, by partition; 0 once it has failed.
+        self._send_until_ms: dict[int, float] = {}
         self._closed = False
         self._producer: AIOKafkaProducer | None = None
 
@@ -85,7 +89,7 @@ class Publisher:
         Raises Unavailable (surely nothing written, also later), OutcomeOpen (they may be in the log), Malformed (too large for the log).
         A caller that is cancelled gives up the answer, not the write.
         """
-        size = sum(batch_size_of(record.key, record.value, record.headers) for record in records)
+        size = size_together(records)
         if self._producer is None or self._closed:
             raise self._refused("the log is away")
         if self._queued >= self._limits.queued_calls:
@@ -134,6 +138,8 @@ class Publisher:
 
     async def _serve(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Publish until stopped and drained, or until a batch fails."""
+        self._send_until_ms.clear()
+        send_only_while(producer, self._in_time)
         self._producer = producer
         flushers = [
             asyncio.create_task(self._flush_lane(producer, number), name=f"{self.name}-{number}") for number in range(len(self._lanes))
@@ -182,25 +188,30 @@ class Publisher:
 
     async def _append(self, producer: AIOKafkaProducer, partition: int, group: list[_Call]) -> None:
         began = monotonic_s()
-        batch = producer.create_batch()
+        self._send_until_ms[partition] = self._clock.unix_ms() + self._limits.acknowledge_s * 1000
         try:
-            for call in group:
-                for record in call.records:
-                    batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+            batch = batch_of(producer, [record for call in group for record in call.records])
             async with asyncio.timeout(self._limits.acknowledge_s):
                 written = await (await producer.send_batch(batch, self._topic, partition=partition))
         except BaseException:
-            # Also when cancelled: the batch was handed over, or may have been.
+            # Also when cancelled: the batch was handed over, or may have been. A retry that is due before the producer is abandoned must
+            # find its time over.
+            self._send_until_ms[partition] = 0
             self._answer_open(group)
             raise
         finally:
             self._queued -= len(group)
+        self._send_until_ms.pop(partition, None)
         self._observe(len(group), monotonic_s() - began)
         offset = written.offset
         for call in group:
             if not call.offset.done():
                 call.offset.set_result(offset)
             offset += len(call.records)
+
+    def _in_time(self) -> bool:
+        """Whether no batch is overdue or has failed. One that is or has takes the producer with it: nothing else has to be sent either."""
+        return self._clock.unix_ms() <= min(self._send_until_ms.values(), default=math.inf)
 
     def _answer_open(self, group: list[_Call]) -> None:
         for call in group:
@@ -242,6 +253,15 @@ class Publisher:
     def _count(self, outcome: str, calls: int) -> None:
         if self._metrics is not None:
             self._metrics.counter("kite_publish_failures_total").labels(topic=self._topic, outcome=outcome).inc(calls)
+
+
+def batch_of(producer: AIOKafkaProducer, records: Sequence[Record]) -> Any:
+    """A batch of all these records. Raises RuntimeError if it cannot hold them: one that is left out would be acknowledged and lost."""
+    batch = producer.create_batch()
+    for number, record in enumerate(records):
+        if not appended(batch, record):
+            raise RuntimeError(f"a batch took {number} of {len(records)} records: their sizes are reckoned too small")
+    return batch
 
 
 def _reason_of(done: "set[asyncio.Task[None]]") -> str:

@@ -27,15 +27,16 @@ _REFRESH_S: Final = 5.0
 class Table(Generic[ValueT]):
     """Component: the newest value of every key of one topic.
 
-    `decode` turns a record into its value; None removes the key; a record it raises Malformed for is logged and leaves the key as it was.
+    `decode` turns a record into its value; None removes the key. A record it raises Malformed for, such as one of a newer version, is
+    logged and leaves the key as it was, or removes it if `unreadable_removes`: for values that open something, which may be taken back.
     `only` are the partitions followed from the start, None = all; `own` and `release` change them while it runs.
     """
 
     def __init__(
         self, kafka: Kafka, topic: str, partitions: int, decode: Callable[[Input], ValueT | None], only: Iterable[int] | None = None,
-        metrics: Metrics | None = None,
+        metrics: Metrics | None = None, *, unreadable_removes: bool = False,
     ) -> None:  # fmt: skip
-        self.name = f"table-{topic}"
+        self.name, self._unreadable_removes = f"table-{topic}", unreadable_removes
         self._kafka, self._topic, self._decode, self._metrics = kafka, topic, decode, metrics
         self._wanted: set[int] = set(range(partitions) if only is None else only)
         self._values: dict[str, tuple[int, ValueT]] = {}
@@ -174,7 +175,9 @@ class Table(Generic[ValueT]):
             log.error(  # noqa: TRY400 - a stack tells nothing that the problem does not
                 "table.record_unreadable", topic=self._topic, partition=partition, offset=record.offset, problem=str(error)
             )
-            return
+            if not self._unreadable_removes:
+                return
+            value = None
         if value is None:
             self._values.pop(key, None)
         else:

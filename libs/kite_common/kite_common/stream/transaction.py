@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -23,7 +23,7 @@ from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
-from kite_common.stream.kafka import Kafka, abandon
+from kite_common.stream.kafka import Kafka, abandon, appended, batch_size_of
 from kite_common.stream.local import LocalFacts, LocalQueue
 from kite_common.stream.state import Marker, restore, start_positions
 
@@ -271,7 +271,7 @@ class _Work(Generic[StateT]):
         try:
             sends = [
                 await producer.send_batch(batch, topic, partition=to)
-                for (topic, to), batches in _batches(producer, records).items()
+                for (topic, to), batches in batches_of(producer, records).items()
                 for batch in batches
             ]
             # Every produce must be answered before the positions are sent: overlapping them cost 650 retries in one log.
@@ -309,23 +309,22 @@ class _Work(Generic[StateT]):
         return step
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | _Tombstone]]) -> dict[tuple[str, int], list[object]]:
-    """The records by topic and partition, in their order, in as few batches as they fit in."""
-    by_place: dict[tuple[str, int], list[object]] = {}
-    open_batch: dict[tuple[str, int], object] = {}
+def batches_of(
+    producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | _Tombstone]]
+) -> dict[tuple[str, int], list[Any]]:
+    """The records by topic and partition, in their order, in as few batches as they fit in. Raises Malformed for one that fits in none."""
+    by_place: dict[tuple[str, int], list[Any]] = {}
     for topic, partition, record in records:
-        place = (topic, partition)
-        batch = open_batch.get(place)
-        if batch is None or not _append(batch, record):
-            batch = open_batch[place] = producer.create_batch()
-            by_place.setdefault(place, []).append(batch)
-            _append(batch, record)
+        # A batch takes its first record whatever its size; the brokers would then refuse the step again and again.
+        batch_size_of(record.key, record.value, tuple(record.headers))
+        batches = by_place.setdefault((topic, partition), [])
+        if batches and appended(batches[-1], record):
+            continue
+        batch = producer.create_batch()
+        if not appended(batch, record):
+            raise RuntimeError("an empty batch did not take a record")
+        batches.append(batch)
     return by_place
-
-
-def _append(batch: object, record: Record | _Tombstone) -> bool:
-    added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))  # type: ignore[attr-defined]
-    return added is not None
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

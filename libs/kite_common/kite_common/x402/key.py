@@ -23,9 +23,12 @@ def payment_key(asset: Asset, authorization: Authorization) -> str:
     return _key(asset, authorization.from_address, authorization.nonce)
 
 
-def transfer_key(asset: Asset, payer: str, transaction: str, log_index: int) -> str:
-    """The key of a transfer that used no authorization: `log:<transaction>:<log index>` stands for the nonce."""
-    return _key(asset, payer, f"log:{transaction}:{log_index}")
+def transfer_key(asset: Asset, payer: str, transaction: str, number: int) -> str:
+    """The key of a transfer that used no authorization: `log:<transaction>:<number among its logs, from 0>` stands for the nonce.
+
+    Not the log index, which counts through the block: after a reorganisation the same transfer would be another one.
+    """
+    return _key(asset, payer, f"log:{transaction}:{number}")
 
 
 def partition_text(key: str) -> str:

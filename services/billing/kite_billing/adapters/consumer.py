@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from kite_billing.adapters.payment_faults import LEDGER_COMMITTED, LEDGER_DECIDING
 from kite_billing.application.charge_usage import ChargeUsage
 from kite_billing.application.end_blocks import BlockEnds, end_blocks
 from kite_billing.application.run_command import Place, run_command
@@ -32,18 +33,22 @@ from kite_common.events.notices import SubscriptionNotice
 from kite_common.events.payments import CreditApplied
 from kite_common.events.usage import UsageRecorded
 from kite_common.ids import UNATTRIBUTED, EventId, TeamId, parse_team_id
+from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.pending import Settled
+from kite_common.runtime import faults
 from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.observe import get_logger
 from kite_common.stream.group import Input
 from kite_common.stream.transaction import Position, Step
 from kite_common.topics import ACCOUNTS, COMMANDS, DEAD_LETTERS, EVENTS, LEDGER, PAYMENTS
 from kite_common.x402.key import payment_partition
 
+log = get_logger("kite.billing")
+
 _SERVICE: Final = "billing"
 _USAGE: Final = (RECORD_HEADER, UsageRecorded.kind.encode())
 _COMMANDS: Final = (OpenAccount, Subscribe, CancelSubscription, SetPastDue, CreditWallet, ReverseCredit, AdjustWallet)
 _MS: Final = 1000
-_LARGEST_ORIGINAL: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,15 @@ class TopicNames:
     def behind(cls, prefix: str) -> "TopicNames":
         """The usual names with `prefix` before each."""
         return cls(*(prefix + topic.name for topic in (EVENTS, COMMANDS, ACCOUNTS, LEDGER, DEAD_LETTERS, PAYMENTS)))
+
+
+@dataclass(frozen=True, slots=True)
+class LateUsage:
+    """A usage that was appended after its reservation had lapsed: its money may have been spent a second time."""
+
+    team_id: str
+    event_id: str
+    late_ms: int
 
 
 class Projects(Protocol):
@@ -91,6 +105,7 @@ class BillingProcessor:
         self._block_ends: dict[int, BlockEnds] = {}
         self._notices = metrics.counter("kite_billing_notices_total")
         self._records = metrics.counter("kite_billing_records_total")
+        self._late = metrics.counter("kite_billing_usages_late_total")
         self._dead_letters = metrics.counter("kite_dead_letters_total").labels(service=_SERVICE)
         self._stream_time_age = metrics.gauge("kite_billing_stream_time_age_seconds")
 
@@ -114,7 +129,10 @@ class BillingProcessor:
         for one in inputs:
             if one.topic == self._topics.events and is_usage(one):
                 work.usage(one)
-        return work.step()
+        step = work.step()
+        if step.elsewhere:
+            faults.reached(LEDGER_DECIDING)
+        return step
 
     def tick(self, partition: int, states: Mapping[str, AccountSnapshot], at_ms: int, applied: int) -> Step[AccountSnapshot]:
         """What time alone has changed by `at_ms`: quotas that have ended for teams that were told they were used up."""
@@ -135,6 +153,8 @@ class BillingProcessor:
 
     def committed(self, partition: int, step: Step[AccountSnapshot], position: Position) -> None:
         """The step is durable: tell the projection and the metrics."""
+        if step.elsewhere:
+            faults.reached(LEDGER_COMMITTED)
         settled = [effect for effect in step.effects if isinstance(effect, Settled)]
         outcomes = [effect for effect in step.effects if isinstance(effect, CommandOutcome)]
         self._block_ends[partition].add(step.states.values())
@@ -143,6 +163,9 @@ class BillingProcessor:
             if isinstance(effect, SubscriptionNotice):
                 self._notices.labels(kind=effect.kind).inc()
         self._records.labels(kind="usage").inc(len(settled))
+        for late in (effect for effect in step.effects if isinstance(effect, LateUsage)):
+            self._late.inc()
+            log.error("billing.usage_late", team_id=late.team_id, event_id=late.event_id, late_ms=late.late_ms)
         self._records.labels(kind="command").inc(len(outcomes))
         self._dead_letters.inc(sum(topic == self._topics.dead_letters for topic, _ in step.records))
         age_s = max(0, self._clock.unix_ms() - position.stream_time_ms) / _MS
@@ -170,7 +193,7 @@ def usage_of(one: Input) -> UsageRecorded:
 
 def settled_of(usage: UsageRecorded) -> Settled:
     """What a charged usage frees in Redis."""
-    return Settled(TeamId(usage.team_id), EventId(usage.event_id), usage.idempotency, usage.delivery_claim)
+    return Settled(TeamId(usage.team_id), EventId(usage.event_id), usage.idempotency, usage.delivery_claim, usage.payment_claim)
 
 
 def _command_of(one: Input) -> Command:
@@ -226,6 +249,9 @@ class _StepWork:
             return
         self._records.append((self._topics.ledger, encode(entry)))
         self._effects.append(settled_of(usage))
+        late_ms = one.timestamp_ms - usage.reserved_at - LAPSE_MS
+        if late_ms > 0:
+            self._effects.append(LateUsage(usage.team_id, usage.event_id, late_ms))
 
     def step(self) -> Step[AccountSnapshot]:
         self._tell(self._charge.notices())

@@ -9,6 +9,8 @@ from aiokafka.errors import KafkaError
 
 from kite_billing.adapters.consumer import is_usage, settled_of, usage_of
 from kite_common.errors import Malformed, Unavailable
+from kite_common.events.usage import UsageRecorded
+from kite_common.projection.claims import AcceptedClaim, claims_of
 from kite_common.projection.pending import Settled
 from kite_common.stream.input import Input, input_of
 from kite_common.stream.kafka import Kafka
@@ -27,12 +29,23 @@ class KafkaUsageLog:
 
     async def settled_since(self, partition: int, since_ms: int) -> AsyncGenerator[tuple[int, Sequence[Settled]], None]:
         """Usages appended at or after `since_ms`, in log order. Raises Unavailable."""
+        async with aclosing(self._usages_since(partition, since_ms)) as lots:
+            async for newest_ms, usages in lots:
+                if usages:
+                    yield newest_ms, [settled_of(usage) for usage in usages]
+
+    async def claims_since(self, partition: int, since_ms: int) -> AsyncGenerator[Sequence[AcceptedClaim], None]:
+        """Claims of usages appended at or after `since_ms`, in log order. Raises Unavailable."""
+        async with aclosing(self._usages_since(partition, since_ms)) as lots:
+            async for _, usages in lots:
+                yield [claim for usage in usages for claim in claims_of(usage)]
+
+    async def _usages_since(self, partition: int, since_ms: int) -> AsyncGenerator[tuple[int, Sequence[UsageRecorded]], None]:
+        """Lots of records: the newest append time, and the usages among them."""
         at = TopicPartition(self._topic, partition)
         async with self._reading(at) as consumer, aclosing(_committed_since(consumer, at, max(0, since_ms))) as lots:
             async for inputs in lots:
-                settled = [one for one in map(_settled, inputs) if one is not None]
-                if settled:
-                    yield max(one.timestamp_ms for one in inputs), settled
+                yield max(one.timestamp_ms for one in inputs), [usage for usage in map(_usage, inputs) if usage is not None]
 
     @asynccontextmanager
     async def _reading(self, at: TopicPartition) -> AsyncIterator[AIOKafkaConsumer]:
@@ -59,15 +72,15 @@ async def _committed_since(consumer: AIOKafkaConsumer, at: TopicPartition, since
         silent = 0 if records else silent + 1
         if silent > _SILENT_POLLS:
             raise Unavailable("the log of usages cannot be read to its committed end")
-        if records:
-            yield [input_of(record) for record in records if record.offset < end]
+        if inputs := [input_of(record) for record in records if record.offset < end]:
+            yield inputs
 
 
-def _settled(one: Input) -> Settled | None:
-    """What a record settles; nothing if it was a dead letter for the accounts too."""
+def _usage(one: Input) -> UsageRecorded | None:
+    """The usage in a record; none if it was a dead letter for the accounts too."""
     if not is_usage(one):
         return None
     try:
-        return settled_of(usage_of(one))
+        return usage_of(one)
     except Malformed:
         return None

@@ -70,7 +70,8 @@ class Scanner:
     def _key_of(self, transfer: Log, logs: Sequence[Log]) -> str:
         payer, nonce = address_of(transfer.topics[1]), used_before(transfer, logs, self.asset.address)
         if nonce is None:
-            return transfer_key(self.asset, payer, transfer.transaction, transfer.index)
+            number = next(number for number, log in enumerate(logs) if log.index == transfer.index)
+            return transfer_key(self.asset, payer, transfer.transaction, number)
         return f"{self.asset.network}|{self.asset.address}|{payer}|{nonce}"
 
 

@@ -15,6 +15,7 @@ from kite_common.stream.group import Feed, Input
 from kite_common.topics import EVENTS
 from kite_delivery.adapters.endpoints import TableEndpoints
 from kite_delivery.adapters.partition_loop import LoopTimes, refreshed, run_partition
+from kite_delivery.adapters.start_position import HasBegun
 from kite_delivery.application.partition_work import PartitionWork
 from kite_delivery.application.ports import DeliveryLog
 from kite_delivery.domain.delivery import Delivery
@@ -28,16 +29,16 @@ class EventsOwner:
 
     def __init__(
         self, endpoints: TableEndpoints, new_work: Callable[[], PartitionWork], log: DeliveryLog, clock: Clock, times: LoopTimes,
-        *, topic: str = EVENTS.name,
+        has_begun: HasBegun, *, topic: str = EVENTS.name,
     ) -> None:  # fmt: skip
         self._endpoints, self._new_work, self._log, self._clock, self._times = endpoints, new_work, log, clock, times
-        self._topic = topic
+        self._has_begun, self._topic = has_begun, topic
 
     async def own(self, partition: int, feed: Feed) -> None:
         """Deliver the partition's events until the feed closes."""
         work = self._new_work()
         async with self._endpoints.owned(partition):
-            await run_partition(feed, {self._topic: work}, partial(self._read, partition, feed, work), self._times)
+            await run_partition(feed, {self._topic: work}, partial(self._read, partition, feed, work), self._has_begun, self._times)
 
     async def _read(self, partition: int, feed: Feed, work: PartitionWork) -> None:
         while not feed.closing.is_set():

@@ -10,6 +10,7 @@ from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import pause
 from kite_common.stream.group import Feed
 from kite_delivery.adapters.endpoints import TableEndpoints
+from kite_delivery.adapters.start_position import HasBegun, begin_reading
 from kite_delivery.application.partition_work import PartitionWork
 
 log = get_logger("kite.delivery")
@@ -24,16 +25,17 @@ class LoopTimes:
 
 
 async def run_partition(
-    feed: Feed, works: Mapping[str, PartitionWork], read: Callable[[], Awaitable[None]], times: LoopTimes
+    feed: Feed, works: Mapping[str, PartitionWork], read: Callable[[], Awaitable[None]], has_begun: HasBegun, times: LoopTimes
 ) -> None:
     """Run `read` until the feed closes, committing the position of each topic's work meanwhile; then drain and commit once more.
 
-    Raises what stopped a work, or what `read` raised: then nothing is drained, and all that is open is read again.
+    Raises PositionLost before anything is read, what stopped a work, or what `read` raised: then nothing is drained, and all that is open
+    is read again.
     """
     commits = _Commits(feed, works)
     try:
         for topic in works:
-            await _go_to_committed(feed, topic)
+            await begin_reading(feed, topic, has_begun)
         await _until_closing(feed, read, commits, times.commit_every_s)
         await asyncio.gather(*(work.drain(times.release_within_s) for work in works.values()))
         await commits.commit()
@@ -72,16 +74,6 @@ async def _cancelled_at_exit(work: Awaitable[object]) -> AsyncIterator["asyncio.
     finally:
         task.cancel()
         await asyncio.wait({task})
-
-
-async def _go_to_committed(feed: Feed, topic: str) -> None:
-    """Go on where the group stands; a topic it has never read is read from its beginning."""
-    position = await feed.committed(topic)
-    if position is None:
-        await feed.seek_to_beginning(topic)
-    else:
-        feed.seek(topic, position)
-    feed.resume(topic)
 
 
 class _Commits:

@@ -12,6 +12,7 @@ from kite_common.events.deliveries import DeadLetter, DeliveryParked
 from kite_common.stream.group import Feed, Input
 from kite_delivery.adapters.endpoints import TableEndpoints
 from kite_delivery.adapters.partition_loop import LoopTimes, refreshed, run_partition
+from kite_delivery.adapters.start_position import holds_old_records
 from kite_delivery.application.partition_work import PartitionWork
 from kite_delivery.application.ports import DeliveryLog
 from kite_delivery.domain import facts
@@ -39,7 +40,7 @@ class RetriesOwner:
         """Bring back the partition's parked deliveries until the feed closes."""
         works = {topic: self._new_work() for topic in self._topics}
         async with self._endpoints.owned(partition):
-            await run_partition(feed, works, partial(self._read_all, feed, works), self._times)
+            await run_partition(feed, works, partial(self._read_all, feed, works), holds_old_records(self._clock), self._times)
 
     async def _read_all(self, feed: Feed, works: dict[str, PartitionWork]) -> None:
         async with asyncio.TaskGroup() as tiers:

@@ -8,8 +8,9 @@ remains; that rest is waited in memory. What follows from it:
 
 - Nothing leaves too early: the sum of the delays never exceeds the time that remained.
 - Nothing leaves late by more than the reading takes: the rest in memory ends at the due time itself. What is parked with less than the
-  smallest delay to wait (only what found no place in its lane, or was put back by a stop) waits that smallest delay.
-- Memory is bounded: whatever waits there is within one smallest delay of its time, and counts against the budget like all else.
+  smallest delay to wait (only what found no place in its lane or in memory, or was put back by a stop) waits that smallest delay.
+- Memory is bounded: whatever waits there is within one smallest delay of its time, and counts against the budget of what comes back and
+  against its endpoint's share of it.
 - Nothing is lost by a kill: what waits in memory is not handled, so its position is not committed, and it is read again.
 - A move costs one write of the delivery, whole. A wait of 24 h takes about 20 moves, one of 5 to 6 s a single one.
 

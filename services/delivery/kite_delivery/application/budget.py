@@ -2,6 +2,8 @@
 
 import asyncio
 
+from kite_delivery.domain.lane import fits_share
+
 
 class Budget:
     """Counts what is held. One delivery always passes when nothing else is held, however large."""
@@ -10,6 +12,7 @@ class Budget:
         self._max_held, self._max_bytes = max_held, max_bytes
         self._held = 0
         self._bytes = 0
+        self._shares: dict[str, tuple[int, int]] = {}
         self._freed = asyncio.Event()
 
     @property
@@ -39,3 +42,20 @@ class Budget:
         self._held -= 1
         self._bytes -= size
         self._freed.set()
+
+    def take_share(self, key: str, size: int) -> bool:
+        """Note that one endpoint keeps one more delivery that is not due yet; False, and nothing is noted, if it keeps its share already.
+
+        Beside `take`: it says who may wait here, so that however many wait for one endpoint, there is room for the next.
+        """
+        count, held_bytes = self._shares.get(key, (0, 0))
+        if not fits_share(count + 1, held_bytes + size, self.free, self.free_bytes):
+            return False
+        self._shares[key] = (count + 1, held_bytes + size)
+        return True
+
+    def give_back_share(self, key: str, size: int) -> None:
+        """It does not wait any more."""
+        count, held_bytes = self._shares.pop(key)
+        if count > 1:
+            self._shares[key] = (count - 1, held_bytes - size)

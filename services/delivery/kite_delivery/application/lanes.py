@@ -23,6 +23,11 @@ class Job(Protocol):
         ...
 
     @property
+    def budget(self) -> Budget:
+        """What holds it; its lane may keep a share of what is free there."""
+        ...
+
+    @property
     def owner(self) -> object:
         """Who may withdraw it."""
         ...
@@ -45,8 +50,8 @@ class _Queued:
 class Lanes:
     """All lanes of a process. `now_s` is a clock that never goes back."""
 
-    def __init__(self, limits: LaneLimits, max_in_flight: int, budget: Budget, now_s: Callable[[], float]) -> None:
-        self._limits, self._max_in_flight, self._budget, self._now_s = limits, max_in_flight, budget, now_s
+    def __init__(self, limits: LaneLimits, max_in_flight: int, now_s: Callable[[], float]) -> None:
+        self._limits, self._max_in_flight, self._now_s = limits, max_in_flight, now_s
         self._lanes: dict[str, Lane] = {}
         self._queues: dict[str, deque[_Queued]] = {}
         self._in_flight = 0
@@ -64,7 +69,7 @@ class Lanes:
     def offer(self, key: str, job: Job) -> bool:
         """Start the job, or let it wait for its turn; False if the lane can take no more."""
         now_s, lane = self._now_s(), self._lanes.get(key, _EMPTY)
-        decision = rules.decide(lane, job.size, self._limits, self._room(), now_s)
+        decision = rules.decide(lane, job.size, self._limits, self._room(job), now_s)
         if decision == "start":
             self._start(key, lane, job, now_s)
         elif decision == "wait":
@@ -109,7 +114,7 @@ class Lanes:
 
     def _pump(self, key: str, now_s: float) -> None:
         queue, lane = self._queues.get(key), self._lanes[key]
-        while queue and rules.may_start(lane, self._limits, self._room(), now_s):
+        while queue and rules.may_start(lane, self._limits, self._room(queue[0].job), now_s):
             job = queue.popleft().job
             self._start(key, rules.unqueued(lane, job.size), job, now_s)
             lane = self._lanes[key]
@@ -135,8 +140,8 @@ class Lanes:
         remembers = (self._limits.breaker_failures > 0 and lane.failures > 0) or lane.paced_s > now_s
         return lane.idle and not remembers
 
-    def _room(self) -> Room:
-        return Room(self._max_in_flight - self._in_flight, self._budget.free, self._budget.free_bytes)
+    def _room(self, job: Job) -> Room:
+        return Room(self._max_in_flight - self._in_flight, job.budget.free, job.budget.free_bytes)
 
 
 _EMPTY = Lane()

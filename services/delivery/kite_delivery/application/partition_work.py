@@ -29,7 +29,7 @@ class PartitionWork:
     """Work on one topic partition. `capacity` bounds how far handled offsets may run ahead of the oldest open one."""
 
     def __init__(self, deliver: DeliverMessage, lanes: Lanes, budget: Budget, *, capacity: int) -> None:
-        self._deliver, self._lanes, self._budget = deliver, lanes, budget
+        self._deliver, self._lanes, self.budget = deliver, lanes, budget
         self._progress = Progress(capacity)
         self._held: dict[int, int] = {}
         self._ends: list[tuple[int, Delivery, End]] = []
@@ -67,7 +67,7 @@ class PartitionWork:
     def finish(self, offset: int) -> None:
         """The record is handled for good."""
         if (size := self._held.pop(offset, None)) is not None:
-            self._budget.give_back(size)
+            self.budget.give_back(size)
         self._progress.finish(offset)
         self._moved.set()
 
@@ -83,9 +83,22 @@ class PartitionWork:
             self._offer(_Job(self, offset, delivery, going.endpoint))
 
     async def accept_after(self, wait_s: float, offset: int, delivery: Delivery) -> None:
-        """As `accept`, in `wait_s` seconds; the delivery is held in memory meanwhile."""
-        await self._hold(offset, delivery)
-        self._spawn(self._accept_later(wait_s, offset, delivery))
+        """As `accept`, in `wait_s` seconds; the delivery, which has met its endpoint, is held in memory meanwhile.
+
+        What is beyond its endpoint's share of the memory is put back: it comes again after the smallest delay, due by then.
+        """
+        key, size = str(delivery.config_id), len(delivery.body)
+        if not self.budget.take_share(key, size):
+            return await self.put_back(offset, delivery)
+        try:
+            await self._hold(offset, delivery)
+        except BaseException:
+            self.budget.give_back_share(key, size)
+            raise
+        waiting = self._spawn(self._accept_later(wait_s, offset, delivery))
+        # Also for a task that is cancelled before its first step.
+        waiting.add_done_callback(lambda _task: self.budget.give_back_share(key, size))
+        return None
 
     async def put_back(self, offset: int, delivery: Delivery) -> None:
         """Park it again as it is; waits only for memory."""
@@ -122,14 +135,14 @@ class PartitionWork:
         for task in self._tasks:
             task.cancel()
         for size in self._held.values():
-            self._budget.give_back(size)
+            self.budget.give_back(size)
         self._held.clear()
 
     async def _hold(self, offset: int, delivery: Delivery) -> None:
         size = len(delivery.body)
-        if not self._budget.fits(size):
+        if not self.budget.fits(size):
             self.flush()
-        await self._budget.take(size)
+        await self.budget.take(size)
         self._held[offset] = size
 
     def _offer(self, job: "_Job") -> None:
@@ -230,11 +243,11 @@ class PartitionWork:
 class _Job:
     """One delivery on its way through a lane."""
 
-    __slots__ = ("delivery", "endpoint", "in_lane", "offset", "owner", "size")
+    __slots__ = ("budget", "delivery", "endpoint", "in_lane", "offset", "owner", "size")
 
     def __init__(self, work: PartitionWork, offset: int, delivery: Delivery, endpoint: Endpoint) -> None:
         self.owner, self.offset, self.delivery, self.endpoint = work, offset, delivery, endpoint
-        self.size = len(delivery.body)
+        self.budget, self.size = work.budget, len(delivery.body)
         self.in_lane = False
 
     def start(self) -> None:

@@ -67,8 +67,13 @@ def decide(lane: Lane, size: int, limits: LaneLimits, room: Room, now_s: float) 
     """
     if not lane.waiting and may_start(lane, limits, room, now_s):
         return "start"
-    fits = lane.waiting < min(limits.queue, room.held // _SHARE) and lane.waiting_bytes + size <= room.held_bytes // _SHARE
+    fits = lane.waiting < limits.queue and fits_share(lane.waiting + 1, lane.waiting_bytes + size, room.held, room.held_bytes)
     return "wait" if fits and not is_open(lane, now_s) else "full"
+
+
+def fits_share(count: int, size: int, free: int, free_bytes: int) -> bool:
+    """Whether one endpoint may keep that many deliveries of that many bytes in all in memory, when so much is free."""
+    return count <= free // _SHARE and size <= free_bytes // _SHARE
 
 
 def may_start(lane: Lane, limits: LaneLimits, room: Room, now_s: float) -> bool:

@@ -19,7 +19,7 @@ _PREFIX_AT: Final = slice(5, 13)
 
 
 def decode_credential(record: Input) -> CredentialIssued | None:
-    """The credential a record of the topic holds, None if it was removed. Raises Malformed."""
+    """The credential a record of the topic holds, None if it was removed. Raises Malformed: then it is to open nothing."""
     return None if record.value is None else decode_as(CredentialIssued, record.value)
 
 

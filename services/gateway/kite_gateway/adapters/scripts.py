@@ -11,11 +11,14 @@ from importlib import resources
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from kite_common.errors import Unavailable
+from kite_common.projection.server import server_id
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import monotonic_s
@@ -26,6 +29,7 @@ log = get_logger("kite.gateway.redis")
 _PIPELINE_SIZE: Final = 128
 _MAX_WAITING: Final = 4_096
 _AWAY: Final = "Redis is away"
+_OTHER_SERVER: Final = RedisError("another server process answers")
 # Refusals that come out of a script as its error, with their code somewhere in the text.
 _OUTAGES: Final = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "BUSY ")
 
@@ -46,9 +50,13 @@ def load_script(name: str) -> Script:
 
 
 def connect(url: str, timeout_s: float) -> Redis:
-    """A client that gives up after `timeout_s` and never repeats a command by itself: a script must not run twice for one call."""
+    """A client that gives up after `timeout_s` and never repeats a command by itself: a script must not run twice for one call.
+
+    Each of its connections knows the server process at its other end.
+    """
     return Redis.from_url(
         url,
+        redis_connect_func=_introduce,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
@@ -57,11 +65,24 @@ def connect(url: str, timeout_s: float) -> Redis:
     )
 
 
+async def _introduce(connection: AbstractConnection) -> None:
+    await connection.on_connect()
+    await connection.send_command("INFO", "server")
+    connection.kite_server = server_id(await connection.read_response())  # type: ignore[attr-defined]  # ours, beside the library's own
+
+
+def _server_of(connection: AbstractConnection) -> str | None:
+    """The server process a connection ends at; it cannot change while the connection lives."""
+    found: str | None = getattr(connection, "kite_server", None)
+    return found
+
+
 @dataclass(slots=True)
 class _Call:
     script: Script
     keys: Sequence[str]
     args: Sequence[str | int]
+    server: str | None
     done: asyncio.Future[Any]
 
 
@@ -74,12 +95,15 @@ class ScriptRunner:
         self._flushing: asyncio.Task[None] | None = None
         self._seconds = metrics.histogram("kite_gateway_admission_seconds")
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """The script's reply. Raises Unavailable when Redis does not answer in time: the script may have run or not."""
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int], server: str | None = None) -> Any:
+        """The script's reply. Raises Unavailable when Redis does not answer in time: the script may have run or not.
+
+        With `server` it runs on that server process or not at all (Unavailable): another one may hold an older copy.
+        """
         if len(self._waiting) >= _MAX_WAITING:
             raise Unavailable("too many calls wait for Redis")
         loop = asyncio.get_running_loop()
-        call = _Call(script, keys, args, loop.create_future())
+        call = _Call(script, keys, args, server, loop.create_future())
         self._waiting.append(call)
         if self._flushing is None:
             self._flushing = loop.create_task(self._flush(), name="gateway.redis")
@@ -126,19 +150,32 @@ class ScriptRunner:
         return replies
 
     async def _pipeline(self, group: list[_Call], *, by_digest: bool) -> list[Any]:
+        # The connection first: what it ends at decides which calls may travel on it.
+        connection = await self._redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # the library's
         pipeline = self._redis.pipeline(transaction=False)
-        for call in group:
-            if by_digest:
-                pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-            else:
-                pipeline.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
+        pipeline.connection = connection
+        try:
+            server = _server_of(connection)
+            for call in group:
+                if call.server in (None, server):
+                    _add(pipeline, call, by_digest=by_digest)
+            answers = iter(await pipeline.execute(raise_on_error=False))
+            return [next(answers) if call.server in (None, server) else _OTHER_SERVER for call in group]
+        finally:
+            # Gives the connection back, also if nothing was executed.
+            await pipeline.reset()  # type: ignore[no-untyped-call]  # the library's
 
     def _fail(self, calls: Sequence[_Call]) -> None:
         for call in calls:
             if not call.done.done():
                 call.done.set_exception(Unavailable(_AWAY))
+
+
+def _add(pipeline: Pipeline, call: _Call, *, by_digest: bool) -> None:
+    if by_digest:
+        pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+    else:
+        pipeline.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
 
 
 def _settle(call: _Call, reply: Any) -> None:

@@ -1,9 +1,11 @@
 """Stream time of every partition, polled from Redis in the background, and whether Redis answers. Decides nothing.
 
-Stream time only rises, so a value that is a second old is only later, never wrong: a reservation lapses a second later.
+Stream time only rises, so a value that is a second old is only later, never wrong: a reservation lapses a second later. Nor does an old
+server id harm: it names a process that held the accounts, and calls that ask for it do not run on any other.
 """
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -22,13 +24,15 @@ _AWAY: Final = Readiness(ready=False, reason="no answer")
 
 
 class StreamTime:
-    """`of(partition)`: the newest known stream time in ms, 0 if unknown; `lag_s(partition)`: how far it is behind Redis' clock."""
+    """`of(partition)`: the newest known stream time in ms, 0 if unknown; `lag_s(partition)`: how far it is behind Redis' clock;
+    `server_of(partition)`: the server process whose accounts billing vouches for."""
 
     name = "redis"
 
     def __init__(self, redis: Redis, timeout_s: float) -> None:
         self._redis, self._timeout_s = redis, timeout_s
         self._times: dict[int, int] = {}
+        self._servers: Mapping[str, str] = {}
         self._redis_ms = 0
         self._readiness = _NEVER_ASKED
 
@@ -50,6 +54,10 @@ class StreamTime:
         """Every record of kite.events appended before this time (ms) has been applied; 0 if that is not known."""
         return self._times.get(partition, 0)
 
+    def server_of(self, partition: int) -> str | None:
+        """The id of the server process that billing projects the partition's accounts to; None if there is none, or it is not known."""
+        return self._servers.get(keys.server_field(partition))
+
     def lag_s(self, partition: int) -> float:
         """How old the stream time was when it was last asked for; 0 if it is not known."""
         known = self._times.get(partition)
@@ -61,18 +69,23 @@ class StreamTime:
                 pipeline = self._redis.pipeline(transaction=False)
                 pipeline.execute_command("TIME")
                 pipeline.execute_command("HGETALL", keys.STREAM_TIME)
-                (seconds, _), times = await pipeline.execute()
+                pipeline.execute_command("HGETALL", keys.PROJECTED)
+                (seconds, _), times, projected = await pipeline.execute()
         except (RedisError, OSError, TimeoutError) as error:
             if self._readiness.ready:
                 log.warning("redis.unavailable", reason=type(error).__name__)
             self._readiness = _AWAY
             return
         self._redis_ms = int(seconds) * 1000
-        self._times |= _read_times(times)
+        self._times |= {int(partition): int(time) for partition, time in _read_pairs(times)}
+        self._servers = {_text(name): _text(value) for name, value in _read_pairs(projected)}
         self._readiness = READY
 
 
-def _read_times(reply: Any) -> dict[int, int]:
+def _read_pairs(reply: Any) -> Iterable[tuple[Any, Any]]:
     """Redis gives a mapping, or, through older protocols, a flat list."""
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    return {int(partition): int(time) for partition, time in pairs}
+    return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+
+
+def _text(part: bytes | str) -> str:
+    return part.decode() if isinstance(part, bytes) else part

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kite_common.events.agent_message import AgentMessage
+
+_NUL: Final = "\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ def read_message(body: Mapping[str, Any]) -> AgentMessage | InvalidField:
     """The message a JSON object stands for, or what is wrong with it. Unknown fields are ignored, null is absent.
 
     Agent ids are free text, case-sensitive: every character JSON can carry is allowed, also controls; whoever builds a URL or a
-    line of text from one encodes it there (wire contract, 9.3 and 9.4).
+    line of text from one encodes it there (wire contract, 9.3 and 9.4). Only NUL is refused: arguments of programs, C strings and some
+    databases of receivers end at it, so what they pass on would be another text than was sent.
     """
     get = body.get
     from_, to, text = get("from"), get("to"), get("body")
@@ -34,7 +37,13 @@ def read_message(body: Mapping[str, Any]) -> AgentMessage | InvalidField:
         return _optional("thread_id")
     if reply_to_id is not None and not isinstance(reply_to_id, str):
         return _optional("reply_to_id")
-    return AgentMessage(from_, to, text, thread_id, reply_to_id)
+    message = AgentMessage(from_, to, text, thread_id, reply_to_id)
+    return message if _NUL not in f"{from_}{to}{text}{thread_id}{reply_to_id}" else _without_nul(message)
+
+
+def _without_nul(message: AgentMessage) -> InvalidField:
+    field = next(name for name, text in message.data().items() if _NUL in text)
+    return InvalidField(field, f"{field} must not contain the character U+0000.")
 
 
 def _non_empty(field: str) -> InvalidField:

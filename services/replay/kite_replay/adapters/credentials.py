@@ -4,10 +4,17 @@ from typing import Protocol
 
 from kite_common.auth import parse_api_key, verify
 from kite_common.errors import Malformed, Unavailable
+from kite_common.events.codec import decode_as
 from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import TeamId
 from kite_common.runtime.component import Readiness
+from kite_common.stream.input import Input
 from kite_replay.domain.access import Principal
+
+
+def decode_credential(record: Input) -> CredentialIssued | None:
+    """The credential a record of the topic holds, None if it was removed. Raises Malformed: then it is to open nothing."""
+    return None if record.value is None else decode_as(CredentialIssued, record.value)
 
 
 class IssuedCredentials(Protocol):

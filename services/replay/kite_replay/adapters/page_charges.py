@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from kite_common.errors import Unavailable
+from kite_common.log_position import partition_of
 from kite_common.projection import keys
 from kite_common.runtime.observe import get_logger
 from kite_replay.adapters.allowances import standing_of, text_of
@@ -22,9 +23,10 @@ _RESERVED: Final = 1
 
 
 class RedisPageCharges:
-    """The client belongs to the caller."""
+    """The client belongs to the caller. `partitions`: how many every team topic has."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, partitions: int) -> None:
+        self._partitions = partitions
         folder = resources.files(__package__)
         self._reserve = redis.register_script(folder.joinpath("reserve_page.lua").read_text(encoding="utf-8"))
         self._release = redis.register_script(folder.joinpath("release_page.lua").read_text(encoding="utf-8"))
@@ -32,9 +34,10 @@ class RedisPageCharges:
     async def reserve(self, usage: PageUsage) -> WalletFacts:
         """One round trip. Raises Unavailable if Redis is away (what it may hold then, lapses) or does not know the team."""
         team_id = usage.team_id
-        names = [keys.account(team_id), keys.replays(team_id), keys.reserved(team_id)]
+        names = [keys.account(team_id), keys.replays(team_id), keys.reserved(team_id), keys.PROJECTED]
+        partition = partition_of(team_id.encode(), self._partitions)
         try:
-            found: list[Any] = await self._reserve(keys=names, args=[usage.usage_id, usage.rows])
+            found: list[Any] = await self._reserve(keys=names, args=[usage.usage_id, usage.rows, partition])
         except (RedisError, OSError) as error:
             raise Unavailable("Redis is away") from error
         if found[0] is None:

@@ -1,8 +1,12 @@
 -- A page wants to be paid from the wallet: the price by the subscription of this moment, the check and the reservation, in one step.
 -- Decides nothing about wording: domain/charge.py does. The same usage again changes nothing and says the same.
--- KEYS: account, replays, reserved. ARGV: 1 usage id, 2 rows
+-- KEYS: account, replays, reserved, marks of the projection. ARGV: 1 usage id, 2 rows, 3 the team's partition
 -- Returns: status (false: the account is not known here), provider, subscription, amount of the page, available before, whether it is
 --          reserved, time
+-- Another server process than the one billing wrote the accounts to may hold an older copy: the same money would be spent twice.
+local id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if redis.call('HGET', KEYS[4], ARGV[3] .. ':server') ~= id then return {false} end
+
 local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'replay_price', 'balance', 'period_start', 'period_end',
   'changing')
 local status = account[1]

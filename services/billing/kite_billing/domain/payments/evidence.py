@@ -90,12 +90,14 @@ def judge_cancel(cancel: Log, question: Question, head: int) -> Evidence:
 
 
 def judge_transfer(receipt: Receipt, asset: str, question: Question, head: int) -> Evidence | None:
-    """A transfer without authorization: where it stands now; None if it is not in that transaction any more."""
-    paying = [log for log in receipt.logs if _pays(log, asset, question)] if receipt.succeeded else []
-    if not paying:
+    """A transfer without authorization: where it stands now; None if it is not in that transaction any more.
+
+    It is known by its number among the logs of its transaction: log indexes count through the block, and another block has others.
+    """
+    numbered = receipt.logs[question.transfer_number : question.transfer_number + 1] if question.transfer_number is not None else ()
+    transfer = next((log for log in numbered if receipt.succeeded and _pays(log, asset, question)), None)
+    if transfer is None:
         return None
-    known = question.place.log_index if question.place is not None else -1
-    transfer = next((log for log in paying if log.index == known), paying[0])
     return Paid(_place(transfer)) if head - transfer.block + 1 >= question.needed_depth else NotYet(transfer.transaction)
 
 

@@ -143,7 +143,8 @@ KeyFact = Verified | SettleEnded | EvidenceRead | Due | HashChanged | DeepEnough
 class Question:
     """What is asked of the chain about a key: see `application.prove_payment`. Addresses lower case, `needed_depth` in blocks.
 
-    `nonce` None: a transfer without authorization, known by its place alone. `hints`: transactions to look at first.
+    `nonce` None: a transfer without authorization, known by its place alone, as the `transfer_number`-th log of its transaction, from 0.
+    `hints`: transactions to look at first.
     """
 
     payer: str
@@ -155,6 +156,7 @@ class Question:
     place: Place | None
     claim_block: int
     needed_depth: int
+    transfer_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

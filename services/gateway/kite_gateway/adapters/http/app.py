@@ -15,14 +15,14 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
 from kite_gateway.adapters.http.edge import Edge
+from kite_gateway.adapters.http.ingest import Ingest
 from kite_gateway.adapters.http.openapi import Operation, document
 from kite_gateway.adapters.http.problems import api_error, problem_response
-from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
 
@@ -32,11 +32,12 @@ class Surface:
     """What the routes are made of."""
 
     bearer: Bearer
-    accept_message: AcceptMessage
+    ingest: Ingest
     open_hook: OpenHook
     configure_webhook: ConfigureWebhook
     accounts: accounts.Accounts
-    replay: proxy.ReplayProxy | None
+    paid: paid.Paid
+    replay: proxy.Forwards | None
     readiness: ReadinessCheck
     metrics: Metrics
     random_bits: Callable[[int], int]
@@ -48,17 +49,18 @@ class Surface:
 
 def create_app(surface: Surface) -> ASGIApp:
     """The whole surface as one ASGI app."""
-    endpoint = messages.MessagesEndpoint(surface.bearer, surface.accept_message, surface.metrics, surface.random_bits)
+    endpoint = messages.MessagesEndpoint(surface.bearer, surface.ingest, surface.metrics, surface.random_bits)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, exception_handlers=dict(_HANDLERS))
     # The hot routes come first: routes are tried in order.
     app.router.routes += messages.routes(endpoint)
     app.router.routes += hooks.routes(hooks.HooksEndpoint(
-        surface.open_hook, surface.accept_message, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
+        surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
     webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
     accounts.add_routes(app, surface.bearer, surface.accounts)
+    paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [
-        *(proxy.routes(surface.replay) if surface.replay is not None else []),
+        *(proxy.routes(surface.replay, surface.bearer) if surface.replay is not None else []),
         *operations_routes(surface.readiness, surface.metrics),
         *documents.routes(openapi_document(surface.public_url)),
     ]
@@ -71,7 +73,8 @@ def openapi_document(public_url: str | None = None, replay: Sequence[Operation] 
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
     return document(
         (
-            *messages.OPERATIONS, *hooks.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay, *documents.OPERATIONS,
+            *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
+            *documents.OPERATIONS,
         ),
         public_url,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from kite_common import VERSION
 from kite_common.auth import Needed
 from kite_common.errors import CODES
+from kite_gateway.adapters.http.openapi_payments import HEADERS, PAYMENT_REQUIRED, PAYMENT_REQUIRED_SCHEMA, headers_of
 
 BEARER_CODES: Final = (
     "missing_team_id", "unauthorized", "forbidden", "insufficient_permissions", "rate_limit_exceeded", "internal_error", "overloaded",
@@ -42,7 +43,7 @@ class Operation:
 
     `statuses`: codes this route answers with another status than usual.
     `answer` is a model, or the schema itself where another service answers; `other_answers` are those of other statuses below 400.
-    `bodies` are the media types of a body that may hold anything, instead of `request`.
+    `bodies` are the media types of a body that may hold anything, instead of `request`. `takes_payment`: it may be paid with x402.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Operation:
     bodies: Sequence[str] = ()
     statuses: Mapping[str, int] = field(default_factory=dict)
     other_answers: Mapping[int, tuple[str, Sequence[type[BaseModel]]]] = field(default_factory=dict)
+    takes_payment: bool = False
 
     @property
     def models(self) -> Sequence[object]:
@@ -97,7 +99,10 @@ def document(operations: Sequence[Operation], public_url: str | None = None) -> 
         "paths": paths,
         "components": {
             "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "description": "API key `kite_<8 hex>_<32 hex>`"}},
-            "schemas": {**definitions.get("$defs", {}), "Error": _error_schema(operations)},
+            "headers": dict(HEADERS),
+            "schemas": {
+                **definitions.get("$defs", {}), PAYMENT_REQUIRED: dict(PAYMENT_REQUIRED_SCHEMA), "Error": _error_schema(operations),
+            },
         },
     }
 
@@ -137,12 +142,17 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _success(operation: Operation) -> dict[str, Any]:
     answer = operation.answer
     schema: dict[str, Any] = _ref(answer) if isinstance(answer, type) else dict(answer or {})
-    return {"description": operation.summary, "content": {operation.media_type: {"schema": schema}}}
+    content = {operation.media_type: {"schema": schema}}
+    return {"description": operation.summary, "headers": _headers(operation, operation.status), "content": content}
 
 
 def _others(operation: Operation) -> dict[str, Any]:
     return {
-        str(status): {"description": told, "content": {_JSON: {"schema": {"anyOf": [_ref(model) for model in models]}}}}
+        str(status): {
+            "description": told,
+            "headers": _headers(operation, status),
+            "content": {_JSON: {"schema": {"anyOf": [_ref(model) for model in models]}}},
+        }
         for status, (told, models) in operation.other_answers.items()
     }
 
@@ -152,10 +162,20 @@ def _errors(operation: Operation) -> dict[str, Any]:
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {CODES[code].message}" for code in group),
-            "content": {_JSON: {"schema": {"allOf": [{"$ref": _REF.format(model="Error")}, _one_of(group)]}}},
+            "headers": _headers(operation, status),
+            "content": {_JSON: {"schema": {"allOf": [{"$ref": _REF.format(model=_model(operation, status))}, _one_of(group)]}}},
         }
         for status, group in ((status, list(group)) for status, group in groupby(by_status, key=operation.status_of))
     }
+
+
+def _headers(operation: Operation, status: int) -> dict[str, Any]:
+    is_limited = "rate_limit_exceeded" in operation.all_codes and status not in (401, 403)
+    return headers_of(status, is_limited=is_limited, takes_payment=operation.takes_payment)
+
+
+def _model(operation: Operation, status: int) -> str:
+    return PAYMENT_REQUIRED if operation.takes_payment and status == 402 else "Error"
 
 
 def _one_of(codes: Sequence[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _OPEN: Final = (
 def problem_response(error: ApiError, context: Context) -> Response:
     """The answer an error becomes; tells the context its code."""
     context.code = error.code
-    headers = dict(error.headers)
+    headers = context.not_said_yet(error.headers)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:

@@ -1,23 +1,27 @@
 """Paths that the replay service answers, so that all of /api/v1 is one origin. Passes on, understands nothing.
 
 Answers are streamed. Checks, limits and errors of these routes are replay's; only its absence is answered here. No route takes a body, so
-none is read: nobody can hold a place among the requests in flight by sending one slowly.
+none is read: nobody can hold a place among the requests in flight by sending one slowly. Whoever reads answers slowly holds few of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
 
 import aiohttp
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from kite_common.errors import ApiError
+from kite_common.ids import TeamId
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.observe import get_logger
+from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, Header, context_of
 from kite_gateway.adapters.http.problems import problem_response
 from kite_gateway.adapters.http.replay_contract import OPERATIONS
@@ -26,8 +30,14 @@ log = get_logger("kite.gateway.proxy")
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 _RETRY_S: Final = 2
+# Answers of one team under way at once in this process. A page is read in well under a second by whoever reads it.
+_MOST_PER_TEAM: Final = 8
+_CROWDED_RETRY_S: Final = 1
 _PART_TIMEOUT_S: Final = 20.0
+_PRIVATE: Final = {"Cache-Control": "private, no-store"}
 _CHUNK_BYTES: Final = 64 * 1024
+# An offer repeats the URL of its request, encoded twice: what the server takes for a request's head (32 KiB) becomes that much at most.
+_MAX_HEADER_BYTES: Final = 256 * 1024
 # RFC 9110, section 7.6.1, and what each side sets for itself.
 _HOP_BY_HOP: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
@@ -51,7 +61,12 @@ class ReplayProxy:
     async def run(self, stop: asyncio.Event) -> None:
         """Hold the connections until stopped."""
         timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        # The library would take 100 connections and let the next request wait; what bounds them are the requests in flight.
+        connections, no_cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(
+            connector=connections, timeout=timeout, auto_decompress=False, cookie_jar=no_cookies, middlewares=(_once,),
+            max_field_size=_MAX_HEADER_BYTES,
+        ) as session:  # fmt: skip
             self._session = session
             await stop.wait()
             self._session = None
@@ -82,11 +97,52 @@ class ReplayProxy:
         return URL(f"{self._base_url}{path}" + (f"?{query.decode('latin-1')}" if query else ""), encoded=True)
 
 
-def routes(proxy: ReplayProxy) -> list[Route]:
+class Forwards(Protocol):
+    """What is needed of `ReplayProxy`."""
+
+    async def forward(self, request: Request) -> Response:
+        """The answer of whoever is behind."""
+        ...
+
+
+class ReplayEndpoint:
+    """Plain ASGI: one request is passed on, unless as many answers as a team may read at once are under way for its team.
+
+    Only answers to a good key are large enough to be held by reading slowly; so only these count, and nobody can use another's places up.
+    """
+
+    def __init__(self, proxy: Forwards, bearer: Bearer, most_per_team: int = _MOST_PER_TEAM) -> None:
+        self._proxy, self._bearer, self._most_per_team = proxy, bearer, most_per_team
+        self._under_way: Counter[TeamId] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry. Raises Unavailable until all keys are known."""
+        team_id = self._bearer.holder(scope)
+        if team_id is not None and self._under_way[team_id] >= self._most_per_team:
+            return await _crowded(context_of(scope))(scope, receive, send)
+        with self._place(team_id):
+            answer = await self._proxy.forward(Request(scope, receive, send))
+            return await answer(scope, receive, send)
+
+    @contextmanager
+    def _place(self, team_id: TeamId | None) -> Iterator[None]:
+        if team_id is None:
+            yield
+            return
+        self._under_way[team_id] += 1
+        try:
+            yield
+        finally:
+            self._under_way[team_id] -= 1
+            if not self._under_way[team_id]:
+                del self._under_way[team_id]
+
+
+def routes(proxy: Forwards, bearer: Bearer) -> list[Route]:
     """One route for each path replay answers."""
-    found = []
+    found, endpoint = [], ReplayEndpoint(proxy, bearer)
     for operation in OPERATIONS:
-        route = Route(operation.path, proxy.forward)
+        route = Route(operation.path, endpoint)
         # Starlette adds HEAD to every GET; what replay does not name must be refused here, with the right Allow.
         route.methods = {operation.method}
         found.append(route)
@@ -106,6 +162,21 @@ class TimedStream(StreamingResponse):
                 await send(message)
 
         await super().stream_response(in_time)
+
+
+class _ConnectionLost(aiohttp.ClientError):
+    """The connection ended before there was an answer. Whether replay has done its work is not known."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request once. The library would send a GET again whose connection broke, but a page is charged at each reading: whoever asks
+    decides whether to ask again."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionLost from error
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -132,5 +203,10 @@ def _named(connection: str) -> set[str]:
     return {part.strip().lower() for part in connection.split(",") if part.strip()}
 
 
+def _crowded(context: Context) -> Response:
+    text = f"At most {_MOST_PER_TEAM} answers of one team are read at once."
+    return problem_response(ApiError("rate_limit_exceeded", text, retry_after_s=_CROWDED_RETRY_S, headers=_PRIVATE), context)
+
+
 def _unavailable(context: Context) -> Response:
-    return problem_response(ApiError("replay_unavailable", retry_after_s=_RETRY_S, headers={"Cache-Control": "private, no-store"}), context)
+    return problem_response(ApiError("replay_unavailable", retry_after_s=_RETRY_S, headers=_PRIVATE), context)

@@ -38,6 +38,7 @@ def _operation(method: str, path: str, described: Mapping[str, Any]) -> Operatio
         permission=_permission(method, described),
         answer=responses[status]["content"]["application/json"]["schema"], codes=(*codes, _ABSENT),
         parameters=tuple(_parameter(one) for one in described.get("parameters", ()) if one["name"] != "team_id"),
+        takes_payment=402 in responses,
     )  # fmt: skip
 
 
