@@ -48,7 +48,7 @@ def check_services(wanted: Sequence[str], data: Path) -> list[Checked]:
 
 def _usual(stack: FoundStack | None) -> Sequence[str]:
     """The services that are there: the facilitator only where it has its key."""
-    has_facilitator = FACILITATOR in stack.ports if stack is not None else _FACILITATOR_KEY in os.environ
+    has_facilitator = FACILITATOR in stack.pids if stack is not None else _FACILITATOR_KEY in os.environ
     return SERVICES if has_facilitator else ALWAYS
 
 
@@ -92,8 +92,8 @@ def _checked_in(service: str, stack: FoundStack | None) -> Checked:
 
 
 def _of_stack(service: str, stack: FoundStack) -> Mapping[str, str]:
-    ports = {name: port for name, port in stack.ports.items() if name in SERVICES}
-    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports)
+    ports = {name: port for name, port in stack.ports.items() if name in _usual(stack)}
+    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports, stack.chain)
     return service_environment(service, addresses, load_or_draw(stack.data / "secrets.json"))
 
 

@@ -1,4 +1,4 @@
-"""`kitectl up`: the four services with their ports, topics before them, a demo team and a first message after them. Owns no process."""
+"""`kitectl up`: the services with their ports, topics before, a demo team, a first message, a demo wallet after them. Owns no process."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
 from kite_cli.local.chain.anvil import LASTING
 from kite_cli.local.chain.install import anvil_of, ensure_anvil
-from kite_cli.local.environment import PARTITIONS
+from kite_cli.local.environment import FACILITATOR, PARTITIONS
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.identity import stat_fields
 from kite_cli.local.java import archive_of
@@ -71,10 +71,13 @@ class LaunchOptions:
 async def launch(options: LaunchOptions, output: Output) -> int:
     """Run everything in the foreground until it is told to stop; the exit code."""
     start = _Start(options.data, output, await _install(output, payments=options.payments))
-    chain = LASTING if options.payments else None
+    chain, specs = LASTING if options.payments else None, service_specs(options)
     return await up(
-        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console, service_specs(options),
+        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console,
+        [spec for spec in specs if spec.name != FACILITATOR],
         prepare=_as_step("topics and Valkey", start.prepare), started=_as_step("demo team", start.first_message),
+        # No message needs it, and loading web3 takes a second and a half of CPU.
+        later=[spec for spec in specs if spec.name == FACILITATOR], told=_as_step("demo wallet", start.tell),
     )  # fmt: skip
 
 
@@ -112,7 +115,7 @@ def next_steps(command: str) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The two hooks of a start, and what they tell."""
+    """The hooks of a start, and what they tell."""
 
     data: Path
     output: Output
@@ -148,11 +151,16 @@ class _Start:
             await _send_first(team)
         took_s = round(age_s() - self.installing_s, 2)
         write_private(self.data / START_FILE, {"first_accepted_s": took_s, "at": rfc3339(SystemClock().unix_ms())})
-        if CHAIN in stack.ports:
-            self._done("demo wallet", f"{await self._funded_wallet()}, of no worth outside of this machine")
         self._done("demo team", f"{team.target.team.team_id}, its key is in {_short(self.data / DEMO_FILE)}")
         self._done("first message", f"accepted {took_s:.1f} s after the start")
-        self._tell()
+
+    async def tell(self, stack: LocalStack) -> None:
+        """Fill the demo wallet, and say what to do next."""
+        if CHAIN in stack.children:
+            self._done("demo wallet", f"{await self._funded_wallet()}, of no worth outside of this machine")
+        found = find_stack(self.data)
+        if found is not None:
+            self.output.result(found.to_json(), "", *next_steps(_short(Path(sys.argv[0]))))
 
     async def _funded_wallet(self) -> str:
         """The wallet of `kitectl pay`, filled if it has nothing; its address."""
@@ -163,11 +171,6 @@ class _Start:
         if not await local_balance(self.data, address):
             await pour(self.data, address, _FIRST_USDC)
         return address
-
-    def _tell(self) -> None:
-        found = find_stack(self.data)
-        if found is not None:
-            self.output.result(found.to_json(), "", *next_steps(_short(Path(sys.argv[0]))))
 
     def _done(self, step: str, text: str) -> None:
         ConsoleProgress(self.output.console).done(step, text)

@@ -52,7 +52,7 @@ class ApiTarget:
 @dataclass(frozen=True, slots=True)
 class LogTarget:
     """A log and the Redis beside it. `pepper` is what keys are hashed under, `hook_cipher_key` what providers' secrets are
-    sealed with; None if it is not known here."""
+    sealed with; None if it is not known here. `prefix` stands before the names of topics where tests share a broker."""
 
     kafka_bootstrap: str
     redis_url: str = field(repr=False)
@@ -60,6 +60,7 @@ class LogTarget:
     replication: int
     pepper: str | None = field(repr=False)
     hook_cipher_key: str | None = field(default=None, repr=False)
+    prefix: str = ""
 
     def needed_hook_keys(self) -> tuple[bytes, ...]:
         """What providers' secrets are sealed with, the newest first. Raises CommandFailed if it is not known, ConfigurationError."""

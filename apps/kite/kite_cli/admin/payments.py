@@ -62,7 +62,7 @@ async def show_payment(target: LogTarget, name: str) -> Told:
     async with _records(target, name) as table:
         record = _named(table, name)
     partition = payment_partition(record.payment_key, target.partitions)
-    found = [decode(one.headers, one.value) for one in await read_topic(target, PAYMENT_EVENTS.name, [partition])]
+    found = [decode(one.headers, one.value) for one in await read_topic(target, PAYMENT_EVENTS, [partition])]
     steps = [one for one in found if isinstance(one, PaymentStep) and one.payment_key == record.payment_key]
     return Told(record, steps)
 
@@ -81,7 +81,7 @@ async def assign_payment(target: LogTarget, name: str, team_id: TeamId, note: st
     Raises CommandFailed: for a payment that is not there or has an owner, for a team that is not there, if billing does not do it in time.
     """
     kafka = Kafka(target.kafka_bootstrap, client_id="kitectl")
-    publisher = Publisher(kafka, PAYMENTS.name, target.partitions)
+    publisher = Publisher(kafka, target.prefix + PAYMENTS.name, target.partitions)
     async with _records(target, name) as table, running(f"Kafka at {target.kafka_bootstrap}", publisher):
         record = _named(table, name)
         if record.credited_to != team_id:
@@ -109,7 +109,9 @@ def _check_assignable(record: PaymentRecord) -> None:
 
 async def _check_team(target: LogTarget, kafka: Kafka, team_id: TeamId) -> None:
     """A credit opens an account for any name: one that was mistyped would take the money."""
-    accounts = Table(kafka, ACCOUNTS.name, target.partitions, _account, only=(partition_of(team_id.encode(), target.partitions),))
+    accounts = Table(
+        kafka, target.prefix + ACCOUNTS.name, target.partitions, _account, only=(partition_of(team_id.encode(), target.partitions),)
+    )
     async with running(f"Kafka at {target.kafka_bootstrap}", accounts):
         if accounts.get(team_id) is None:
             raise CommandFailed(f"there is no team {team_id}", "See that the id is right; `kitectl team create` opens a team.")
@@ -152,7 +154,7 @@ async def _records(target: LogTarget, name: str = "") -> AsyncIterator["Table[Pa
     is_key = name.count("|") == _KEY_PARTS - 1
     only = (payment_partition(name.lower(), target.partitions),) if is_key else None
     kafka = Kafka(target.kafka_bootstrap, client_id="kitectl")
-    table = Table(kafka, PAYMENT_STATES.name, target.partitions, record_of, only=only)
+    table = Table(kafka, target.prefix + PAYMENT_STATES.name, target.partitions, record_of, only=only)
     async with running(f"Kafka at {target.kafka_bootstrap}", table):
         await table.refreshed()
         yield table

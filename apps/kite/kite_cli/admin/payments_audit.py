@@ -114,8 +114,8 @@ def find_paid_at(data: Path, from_stack: bool) -> PaidAt:
 async def _once(target: LogTarget, paid_at: PaidAt, before_atomic: int) -> Audit:
     partitions = range(target.partitions)
     chain_atomic = await _balance(paid_at)
-    records = _newest(await read_topic(target, PAYMENT_STATES.name, partitions))
-    ledger = [_entry(one) for one in await read_topic(target, LEDGER.name, partitions)]
+    records = _newest(await read_topic(target, PAYMENT_STATES, partitions))
+    ledger = [_entry(one) for one in await read_topic(target, LEDGER, partitions)]
     return audited((one for one in ledger if one is not None), records.values(), chain_atomic, before_atomic)
 
 

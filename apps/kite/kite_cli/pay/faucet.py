@@ -8,7 +8,6 @@ from kite_cli.found import FoundStack, find_stack
 from kite_cli.local.chain.known import CHAIN_ID, TOKENS
 from kite_cli.local.chain.rpc import RpcFailed, local_rpc
 from kite_cli.local.chain.token import balance_of, mint
-from kite_cli.local.ports import LOOPBACK
 
 MOST_USDC: Final = 100
 _ATOMIC: Final = 1_000_000
@@ -17,8 +16,7 @@ _IS_LOCAL: Final = "anvil/"
 
 def chain_url(stack: FoundStack | None) -> str | None:
     """Where the chain of a stack answers, None if it has none."""
-    port = None if stack is None else stack.ports.get("chain")
-    return None if port is None else f"http://{LOOPBACK}:{port}"
+    return None if stack is None or stack.chain is None else stack.chain.rpc_url
 
 
 async def local_balance(data: Path, address: str) -> int | None:
