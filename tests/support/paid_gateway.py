@@ -10,7 +10,7 @@ import httpx
 from x402.http.utils import decode_payment_required_header, decode_payment_response_header
 from x402.schemas import PaymentRequired, SettleResponse
 
-from kite_common.clock import FrozenClock, from_unix_ms
+from kite_common.clock import Clock, FrozenClock, from_unix_ms
 from kite_common.errors import CODES
 from kite_common.events.payments import Bootstrapped, PaymentOutcome, PaymentSubmitted
 from kite_common.ids import KeyPrefix, TeamId
@@ -117,7 +117,7 @@ def always(**given: Any) -> Callable[[PaymentSubmitted], PaymentOutcome]:
 
 @dataclass
 class PaidGateway:
-    """The app at NOW_MS over one team on starter; `terms` None: it takes no payments."""
+    """The app, at NOW_MS unless it has a clock, over one team on starter; `terms` None: it takes no payments."""
 
     terms: PaymentTerms | None = field(default_factory=payments.terms)
     payments: FakePayments = field(default_factory=FakePayments)
@@ -126,9 +126,10 @@ class PaidGateway:
     clients: FakeClientRateLimits = field(default_factory=FakeClientRateLimits)
     rate_limits: FakeRateLimits = field(default_factory=FakeRateLimits)
     reservations: FakeReservations = field(default_factory=lambda: FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS))
+    clock: Clock = field(default_factory=lambda: FrozenClock(from_unix_ms(make.NOW_MS)))
 
     def __post_init__(self) -> None:
-        clock, ids, billing = FrozenClock(from_unix_ms(make.NOW_MS)), CountingIds(), self.billing
+        clock, ids, billing = self.clock, CountingIds(), self.billing
         holder = Principal(TEAM, KeyPrefix("01234567"), ("write",))
         holders = {"writer": holder, "reader": replace(holder, permissions=("read",))}
         paid = paid_routes(
