@@ -80,13 +80,13 @@ class Scene:
         return authorization, header(authorization.v2(accepted))
 
     async def resent(self, team: Team, payment: str, **headers: str) -> httpx.Response:
-        """The same request with the same payment until it is taken; nothing but 503 may come before."""
+        """The same request with the same payment until it is taken; nothing but 503 may come before, and 409 to a key that is in flight."""
         taken: list[httpx.Response] = []
 
         async def is_taken() -> bool:
             answer = await self.send(self.gateways[0], team, payment, **headers)
             if answer.status_code != 202:
-                assert answer.status_code == 503, answer.text
+                assert answer.status_code == 503 or (headers and answer.json()["error"] == "request_in_progress"), answer.text
                 return False
             taken.append(answer)
             return True
@@ -141,6 +141,7 @@ class Scene:
         """What ninety seconds do otherwise: the reservations of a team are that much older."""
         name = keys.reservations(TeamId(team.id))
         for event_id in await self.redis.zrange(name, 0, -1):
+            assert isinstance(event_id, bytes)
             await self.redis.zincrby(name, -2 * keys.LAPSE_MS, event_id)
 
 
@@ -190,7 +191,7 @@ async def test_an_empty_wallet_pays_with_its_message_and_repeats_get_the_first_a
     assert first.status_code == 202, first.text
     told = decode_payment_response_header(first.headers["payment-response"])
     assert (told.success, told.payer, told.amount) == (True, authorization.payer, str(USDC))
-    assert first.json()["usage"] == {"events_used": 1, "events_limit": 100_000, "amount_charged_atomic": PRICE, "amount_charged_sats": PRICE}
+    assert first.json()["usage"].items() >= {"events_used": 1, "amount_charged_atomic": PRICE, "amount_charged_sats": PRICE}.items()
     for client in scene.gateways:
         again = await scene.send(client, team, payment, **{"Idempotency-Key": "another"})
         assert (again.status_code, again.content, again.headers["idempotency-replayed"]) == (202, first.content, "true")
@@ -238,6 +239,6 @@ async def test_a_gateway_dies_at_a_step_and_the_same_payment_ends_in_one_event(s
         await scene.let_reservations_lapse(team)
     # The key of the first request, or none: the payment alone must find its event.
     taken = await scene.resent(team, payment)
-    again = await scene.send(scene.gateways[1], team, payment, **headers)
-    assert (again.status_code, again.content) == (202, taken.content)
+    assert (await scene.resent(team, payment, **headers)).content == taken.content
+    assert (await scene.send(scene.gateways[1], team, payment)).content == taken.content
     await scene.audit(team, authorization, taken.json()["id"], before)
