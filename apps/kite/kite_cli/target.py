@@ -52,7 +52,7 @@ class ApiTarget:
 @dataclass(frozen=True, slots=True)
 class LogTarget:
     """A log and the Redis beside it. `pepper` is what keys are hashed under, `hook_cipher_key` what providers' secrets are
-    sealed with; None if it is not known here."""
+    sealed with; None if it is not known here. `prefix` stands before the names of topics where tests share a broker."""
 
     kafka_bootstrap: str
     redis_url: str = field(repr=False)
@@ -60,6 +60,7 @@ class LogTarget:
     replication: int
     pepper: str | None = field(repr=False)
     hook_cipher_key: str | None = field(default=None, repr=False)
+    prefix: str = ""
 
     def needed_hook_keys(self) -> tuple[bytes, ...]:
         """What providers' secrets are sealed with, the newest first. Raises CommandFailed if it is not known, ConfigurationError."""
@@ -85,6 +86,11 @@ def find_log(data: Path) -> LogTarget:
         raise nothing_found(data, "KITE_KAFKA_BOOTSTRAP and KITE_REDIS_URL")
     secrets = load_or_draw(data / "secrets.json")
     return log_of_stack(stack, secrets[_PEPPER], secrets[_HOOK_KEY])
+
+
+def is_of_environment() -> bool:
+    """Whether the log is the one the environment names. Raises ConfigurationError."""
+    return "kafka_bootstrap" in load(KiteSettings).model_fields_set
 
 
 def find_api(data: Path) -> ApiTarget:

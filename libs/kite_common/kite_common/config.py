@@ -39,6 +39,12 @@ def _url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+class KeyedUrl(str):
+    """A URL whose path or query may be a key, as providers of chain nodes have it: `masked()` shows scheme and host only."""
+
+    __slots__ = ()
+
+
 def checked_by(parse: Callable[[str], object]) -> AfterValidator:
     """A check for text and secret fields by a parser of ours: `Annotated[SecretStr, checked_by(parse_cipher_keys)]`.
 
@@ -61,6 +67,7 @@ CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 # URLs that may carry a password: `masked()` cuts it out; declare such a field with repr=False.
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 ClickHouseUrl = Annotated[str, _url_of("chdb", "http", "https")]
+NodeUrl = Annotated[str, _url_of("http", "https"), AfterValidator(KeyedUrl)]
 HttpUrl = Annotated[str, _url_of("http", "https"), AfterValidator(lambda url: url.rstrip("/"))]
 
 
@@ -105,6 +112,10 @@ class KiteSettings(BaseSettings):
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
     drain_timeout_s: float = Field(20.0, gt=0, le=600, description="seconds to finish work in after SIGTERM")
 
+    def problems(self) -> list[str]:
+        """What is wrong with the settings together, each of them being usable by itself: "VARIABLE: text", without values."""
+        return []
+
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
@@ -128,11 +139,15 @@ def load(settings_type: type[SettingsT]) -> SettingsT:
     if env_file and not Path(env_file).is_file():
         raise ConfigurationError([f"{_ENV_FILE}: no such file"])
     try:
-        return settings_type(_env_file=env_file)
+        settings = settings_type(_env_file=env_file)
     except ValidationError as error:
         raise ConfigurationError(_problems(settings_type, error)) from None
     except SettingsError as error:
         raise ConfigurationError([f"settings: {error}"]) from None
+    together = settings.problems() if isinstance(settings, KiteSettings) else []
+    if together:
+        raise ConfigurationError(together)
+    return settings
 
 
 def masked(settings: BaseSettings) -> list[SettingRow]:
@@ -211,4 +226,7 @@ def _shown(value: object) -> str:
     text = str(value)
     head, scheme, rest = text.partition("://")
     user_info, at, place = rest.rpartition("@")
+    if isinstance(value, KeyedUrl):
+        host, slash, hidden = place.partition("/")
+        return f"{head}{scheme}{host}{slash}{_MASK if hidden else ''}"
     return f"{head}{scheme}{_MASK}@{place}" if at and user_info else text

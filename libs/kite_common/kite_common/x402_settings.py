@@ -6,10 +6,11 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from kite_common.config import CommaList, HttpUrl, KiteSettings, checked_by
+from kite_common.config import CommaList, HttpUrl, KiteSettings, NodeUrl, checked_by
 from kite_common.crypto import parse_cipher_keys
 from kite_common.errors import Malformed
 from kite_common.x402.networks import Asset, asset_of, parse_address
+from kite_common.x402.precheck import VERIFY_MARGIN_S
 from kite_common.x402.terms import PaymentTerms, quote_key_of
 
 _ADDRESS = "^0x[0-9a-fA-F]{40}$"
@@ -17,12 +18,11 @@ Address = Annotated[str, Field(pattern=_ADDRESS)]
 CipherKey = Annotated[SecretStr | None, checked_by(parse_cipher_keys)]
 
 
-class X402Settings(KiteSettings):
-    """What edges and billing need to know of payments. Variable names are the field names in capitals, without KITE_."""
+class X402AssetSettings(KiteSettings):
+    """What is paid, where, and to whom. Variable names are the field names in capitals, without KITE_."""
 
     model_config = SettingsConfigDict(populate_by_name=True)
 
-    x402_enabled: bool = Field(False, validation_alias="X402_ENABLED", description="take x402 payments")
     x402_network: str = Field(
         "eip155:84532", validation_alias="X402_NETWORK", pattern="^eip155:[0-9]{1,18}$", description="CAIP-2 id of the chain"
     )
@@ -39,6 +39,12 @@ class X402Settings(KiteSettings):
     x402_pay_to_retired: CommaList = Field(
         (), validation_alias="X402_PAY_TO_RETIRED", description="earlier payTo addresses, for payments already known, comma-separated"
     )
+
+
+class X402Settings(X402AssetSettings):
+    """What edges and billing need to know of payments."""
+
+    x402_enabled: bool = Field(False, validation_alias="X402_ENABLED", description="take x402 payments")
     x402_bootstrap_cipher_key: CipherKey = Field(
         None, validation_alias="X402_BOOTSTRAP_CIPHER_KEY",
         description="seals the credentials of new teams: 32 bytes as 64 hex digits, base64 or 32 ASCII characters",
@@ -84,13 +90,13 @@ class X402Settings(KiteSettings):
 class X402ProcessorSettings(X402Settings):
     """What the payments processor needs besides."""
 
-    x402_rpc_url: HttpUrl | None = Field(
+    x402_rpc_url: NodeUrl | None = Field(
         None,
         validation_alias="X402_RPC_URL",
         repr=False,
         description="JSON-RPC of the chain evidence is read from; better another node than the facilitator's",
     )
-    x402_facilitator_rpc_url: HttpUrl | None = Field(
+    x402_facilitator_rpc_url: NodeUrl | None = Field(
         None, validation_alias="X402_FACILITATOR_RPC_URL", repr=False, description="the facilitator's node: read if X402_RPC_URL is unset"
     )
     x402_facilitator_url: HttpUrl | None = Field(
@@ -120,6 +126,10 @@ class X402ProcessorSettings(X402Settings):
         description="how deep a credited payment is watched for reorganisations",
     )
 
+    def problems(self) -> list[str]:
+        """Why payments could not be processed although they are on."""
+        return processor_problems(self) if self.x402_enabled else []
+
 
 def terms_of(settings: X402Settings) -> PaymentTerms | None:
     """What an edge asks of payments; None when they are off or something is missing (`payment_problems` says what)."""
@@ -127,7 +137,7 @@ def terms_of(settings: X402Settings) -> PaymentTerms | None:
         return None
     ciphers, quotes = _keys(settings.x402_bootstrap_cipher_key), _keys(settings.x402_quote_key)
     return PaymentTerms(
-        asset=asset_of_settings(settings),
+        asset=asset_in(settings),
         pay_to=parse_address(settings.x402_pay_to or ""),
         retired=frozenset(map(parse_address, settings.x402_pay_to_retired)),
         public_url=settings.public_url,
@@ -148,24 +158,32 @@ def payment_problems(settings: X402Settings) -> list[str]:
     """Why no payment is taken: one text a variable, without values. Empty when everything needed is there."""
     if not settings.x402_enabled:
         return ["X402_ENABLED: off"]
-    problems = facilitator_problems(settings)
-    if settings.x402_quote_key is None and settings.x402_bootstrap_cipher_key is None:
-        problems.append("X402_QUOTE_KEY: is required, or X402_BOOTSTRAP_CIPHER_KEY")
-    return problems
-
-
-def facilitator_problems(settings: X402Settings) -> list[str]:
-    """The same for what a facilitator needs of it: the token, and who is paid."""
     problems = [
-        _problem("X402_ASSET", lambda: asset_of_settings(settings)),
+        _problem("X402_ASSET", lambda: asset_in(settings)),
         "X402_PAY_TO: is required" if not settings.x402_pay_to else _problem("X402_PAY_TO", parse_address, settings.x402_pay_to),
         *(_problem("X402_PAY_TO_RETIRED", parse_address, one) for one in settings.x402_pay_to_retired),
     ]
+    if settings.x402_quote_key is None and settings.x402_bootstrap_cipher_key is None:
+        problems.append("X402_QUOTE_KEY: is required, or X402_BOOTSTRAP_CIPHER_KEY")
     return [problem for problem in problems if problem is not None]
 
 
-def asset_of_settings(settings: X402Settings) -> Asset:
-    """The token payments are made in. Raises Malformed if it is unknown what that is."""
+def processor_problems(settings: X402ProcessorSettings) -> list[str]:
+    """What the processor lacks to take payments, beyond what edges need: one text a variable, without values."""
+    problems = payment_problems(settings)
+    if settings.x402_rpc_url is None and settings.x402_facilitator_rpc_url is None:
+        problems.append("X402_RPC_URL: is required (JSON-RPC of the chain evidence is read from)")
+    if settings.x402_facilitator_url is None:
+        problems.append("X402_FACILITATOR_URL: is required (where payments are verified and settled)")
+    if settings.x402_bootstrap_cipher_key is not None and settings.api_key_pepper is None:
+        problems.append("KITE_API_KEY_PEPPER: is required with X402_BOOTSTRAP_CIPHER_KEY (keys of new teams are hashed under it)")
+    if settings.x402_max_timeout_s <= VERIFY_MARGIN_S + settings.x402_settle_timeout_s:
+        problems.append(f"X402_MAX_TIMEOUT_S: must be above X402_SETTLE_TIMEOUT_S + {VERIFY_MARGIN_S}: no authorization lasts long enough")
+    return problems
+
+
+def asset_in(settings: X402AssetSettings) -> Asset:
+    """The token that is paid in. Raises Malformed if it is not known what it is."""
     return asset_of(settings.x402_network, settings.x402_asset, settings.x402_asset_name, settings.x402_asset_version)
 
 

@@ -22,7 +22,7 @@ from kite_common.runtime.system import SystemClock
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.transaction import TransactionalOwner
-from kite_common.x402_settings import payment_problems, terms_of
+from kite_common.x402_settings import terms_of
 
 GROUP: Final = "kite-billing"
 # Usage records wait so long at the broker for more; nobody waits for a charge, because admission counts reservations.
@@ -58,10 +58,7 @@ def payments_setup(settings: BillingSettings) -> PaymentsSetup | None:
         return None
     terms, rpc_url = terms_of(settings), settings.x402_rpc_url or settings.x402_facilitator_rpc_url
     if terms is None or rpc_url is None or settings.x402_facilitator_url is None:
-        problems = payment_problems(settings)
-        problems += [] if rpc_url else ["X402_RPC_URL: is required"]
-        problems += [] if settings.x402_facilitator_url else ["X402_FACILITATOR_URL: is required"]
-        raise ConfigurationError(problems)
+        raise ConfigurationError(settings.problems())
     token, pepper = settings.x402_facilitator_token, settings.api_key_pepper
     return PaymentsSetup(
         terms=terms, rpc_url=rpc_url, facilitator_url=settings.x402_facilitator_url,

@@ -80,8 +80,8 @@ def build(settings: GatewaySettings) -> list[Component]:
     pepper = settings.api_key_pepper.get_secret_value().encode()
     known = TableCredentials(credentials, pepper)
     public, catalog = Public(RedisClientRateLimits(runner)), load_catalog(settings)
-    standings = RedisStandings(runner, place_of, stream_time.of)
-    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
+    standings = RedisStandings(runner, place_of, stream_time.of, stream_time.server_of)
+    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of, stream_time.server_of)
     arrivals = PolledArrivals(runner, place_of, known, clock)
     accept_message = AcceptMessage(
         RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of),

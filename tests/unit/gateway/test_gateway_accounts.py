@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from kite_common.clock import FrozenClock
 from kite_common.errors import CODES, KiteError, OutcomeOpen, Unavailable
-from kite_common.events.commands import CommandRefusal, Subscribe
+from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.ids import KeyPrefix, TeamId
 from kite_common.money import UNLIMITED
 from kite_common.plans import Catalog, shipped_catalog
@@ -319,3 +319,19 @@ async def test_an_outcome_before_its_projection_is_no_answer_yet(gateway: Gatewa
     gateway.billing.projects = False
     assert_problem(await client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH), 503, "service_unavailable")
     assert gateway.billing.under_way == {}
+
+
+class OvertakenBilling(FakeBilling):
+    """Makes another change after each one, before its outcome is told."""
+
+    async def send(self, command: Command) -> CommandOutcome:
+        outcome = await super().send(command)
+        made, pro = self.standings[TEAM], make.plan("pro")
+        self.standings[TEAM] = replace(made, plan_id=pro.id, plan_name=pro.name, revision=made.revision + 1)
+        return outcome
+
+
+async def test_a_change_that_was_overtaken_is_no_reason_to_make_it_again() -> None:
+    async with Gateway(OvertakenBilling({TEAM: standing()})).client() as client:
+        body = assert_problem(await client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH), 409, "subscription_conflict")
+    assert "another one after it" in body["message"]

@@ -30,7 +30,7 @@ VALID_BEFORE: Final = "invalid_exact_evm_payload_authorization_valid_before"
 WINDOW_TOO_LONG: Final = "authorization_window_too_long"
 
 # Verifying and settling must end inside the window: the SDK's own margin, to which the settle timeout is added.
-_VERIFY_MARGIN_S: Final = 6
+VERIFY_MARGIN_S: Final = 6
 # An authorization without a near end could stay unknown for years.
 _MAX_WINDOW_S: Final = 3_660
 _SIGNATURE_BYTES: Final = 65
@@ -67,7 +67,7 @@ def passing_refusal(shown: ShownPayment, terms: PaymentTerms, amount_atomic: int
     if int(authorization.valid_after) > now_s:
         return VALID_AFTER
     valid_before = int(authorization.valid_before)
-    if valid_before < now_s + _VERIFY_MARGIN_S + terms.settle_timeout_s:
+    if valid_before < now_s + VERIFY_MARGIN_S + terms.settle_timeout_s:
         return VALID_BEFORE
     return WINDOW_TOO_LONG if valid_before > now_s + _MAX_WINDOW_S else None
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from kite_billing.adapters.payment_faults import LEDGER_COMMITTED, LEDGER_DECIDING
 from kite_billing.application.charge_usage import ChargeUsage
 from kite_billing.application.end_blocks import BlockEnds, end_blocks
 from kite_billing.application.run_command import Place, run_command
@@ -34,6 +35,7 @@ from kite_common.events.usage import UsageRecorded
 from kite_common.ids import UNATTRIBUTED, EventId, TeamId, parse_team_id
 from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.pending import Settled
+from kite_common.runtime import faults
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.stream.group import Input
@@ -127,7 +129,10 @@ class BillingProcessor:
         for one in inputs:
             if one.topic == self._topics.events and is_usage(one):
                 work.usage(one)
-        return work.step()
+        step = work.step()
+        if step.elsewhere:
+            faults.reached(LEDGER_DECIDING)
+        return step
 
     def tick(self, partition: int, states: Mapping[str, AccountSnapshot], at_ms: int, applied: int) -> Step[AccountSnapshot]:
         """What time alone has changed by `at_ms`: quotas that have ended for teams that were told they were used up."""
@@ -148,6 +153,8 @@ class BillingProcessor:
 
     def committed(self, partition: int, step: Step[AccountSnapshot], position: Position) -> None:
         """The step is durable: tell the projection and the metrics."""
+        if step.elsewhere:
+            faults.reached(LEDGER_COMMITTED)
         settled = [effect for effect in step.effects if isinstance(effect, Settled)]
         outcomes = [effect for effect in step.effects if isinstance(effect, CommandOutcome)]
         self._block_ends[partition].add(step.states.values())

@@ -18,6 +18,7 @@ _PROTOCOL: Final = 2
 _CONNECT_S: Final = 3.0
 _LOOK_S: Final = 5.0
 _CHUNK: Final = 16 * 1024
+_OK: Final = 200
 
 
 class HttpFacilitator:
@@ -43,17 +44,20 @@ class HttpFacilitator:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return Unclear("no_answer", _end_of(error))
 
-    async def supports(self, network: str) -> bool:
-        """Whether it says that it settles what we take. False also without an answer."""
+    async def misfit(self, network: str) -> str | None:
+        """Why it cannot settle what we take, in words of ours; None if it says that it can."""
         try:
             status, body = await self._call("GET", "/supported", None, _LOOK_S)
-            kinds = orjson.loads(body).get("kinds") if status == 200 else None  # noqa: PLR2004 - OK
-        except (TimeoutError, aiohttp.ClientError, OSError, orjson.JSONDecodeError, AttributeError):
-            return False
+            kinds = orjson.loads(body).get("kinds") if status == _OK else None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            return f"the facilitator does not answer ({type(error).__name__})"
+        except (orjson.JSONDecodeError, AttributeError):
+            kinds = None
+        if not isinstance(kinds, list):
+            return f"the facilitator does not say what it supports (status {status})"
         wanted = (_PROTOCOL, SCHEME, network)
-        return isinstance(kinds, list) and any(
-            isinstance(kind, dict) and (kind.get("x402Version"), kind.get("scheme"), kind.get("network")) == wanted for kind in kinds
-        )
+        said = ((kind.get("x402Version"), kind.get("scheme"), kind.get("network")) for kind in kinds if isinstance(kind, dict))
+        return None if wanted in said else f"the facilitator does not support x402 version {_PROTOCOL}, scheme {SCHEME}, on {network}"
 
     async def gas_wei(self) -> int | None:
         """What its key has left for fees, None if it does not say."""

@@ -1,4 +1,5 @@
-"""Whether chain and facilitator are what the settings say: until then no payment is taken. Decides no payment.
+"""Whether chain and facilitator are what the settings say: until then no payment is taken, and this process is not ready. Accounts go on
+all the while: messages are charged whether payments can be taken or not. Decides no payment.
 
 Chain id, code at the token's address, its EIP-712 domain, the hash of block 0 as the scan cursor has it, and that the facilitator settles
 our scheme on our network.
@@ -22,6 +23,7 @@ from kite_common.x402.precheck import domain_separator
 
 log = get_logger("kite.payments")
 
+_NOT_CHECKED: Final = "chain and facilitator are not checked yet"
 _AGAIN_S: Final = 1.0
 _EVERY_S: Final = 10.0
 _LOCAL_WATCH_S: Final = 2.0
@@ -40,11 +42,11 @@ class Fitness:
         self._chain, self._facilitator, self._asset, self._shared = chain, facilitator, asset, shared
         self._cursor, self._metrics = cursor, metrics
         self._is_local = False
-        self._said: str | None = None
+        self._problem_now: str | None = _NOT_CHECKED
 
     def readiness(self) -> Readiness:
-        """Always ready: accounts do not need the chain."""
-        return READY
+        """Ready while payments could be taken; else why not."""
+        return READY if self._problem_now is None else Readiness(False, self._problem_now)
 
     def watch_s(self) -> float:
         """How often blocks are compared: a local chain is reorganised by tests, and asked for nothing."""
@@ -69,14 +71,14 @@ class Fitness:
             problem = None if self._shared.fit else f"the chain cannot be read: {error}"
         self._shared.fit = problem is None
         self._metrics.gauge("kite_x402_fit").set(int(self._shared.fit))
-        if problem != self._said:
+        if problem != self._problem_now:
             self._say(problem)
         gas = await self._facilitator.gas_wei() if self._shared.fit else None
         if gas is not None:
             self._metrics.gauge("kite_x402_facilitator_gas_wei").set(gas)
 
     def _say(self, problem: str | None) -> None:
-        self._said = problem
+        self._problem_now = problem
         if problem is None:
             log.info("payments.fit", network=self._asset.network, asset=self._asset.checksum)
         else:
@@ -95,6 +97,5 @@ class Fitness:
         if cursor is not None and self._shared.genesis != cursor.genesis:
             return "the chain is another one than was scanned: chain and log must be kept or dropped together"
         self._is_local = (await chain.client_version()).startswith("anvil/")
-        if not self._shared.fit and not await self._facilitator.supports(asset.network):
-            return "the facilitator does not say that it settles on this network"
-        return None
+        # Once fit, a facilitator that is away is not another one: each payment finds that out for itself.
+        return None if self._shared.fit else await self._facilitator.misfit(asset.network)

@@ -9,6 +9,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from kite_billing.adapters.payment_faults import (
+    LOOK_ENDED,
+    OUTCOME_TOLD,
+    SCAN_ENDED,
+    SETTLE_BEFORE,
+    SETTLE_ENDED,
+    VERIFY_BEFORE,
+    VERIFY_ENDED,
+)
 from kite_billing.application.ports import Chain, ChainUnreadable, Facilitator
 from kite_billing.application.prove_payment import LOG_MISSING, prove
 from kite_billing.application.scan_chain import Scanner
@@ -156,12 +165,14 @@ class PaymentWork:
 
     async def _verify(self, partition: int, key: str, record: PaymentRecord) -> None:
         began = monotonic_s()
+        faults.reached(VERIFY_BEFORE)
         try:
             answer = await self._parts.facilitator.verify(record)
         except Exception as error:
             # A key must never wait for an answer that cannot come.
             log.exception("payment.verify_failed", paymentId=payment_id(key))
             answer = NoAnswer(type(error).__name__)
+        faults.reached(VERIFY_ENDED)
         self._observe("kite_x402_verify_seconds", began, answer=type(answer).__name__)
         if isinstance(answer, NoAnswer):
             log.warning("payment.verify_unanswered", paymentId=payment_id(key), reason=answer.why)
@@ -169,13 +180,13 @@ class PaymentWork:
 
     async def _settle(self, partition: int, key: str, record: PaymentRecord) -> None:
         began = monotonic_s()
-        faults.reached("payment.settle.before")
+        faults.reached(SETTLE_BEFORE)
         try:
             answer = await self._parts.facilitator.settle(record)
         except Exception:
             log.exception("payment.settle_failed", paymentId=payment_id(key))
             answer = Unclear("defect", "cut")
-        faults.reached("payment.settle.ended")
+        faults.reached(SETTLE_ENDED)
         self._observe("kite_x402_settle_seconds", began, answer=type(answer).__name__)
         if isinstance(answer, Unclear):
             log.warning("payment.settle_unclear", paymentId=payment_id(key), reason=answer.why, end=answer.end, tx=answer.transaction)
@@ -188,6 +199,7 @@ class PaymentWork:
         except Exception as error:
             log.exception("payment.look_failed", paymentId=payment_id(look.key))
             evidence, head = Unreadable(type(error).__name__), 0
+        faults.reached(LOOK_ENDED)
         self._shared.head = max(self._shared.head, head)
         self._observe("kite_x402_prove_seconds", began, evidence=type(evidence).__name__)
         if isinstance(evidence, Unreadable):
@@ -209,7 +221,7 @@ class PaymentWork:
         except Unavailable as error:
             # It costs each caller a 503; the repeat finds the state.
             log.warning("payment.outcomes_lost", count=len(outcomes), reason=str(error))
-        faults.reached("payment.outcome.told")
+        faults.reached(OUTCOME_TOLD)
 
     async def _keep_time(self, partition: int, desk: Desk) -> None:
         while True:
@@ -272,6 +284,8 @@ class PaymentWork:
         metrics.gauge("kite_x402_scan_lag_blocks").set(max(0, left))
         if left <= 0:
             self._scanned_at = monotonic_s()
+        if scanned.seen:
+            faults.reached(SCAN_ENDED)
         self._facts.put(partition, scanned)
         deadline = monotonic_s() + _TAKEN_S
         while cursor(scanner.key) == known and monotonic_s() < deadline:  # noqa: ASYNC110 - the log sets it, not a task of ours

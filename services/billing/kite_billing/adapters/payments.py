@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from kite_billing.adapters.payment_faults import COMMITTED, DECIDING, OUTCOME_BEFORE, transitions_reached
 from kite_billing.application.settle_payment import Decided, Desk, Shared
 from kite_billing.domain.payments.credit import Draw, Order
 from kite_billing.domain.payments.decide import Fact
-from kite_billing.domain.payments.events import PaymentSettled, PaymentSettling
 from kite_billing.domain.payments.facts import DeepEnough, Due, Effect, EvidenceRead, HashChanged, Settle, SettleEnded, Verified, Verify
 from kite_billing.domain.payments.rules import Rules
 from kite_billing.domain.payments.scan import Scanned
@@ -131,7 +131,7 @@ class PaymentsProcessor:
         for fact in facts:
             work.fact(fact, states)
         step = work.step()
-        _reach(step, "deciding")
+        _reach(step, DECIDING)
         return step
 
     def restored(self, partition: int, states: Mapping[str, State], position: Position) -> None:  # noqa: ARG002
@@ -143,7 +143,7 @@ class PaymentsProcessor:
 
     def committed(self, partition: int, step: Step[State], position: Position) -> None:  # noqa: ARG002
         """The step is durable: begin what it ordered, tell who waits."""
-        _reach(step, "committed")
+        _reach(step, COMMITTED)
         states = self._states[partition]
         for told in step.effects:
             if isinstance(told, _Told):
@@ -151,7 +151,7 @@ class PaymentsProcessor:
                 self._begin(partition, told.decided, states)
         outcomes = [one for told in step.effects if isinstance(told, _Told) for one in told.decided.decision.outcomes]
         if outcomes:
-            faults.reached("payment.outcome.before")
+            faults.reached(OUTCOME_BEFORE)
             self._work.tell(outcomes)
             self._measure(self._desks[partition], outcomes)
 
@@ -315,6 +315,4 @@ def _reach(step: Step[State], when: str) -> None:
     """The points at which tests let the process die."""
     for told in step.effects:
         if isinstance(told, _Told):
-            for event in told.decided.decision.events:
-                if isinstance(event, PaymentSettling | PaymentSettled):
-                    faults.reached(f"payment.{'settling' if isinstance(event, PaymentSettling) else 'settled'}.{when}")
+            transitions_reached(told.decided.decision.events, when)

@@ -1,1 +1,1 @@
-"""The SDK with its signer, and HTTP."""
+"""Everything technical of the facilitator: HTTP, the SDK, the node. No rules."""

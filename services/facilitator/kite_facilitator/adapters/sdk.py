@@ -1,59 +1,109 @@
-"""The x402 SDK's facilitator on a thread pool: its calls are synchronous and wait for confirmations. web3 is loaded when it is built."""
+"""The SDK's facilitator as a Chain: it blocks, so it runs in threads; it gets canonical values; its texts stay here.
+
+Loading this module loads web3.
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from kite_facilitator.application.ports import Payment, Settled
+from x402 import x402FacilitatorSync
+from x402.mechanisms.evm.exact import register_exact_evm_facilitator
+from x402.schemas import PaymentPayload, PaymentRequirements
 
-_THREADS: Final = 16
-ResultT = TypeVar("ResultT")
+from kite_common.x402.networks import Asset, checksum
+from kite_common.x402.wire import SCHEME
+from kite_facilitator.adapters.node import Node
+from kite_facilitator.application.ports import ChainAway
+from kite_facilitator.domain.answer import Settled, Used, Verified
+from kite_facilitator.domain.order import Order
+
+# A settle holds its thread until its receipt, so looks have threads of their own.
+_SETTLES_AT_ONCE: Final = 16
+_LOOKS_AT_ONCE: Final = 8
+T = TypeVar("T")
 
 
 class SdkChain:
-    """`kite_facilitator.application.ports.Chain`."""
+    """`kite_facilitator.application.ports.Chain` with the SDK on a node."""
 
-    def __init__(self, private_key: str, rpc_url: str, network: str, confirm_s: float) -> None:
-        # Half a second and 65 MB: only the process that needs it, only when it starts.
-        from x402 import x402FacilitatorSync
-        from x402.mechanisms.evm.exact.register import register_exact_evm_facilitator
-        from x402.mechanisms.evm.signers import FacilitatorWeb3Signer
-
-        self._signer = FacilitatorWeb3Signer(private_key, rpc_url, confirmation_timeout_seconds=confirm_s)
-        self._sdk = register_exact_evm_facilitator(x402FacilitatorSync(), self._signer, networks=[network])
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="facilitator")
+    def __init__(self, node: Node, asset: Asset) -> None:
+        # They log what nodes answer, and a node's address may be a secret.
+        for name in ("x402", "web3", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._node, self._asset = node, asset
+        self._sdk = register_exact_evm_facilitator(x402FacilitatorSync(), node, networks=[asset.network])
+        self._settles = ThreadPoolExecutor(_SETTLES_AT_ONCE, thread_name_prefix="settle")
+        self._looks = ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="look")
 
     @property
-    def address(self) -> str:
-        """Who signs the transactions and pays for them."""
-        return str(self._signer.address)
+    def signer(self) -> str:
+        """The address of the key."""
+        return self._node.address
 
-    def supported(self) -> Mapping[str, Any]:
-        """What is settled, in the SDK's words."""
-        return _body(self._sdk.get_supported())
+    def supported(self) -> dict[str, Any]:
+        """What GET /supported tells: of what the SDK supports, what is served here."""
+        told: dict[str, Any] = self._sdk.get_supported().model_dump(by_alias=True, exclude_none=True)
+        served = {(2, self._asset.network), (1, self._asset.v1_network)}
+        return told | {"kinds": [kind for kind in told["kinds"] if (kind["x402Version"], kind["network"]) in served]}
 
-    async def verify(self, payment: Payment) -> Mapping[str, Any]:
-        """The SDK's answer as JSON by alias, without nulls."""
-        return _body(await self._run(lambda: self._sdk.verify(payment.payload, payment.requirements)))
+    async def verify(self, order: Order) -> Verified:
+        """As the SDK says; without a node it says nothing."""
+        return await self._run(self._looks, lambda: self._verify(order))
 
-    async def settle(self, payment: Payment) -> Settled:
-        """The same for a settlement; it ends, at the latest, when the confirmation's time is over."""
-        answer = await self._run(lambda: self._sdk.settle(payment.payload, payment.requirements))
-        return Settled(answer.success, answer.error_reason, answer.transaction or "", _body(answer))
+    async def used(self, order: Order) -> Used | None:
+        """As logs and receipt of the token tell."""
+        return await self._run(self._looks, lambda: self._node.used(order, self._asset.checksum))
+
+    async def settle(self, order: Order) -> Settled:
+        """As the SDK says, unless the node was away before anything was sent."""
+        return await self._run(self._settles, lambda: self._settle(order))
+
+    async def chain_id(self) -> int:
+        """As the node says."""
+        return await self._run(self._looks, self._node.chain_id)
 
     async def gas_wei(self) -> int:
-        """The balance of the signer. Raises OSError."""
-        return await self._run(lambda: int(self._signer._w3.eth.get_balance(self._signer._account.address)))
+        """As the node says."""
+        return await self._run(self._looks, self._node.gas_wei)
 
     def close(self) -> None:
-        """Begin no call any more; calls that have begun end by themselves."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Begin nothing any more."""
+        for pool in (self._settles, self._looks):
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, call: Callable[[], ResultT]) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+    def _verify(self, order: Order) -> Verified:
+        with self._node.watched() as trouble:
+            said = self._sdk.verify(*self._arguments(order))
+            if not said.is_valid and trouble.node_away:
+                raise ChainAway("the node does not answer")
+        return Verified(said.is_valid, said.invalid_reason)
 
+    def _settle(self, order: Order) -> Settled:
+        with self._node.watched() as trouble:
+            said = self._sdk.settle(*self._arguments(order))
+            if not said.success and trouble.node_away and not trouble.sending:
+                raise ChainAway("the node does not answer")
+        return Settled(said.success, said.transaction, said.error_reason)
 
-def _body(answer: Any) -> Mapping[str, Any]:
-    body: dict[str, Any] = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return body
+    def _arguments(self, order: Order) -> tuple[PaymentPayload, PaymentRequirements]:
+        asset, signed = self._asset, order.authorization
+        wanted = PaymentRequirements(
+            scheme=SCHEME, network=asset.network, asset=asset.checksum, amount=str(order.amount), pay_to=checksum(order.pay_to),
+            max_timeout_seconds=order.max_timeout_s, extra={"name": asset.name, "version": asset.version},
+        )  # fmt: skip
+        authorization = {
+            "from": checksum(signed.from_address), "to": checksum(signed.to_address), "value": signed.value,
+            "validAfter": signed.valid_after, "validBefore": signed.valid_before, "nonce": signed.nonce,
+        }  # fmt: skip
+        return PaymentPayload(payload={"signature": order.signature, "authorization": authorization}, accepted=wanted), wanted
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        except ChainAway:
+            raise
+        except Exception as error:  # noqa: BLE001 - web3, requests and the SDK raise what they like; all of it is before a send
+            raise ChainAway(f"the node gave no usable answer ({type(error).__name__})") from None

@@ -1,1 +1,1 @@
-"""Settling: one call an authorization at a time, and when to begin anew."""
+"""The facilitator's use cases: an order in, an answer out. No HTTP words, no chain client."""

@@ -1,42 +1,35 @@
-"""What settling needs from outside."""
+"""What the facilitator needs of the world: a chain, and a key on it that pays for gas."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from kite_facilitator.domain.scope import Wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A request of /verify or /settle as the SDK has parsed it, and what was read from it."""
-
-    payload: Any
-    requirements: Any
-    wanted: Wanted
+from kite_common.errors import KiteError
+from kite_facilitator.domain.answer import Settled, Used, Verified
+from kite_facilitator.domain.order import Order
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How a settlement ended. `body`: the SDK's answer, without nulls."""
-
-    success: bool
-    reason: str | None
-    transaction: str
-    body: Mapping[str, Any]
+class ChainAway(KiteError):
+    """The node gave no usable answer, and nothing was sent. The text is ours: never the node's, never its address."""
 
 
 class Chain(Protocol):
-    """The SDK's facilitator with its signer. Its calls may take as long as a confirmation."""
+    """A node, and the SDK's facilitator on it. Every method raises ChainAway."""
 
-    async def verify(self, payment: Payment) -> Mapping[str, Any]:
-        """Whether the payment would be settled: the SDK's answer. Raises whatever the SDK raises."""
+    async def verify(self, order: Order) -> Verified:
+        """Check signature, times, balance and nonce, and simulate the transfer. Sends nothing."""
         ...
 
-    async def settle(self, payment: Payment) -> Settled:
-        """Send the transfer and wait for it. Raises whatever the SDK raises: then it is not known whether anything was sent."""
+    async def used(self, order: Order) -> Used | None:
+        """What became of the nonce; None while it is unused."""
+        ...
+
+    async def settle(self, order: Order) -> Settled:
+        """Send the transfer and wait for its receipt. Two calls for one order may send two transactions, one of which reverts."""
+        ...
+
+    async def chain_id(self) -> int:
+        """The number of the chain."""
         ...
 
     async def gas_wei(self) -> int:
-        """What the key has left for fees. Raises OSError if the node does not answer."""
+        """What the key has for fees."""
         ...

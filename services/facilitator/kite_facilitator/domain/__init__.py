@@ -1,1 +1,1 @@
-"""What a facilitator does for its deployment, and for no other: pure decisions."""
+"""The facilitator's values and rules. No clock, randomness, environment, IO or async."""

@@ -46,3 +46,10 @@ async def local_rpc(url: str, timeout_s: float = _TIMEOUT_S) -> AsyncIterator[Rp
     transport = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     async with httpx.AsyncClient(transport=transport, timeout=timeout_s) as http:
         yield Rpc(http, url)
+
+
+@asynccontextmanager
+async def chain_rpc(url: str, timeout_s: float = _TIMEOUT_S) -> AsyncIterator[Rpc]:
+    """Any node, by TLS too."""
+    async with httpx.AsyncClient(timeout=timeout_s) as http:
+        yield Rpc(http, url)

@@ -6,14 +6,13 @@ from typing import Final
 from kite_billing.domain.payments.facts import Question
 from kite_common.events.payment_record import PaymentRecord
 from kite_common.x402.networks import Asset
+from kite_common.x402.precheck import VERIFY_MARGIN_S
 
 # A submission read so long after its deadline is skipped: nobody waits, nothing may start.
 LATE_MS: Final = 2_000
 RUNNING_OF_PAYER: Final = 8
 RUNNING_OF_PROCESS: Final = 64
 _ATTEMPTS: Final = 10
-# Verify's own margin inside the authorization's window; the settle timeout comes on top.
-_MARGIN_S: Final = 6
 _AGAIN_AFTER_ANSWER_MS: Final = 2_000
 _AGAIN_AFTER_PENDING_MS: Final = 60_000
 _AGAIN_AFTER_CUT_MARGIN_MS: Final = 5_000
@@ -63,7 +62,7 @@ def may_settle_again(record: PaymentRecord, now: int, rules: Rules) -> bool:
     """
     if record.authorization is None or record.signature is None or record.attempts >= _ATTEMPTS or record.closed is not None:
         return False
-    if now > (int(record.authorization.valid_before) - _MARGIN_S - round(rules.settle_timeout_s)) * 1_000:
+    if now > (int(record.authorization.valid_before) - VERIFY_MARGIN_S - round(rules.settle_timeout_s)) * 1_000:
         return False
     call = record.last_call
     if call is None:

@@ -21,7 +21,7 @@ from kite_gateway.adapters.http.messages import UsageOut, usage_out
 from kite_gateway.adapters.http.openapi import Operation, Parameter
 from kite_gateway.adapters.http.paid import PAYMENT_PARAMETERS
 from kite_gateway.adapters.http.problems import api_error, problem_response
-from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding
+from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding, refuse_size
 from kite_gateway.application.accept_message import Accepted, Submission
 from kite_gateway.application.accept_paid import Answer
 from kite_gateway.application.open_hook import Knock, OpenHook
@@ -34,6 +34,8 @@ log = get_logger("kite.gateway")
 PATH: Final = "/hooks/{team_id}/{source}"
 PATH_WITH_TOKEN: Final = PATH + "/{hook_token}"
 MAX_BODY_BYTES: Final = 262_144
+# How long a body of unknown length is read of whom nobody knows.
+_STRANGERS_S: Final = 1.0
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
 
 
@@ -133,6 +135,7 @@ class HooksEndpoint:
         source = scope["path_params"]["source"]
         if not is_source(source):
             raise ApiError("not_found")
+        await self._refuse_strangers(scope, receive, context, source)
         body = await read_bytes(receive, context.head, MAX_BODY_BYTES)
         team_id, request = self._opened(scope, context, source, body)
         context.team_id = team_id
@@ -147,12 +150,28 @@ class HooksEndpoint:
         submission = Submission(team_id, event, trace.header(), claim, len(body))
         return await self._ingest(Arrived(scope, body, context, submission, _path_without_token(scope)), _answer)
 
+    async def _refuse_strangers(self, scope: Scope, receive: Receive, context: Context, source: str) -> None:
+        """Raise ApiError for what may not deliver whatever its body is: it is not waited for, as slow ones would take the places of others.
+
+        Size comes before credentials, so one of unknown length is looked at for a moment. Raises Unavailable.
+        """
+        team, token, head = _shown(scope, context)
+        refusal = self._open.refused_unread(team, source, token, head)
+        if refusal is None:
+            return
+        refuse_size(context.head, MAX_BODY_BYTES)
+        if b"content-length" not in context.head:
+            try:
+                await read_bytes(receive, context.head, MAX_BODY_BYTES, _STRANGERS_S)
+            except ApiError as error:
+                if error.code == "payload_too_large":
+                    raise
+        raise ApiError(refusal)
+
     def _opened(self, scope: Scope, context: Context, source: str, body: bytes) -> tuple[TeamId, HookRequest]:
         """The team, and the request as it may deliver there. Raises ApiError, Unavailable."""
-        parameters = scope["path_params"]
-        token = parameters.get("hook_token") or bearer_token(context.head) or None
-        head = {name.decode("latin-1"): value.decode("latin-1") for name, value in context.head.items()}
-        opened = self._open(Knock(parameters["team_id"], source, token, SignedRequest(head, body, self._called_url(scope))))
+        team, token, head = _shown(scope, context)
+        opened = self._open(Knock(team, source, token, SignedRequest(head, body, self._called_url(scope))))
         if isinstance(opened, str):
             raise ApiError(opened)
         team_id, known = opened
@@ -190,6 +209,13 @@ class HooksEndpoint:
 def routes(endpoint: HooksEndpoint) -> list[Route]:
     """Both routes: Starlette hands the request over as it came."""
     return [Route(path, endpoint, methods=["POST"]) for path in (PATH, PATH_WITH_TOKEN)]
+
+
+def _shown(scope: Scope, context: Context) -> tuple[str, str | None, dict[str, str]]:
+    """The team a request names, the hook token it shows, and its headers as text."""
+    parameters = scope["path_params"]
+    token = parameters.get("hook_token") or bearer_token(context.head) or None
+    return parameters["team_id"], token, {name.decode("latin-1"): value.decode("latin-1") for name, value in context.head.items()}
 
 
 def _answer(accepted: Accepted) -> Answer:
