@@ -129,7 +129,7 @@ class Forks:
 
     def start(self, environment: Mapping[str, str], prefix: str, log: Path) -> Process:
         """A new process with these settings."""
-        pid = self.ask({"start": self._inherited | environment, "prefix": prefix, "log": str(log)})
+        pid = self.ask({"start": {**self._inherited, **environment}, "prefix": prefix, "log": str(log)})
         assert pid is not None
         return Process(self, pid)
 
