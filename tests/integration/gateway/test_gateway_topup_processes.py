@@ -241,7 +241,9 @@ async def test_twenty_copies_of_one_payment_over_two_gateways_are_one_event(scen
     await scene.audit(team, authorization, taken.json()["id"], before)
 
 
-POINTS: Final = ("topup.peeked", "payment.submitted", "topup.credited", "credit.projected", "topup.admitted", "topup.published", "topup.kept")
+POINTS: Final = (
+    "topup.peeked", "payment.submitted", "topup.credited", "credit.projected", "topup.admitted", "topup.published", "topup.kept",
+)  # fmt: skip
 
 
 @pytest.mark.timeout(180)
