@@ -16,7 +16,7 @@ from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
 from kite_cli.local.chain.anvil import LASTING
 from kite_cli.local.chain.install import anvil_of, ensure_anvil
-from kite_cli.local.environment import FACILITATOR, PARTITIONS
+from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.identity import stat_fields
 from kite_cli.local.java import archive_of
@@ -71,13 +71,11 @@ class LaunchOptions:
 async def launch(options: LaunchOptions, output: Output) -> int:
     """Run everything in the foreground until it is told to stop; the exit code."""
     start = _Start(options.data, output, await _install(output, payments=options.payments))
-    chain, specs = LASTING if options.payments else None, service_specs(options)
+    chain = LASTING if options.payments else None
     return await up(
-        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console,
-        [spec for spec in specs if spec.name != FACILITATOR],
+        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console, service_specs(options),
         prepare=_as_step("topics and Valkey", start.prepare), started=_as_step("demo team", start.first_message),
-        # No message needs it, and loading web3 takes a second and a half of CPU.
-        later=[spec for spec in specs if spec.name == FACILITATOR], told=_as_step("demo wallet", start.tell),
+        told=_as_step("demo wallet", start.tell),
     )  # fmt: skip
 
 

@@ -16,12 +16,15 @@ import pytest
 from redis.asyncio import Redis
 from x402.http.utils import decode_payment_required_header, decode_payment_response_header
 
+from kite_cli.admin.hooks import create_hook
 from kite_cli.local.chain.anvil import ChainOptions
 from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.ports import LOOPBACK, PortBook
 from kite_cli.local.readiness import answers_ok
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
+from kite_cli.target import LogTarget
 from kite_common.ids import TeamId
+from kite_common.plans import shipped_catalog
 from kite_common.projection import keys
 from kite_common.runtime.faults import FAULT_POINT
 from kite_common.stream.admin import ensure_topics
@@ -75,18 +78,39 @@ class Scene:
         asked = await self.send(self.gateways[0], team)
         assert (asked.status_code, asked.json()["error"]) == (402, "insufficient_funds")
         required: Any = decode_payment_required_header(asked.headers["payment-required"])
-        accepted = required.accepts[0].model_dump(by_alias=True)
+        return await self.signed(required.accepts[0].model_dump(by_alias=True))
+
+    async def signed(self, accepted: dict[str, Any]) -> tuple[Authorization, str]:
+        """A payment for an offer, by a new payer."""
         authorization = (await self.chain.payer()).authorize(int(accepted["amount"]), to=accepted["payTo"])
         return authorization, header(authorization.v2(accepted))
 
+    async def hook(self, team: Team) -> str:
+        """The URL of a new hook endpoint `github`, token included, which both gateways know."""
+        local = self.kite.local
+        target = LogTarget(
+            local.addresses.kafka_bootstrap, local.addresses.redis_url, PARTITIONS, 1, local.secrets["KITE_API_KEY_PEPPER"],
+            local.secrets["KITE_HOOK_SECRET_CIPHER_KEY"],
+        )  # fmt: skip
+        made = await create_hook(target, shipped_catalog(), TeamId(team.id), "github", None)
+        url = f"{made.endpoint}/{made.token}"
+
+        async def known() -> bool:
+            # Declared JSON that is none is refused behind the credentials.
+            asked = [await one.post(url, headers={"content-type": "application/json"}) for one in self.gateways]
+            return {one.status_code for one in asked} == {400}
+
+        await eventually(known, within_s=20, what="the token is known")
+        return url
+
     async def resent(self, team: Team, payment: str, **headers: str) -> httpx.Response:
-        """The same request with the same payment until it is taken; nothing but 503 may come before."""
+        """The same request with the same payment until it is taken; nothing but 503 may come before, and 409 to a key that is in flight."""
         taken: list[httpx.Response] = []
 
         async def is_taken() -> bool:
             answer = await self.send(self.gateways[0], team, payment, **headers)
             if answer.status_code != 202:
-                assert answer.status_code == 503, answer.text
+                assert answer.status_code == 503 or (headers and answer.json()["error"] == "request_in_progress"), answer.text
                 return False
             taken.append(answer)
             return True
@@ -116,7 +140,7 @@ class Scene:
     async def stored(self, team: Team) -> list[str]:
         """The messages of a team: neither usages nor what Kite tells of its subscription."""
         records = await read_all(self.kite.kafka, EVENTS.name, range(PARTITIONS))
-        return [value for _, _, key, value in records if key == team.id and '"com.kite.agent.message"' in value]
+        return [value for _, _, key, value in records if key == team.id and '"specversion"' in value and '"kite.subscription.' not in value]
 
     async def audit(self, team: Team, authorization: Authorization, event_id: str, paid_before: int) -> None:
         """One transfer, one credit, one event, one charge."""
@@ -217,7 +241,36 @@ async def test_twenty_copies_of_one_payment_over_two_gateways_are_one_event(scen
     await scene.audit(team, authorization, taken.json()["id"], before)
 
 
-POINTS: Final = ("topup.peeked", "topup.credited", "credit.projected", "topup.admitted", "topup.published", "topup.kept")
+POINTS: Final = (
+    "topup.peeked", "payment.submitted", "topup.credited", "credit.projected", "topup.admitted", "topup.published", "topup.kept",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(180)
+async def test_a_delivery_that_was_paid_for_is_one_event_although_its_gateway_died_before_the_answer(scene: Scene) -> None:
+    team, before = await scene.team(), await scene.chain.balance(PAY_TO)
+    url, headers = await scene.hook(team), {"X-GitHub-Delivery": "d1"}
+    asked = await scene.gateways[0].post(url, json={}, headers=headers)
+    required: Any = decode_payment_required_header(asked.headers["payment-required"])
+    assert (asked.status_code, url.rpartition("/")[2] in asked.text, required.resource.url.endswith("/github")) == (402, False, True)
+    authorization, payment = await scene.signed(required.accepts[0].model_dump(by_alias=True))
+    paid = headers | {"payment-signature": payment}
+    async with scene.dying("topup.published") as (client, process):
+        with pytest.raises(httpx.TransportError):
+            await client.post(url, json={}, headers=paid)
+        assert await process.wait() == -9
+    answers: list[httpx.Response] = []
+
+    async def taken() -> bool:
+        answers.append(await scene.gateways[1].post(url, json={}, headers=paid))
+        return answers[-1].status_code != 503
+
+    await eventually(taken, within_s=30, every_s=0.1, what="the delivery is answered")
+    assert answers[-1].status_code == 202, answers[-1].text
+    event_id = answers[-1].json()["id"]
+    unpaid = await scene.gateways[0].post(url, json={}, headers=headers)
+    assert (unpaid.status_code, unpaid.json()) == (200, {"status": "duplicate_ignored", "id": event_id})
+    await scene.audit(team, authorization, event_id, before)
 
 
 @pytest.mark.timeout(180)
@@ -240,6 +293,6 @@ async def test_a_gateway_dies_at_a_step_and_the_same_payment_ends_in_one_event(s
         await scene.let_reservations_lapse(team)
     # The key of the first request, or none: the payment alone must find its event.
     taken = await scene.resent(team, payment)
-    again = await scene.send(scene.gateways[1], team, payment, **headers)
-    assert (again.status_code, again.content) == (202, taken.content)
+    assert (await scene.resent(team, payment, **headers)).content == taken.content
+    assert (await scene.send(scene.gateways[1], team, payment)).content == taken.content
     await scene.audit(team, authorization, taken.json()["id"], before)

@@ -49,13 +49,12 @@ async def up(
     *,
     prepare: Hook | None = None,
     started: Hook | None = None,
-    later: Sequence[ServiceSpec] = (),
     told: Hook | None = None,
 ) -> int:
     """Run the stack in the foreground until SIGINT, SIGTERM or SIGHUP; return the exit code.
 
-    `prepare` runs once Kafka and Valkey serve and before the services start (topics), `started` once they are ready, then
-    come the services that may come `later`, the table, and `told`. Hooks raise StepFailed.
+    `prepare` runs once Kafka and Valkey serve and before the services start (topics), `started` once they are ready, and
+    `told` after the table. Hooks raise StepFailed.
 
     0 after a stop that was asked for, 1 if a step failed, the folder is in use, or a child was given
     up. A second signal kills at once.
@@ -65,7 +64,7 @@ async def up(
     stack = LocalStack(wanted, progress)
     async with _stop_signals() as stop:
         try:
-            run = asyncio.create_task(_run(stack, console, _Run(services, later, prepare, started, told)))
+            run = asyncio.create_task(_run(stack, console, _Run(services, prepare, started, told)))
             await _first(run, asyncio.create_task(stop.wait()))
         except (StepFailed, OSError) as error:
             progress.stop()
@@ -114,7 +113,6 @@ def listening_table(stack: LocalStack) -> Table:
 @dataclass(frozen=True, slots=True)
 class _Run:
     services: Sequence[ServiceSpec]
-    later: Sequence[ServiceSpec]
     prepare: Hook | None
     started: Hook | None
     told: Hook | None
@@ -123,12 +121,10 @@ class _Run:
 async def _run(stack: LocalStack, console: Console, wanted: _Run) -> None:
     await stack.start()
     await _call(wanted.prepare, stack)
-    stack.choose_ports([*wanted.services, *wanted.later])
     await stack.start_services(wanted.services)
     if "gateway" in stack.ports:
         stack.describe(stack.listens_on("gateway"))
     await _call(wanted.started, stack)
-    await stack.start_services(wanted.later)
     console.print(listening_table(stack))
     await _call(wanted.told, stack)
     console.print("Ctrl-C stops everything.", highlight=False)

@@ -12,6 +12,7 @@ from kite_common.events.codec import Record, decode_as, encode
 from kite_common.events.payments import PaymentOutcome, PaymentResult, PaymentSubmitted
 from kite_common.projection import keys
 from kite_common.projection.wakeups import Wakeups
+from kite_common.runtime import faults
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.observe import get_logger
 from kite_common.x402.key import payment_id, payment_partition
@@ -88,6 +89,7 @@ class PaymentSender:
         with self._wakeups.expect(submitted.submission_id) as expected:
             async with asyncio.timeout(self._wait_s):
                 await self._publish(submitted)
+                faults.reached("payment.submitted")
                 return decode_as(PaymentOutcome, await expected.outcome(keys.payment_outcome(submitted.submission_id)))
 
     async def _publish(self, submitted: PaymentSubmitted) -> None:
