@@ -57,26 +57,24 @@ def test_errors_have_the_name_of_their_code_and_no_success_has_one() -> None:
                 assert int(status) < 400 or body["error"] == name.partition(".")[0]
 
 
-def test_every_route_of_this_service_under_the_api_has_an_example_of_its_success() -> None:
+def test_every_route_under_the_api_has_an_example_of_its_success() -> None:
     for path, methods in DOCUMENT["paths"].items():
-        for method in methods:
-            # What replay answers is its own.
-            if not path.startswith("/api/v1/") or path in ("/api/v1/events", "/api/v1/ledger"):
-                continue
+        for method in methods if path.startswith("/api/v1/") else ():
             answers = EXAMPLES["operations"][f"{method.upper()} {path}"]["answers"]
             assert [status for status in answers if int(status) < 300], f"{method} {path}"
 
 
 @pytest.mark.parametrize(
-    ("path", "codes"),
+    ("operation", "codes"),
     [
-        ("/api/v1/bootstrap/x402", {"payment_required", "invalid_payment"}),
-        ("/api/v1/wallet/invoices", {"payment_required", "invalid_payment"}),
-        ("/api/v1/agents/messages", {"insufficient_funds"}), ("/hooks/{team_id}/{source}", {"insufficient_funds"}),
+        ("POST /api/v1/bootstrap/x402", {"payment_required", "invalid_payment"}),
+        ("POST /api/v1/wallet/invoices", {"payment_required", "invalid_payment"}),
+        ("GET /api/v1/events", {"payment_required", "invalid_payment"}), ("POST /api/v1/agents/messages", {"insufficient_funds"}),
+        ("POST /hooks/{team_id}/{source}", {"insufficient_funds"}),
     ],
 )  # fmt: skip
-def test_routes_that_are_paid_for_show_their_402_and_clients_read_it(path: str, codes: set[str]) -> None:
-    asked = EXAMPLES["operations"][f"POST {path}"]["answers"]["402"]
+def test_routes_that_are_paid_for_show_their_402_and_clients_read_it(operation: str, codes: set[str]) -> None:
+    asked = EXAMPLES["operations"][operation]["answers"]["402"]
     assert codes <= set(asked)
     for name, body in asked.items():
         read = PaymentRequiredV1.model_validate(body)

@@ -9,6 +9,7 @@ import httpx
 
 from kite_common.testing import make, payments
 from kite_gateway.testing import Account
+from support import replay_examples
 from support.paid_gateway import (
     BOOTSTRAP,
     DEPOSIT,
@@ -168,4 +169,4 @@ async def _asked() -> dict[str, Any]:
             told["requests"][example.shown_as] = example.body
         told["answers"].setdefault(str(answer.status_code), {})[example.name] = answer.json()
         shown = {name: answer.headers[name] for name in _SHOWN_HEADERS if name in answer.headers} | shown
-    return {"headers": shown, "operations": operations}
+    return {"headers": shown, "operations": operations | await replay_examples.answers()}

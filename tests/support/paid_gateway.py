@@ -91,7 +91,8 @@ class OneCreditEach:
             self.wallets.accounts[TEAM] = replace(account, balance=account.balance + amount)
         paid = payments.paid(payer=submitted.authorization.from_address, amount_atomic=amount)
         return outcome_of(
-            submitted, paid=paid, team_id=team_id, amount_atomic=amount, balance_after_atomic=amount + (0 if is_new else BALANCE),
+            submitted, paid=paid, team_id=team_id, target=submitted.target, amount_atomic=amount,
+            balance_after_atomic=amount + (0 if is_new else BALANCE),
             bootstrapped=self._team(submitted, str(team_id)) if is_new else None,
         )  # fmt: skip
 
