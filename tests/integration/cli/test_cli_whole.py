@@ -1,5 +1,6 @@
 """kitectl as a new user runs it: `up` in an empty folder, then everything else against what runs there, then Ctrl-C."""
 
+import gzip
 import hmac
 import signal
 import stat
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+from kite_cli.local.chain.known import FACILITATOR_KEY
 from kite_cli.local.identity import is_alive
 from kite_common.testing.eventually import eventually
 from support.kitectl import Kitectl, Up, up
@@ -42,6 +45,11 @@ async def accepts(kitectl: Kitectl, environment: dict[str, str]) -> bool:
     return (await kitectl("send", "ready?", **environment)).code == 0
 
 
+def is_kept(data: Path, transaction: str) -> bool:
+    """Whether the chain's file, which is written within a second after a transaction, has this one."""
+    return transaction.encode() in gzip.decompress((data / "chain" / "state.json.gz").read_bytes())
+
+
 async def bodies(kitectl: Kitectl, environment: dict[str, str]) -> list[str]:
     rows = (await kitectl("events", "--json", **environment)).documents
     return [row["event"]["data"]["body"] for row in rows]
@@ -49,7 +57,9 @@ async def bodies(kitectl: Kitectl, environment: dict[str, str]) -> list[str]:
 
 async def test_up_says_where_everything_is_and_keeps_a_demo_team(running: Up) -> None:
     assert running.said["ready"] is True
-    assert set(running.said["parts"]) == {"kafka", "valkey", "gateway", "billing", "delivery", "replay"}
+    assert set(running.said["parts"]) == {
+        "kafka", "valkey", "chain", "gateway", "billing", "delivery", "replay", "facilitator",
+    }  # fmt: skip
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(running.said["gateway"] + "/readyz")).status_code == 200
     assert stat.S_IMODE((running.kitectl.data / "demo.json").stat().st_mode) == 0o600
@@ -267,9 +277,29 @@ async def test_topics_with_other_settings_are_named(running: Up, kitectl: Kitect
 async def test_config_check_shows_the_settings_of_the_stack_without_its_secrets(kitectl: Kitectl) -> None:
     checked = await kitectl("config", "check", "--json")
     assert checked.code == 0, checked.out
-    assert [one["service"] for one in checked.document["services"]] == ["gateway", "billing", "delivery", "replay"]
+    assert [one["service"] for one in checked.document["services"]] == ["gateway", "billing", "delivery", "replay", "facilitator"]
+    assert FACILITATOR_KEY[2:] not in checked.out
     for secret in (kitectl.data / "secrets.json").read_text().split('"'):
         assert len(secret) < 64 or secret not in checked.out
+
+
+async def test_the_demo_wallet_is_filled_and_its_key_is_for_its_owner_alone(running: Up, kitectl: Kitectl) -> None:
+    path = kitectl.data / "wallets" / "demo.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    kept = orjson.loads(path.read_bytes())
+    shown = await kitectl("wallet", "show", "--json")
+    assert shown.document["address"] == kept["address"]
+    assert shown.document["chain_balance_atomic"] >= 100_000_000
+    poured = await kitectl("wallet", "faucet", "--usdc", "3", "--json")
+    assert poured.document["chain_balance_atomic"] == shown.document["chain_balance_atomic"] + 3_000_000
+    said = [shown.out, poured.out, str(running.said), *(log.read_text("utf-8", "replace") for log in (kitectl.data / "logs").iterdir())]
+    assert not any(kept["private_key"].removeprefix("0x") in text for text in said)
+
+
+@pytest.mark.parametrize("address", ["0x12", "bob", "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293Bd"])
+async def test_the_faucet_gives_nothing_to_what_is_no_address(kitectl: Kitectl, address: str) -> None:
+    refused = await kitectl("wallet", "faucet", address)
+    assert (refused.code, "address" in refused.err) == (1, True)
 
 
 async def test_config_check_of_a_bare_environment_names_every_problem(kitectl: Kitectl) -> None:
@@ -318,6 +348,9 @@ async def test_however_it_ends_no_process_stays_and_the_next_start_knows_everyth
     kitectl = Kitectl(tmp_path / "data")
     async with up(kitectl) as stack:
         sent = (await kitectl("send", "before", "--json")).document
+        poured = (await kitectl("wallet", "faucet", "--usdc", "7", "--json")).document
+        if number == signal.SIGKILL:
+            await eventually(lambda: is_kept(kitectl.data, poured["transaction"]), within_s=20, what="the chain's state is written")
         children = stack.children
         code = await stack.end(number)
         assert code == (0 if number == signal.SIGINT else -signal.SIGKILL)
@@ -328,6 +361,7 @@ async def test_however_it_ends_no_process_stays_and_the_next_start_knows_everyth
             return sent["id"] in (await kitectl("events")).out
 
         await eventually(known, within_s=30, what="the message of the former run can be read")
+        assert (await kitectl("wallet", "show", "--json")).document["chain_balance_atomic"] == poured["chain_balance_atomic"]
         assert (await kitectl("down")).code == 0
         await stack.process.communicate()
         assert stack.process.returncode == 0

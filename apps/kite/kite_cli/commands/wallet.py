@@ -46,11 +46,11 @@ def faucet(
     address: Annotated[str | None, _ADDRESS] = None, amount: Annotated[int, _USDC] = 10, data: DataFolder = None, as_json: AsJson = False
 ) -> None:
     """Mint USDC on the local chain, where it is worth nothing. Refuses on any other chain."""
-    from kite_cli.pay.faucet import pour
+    from kite_cli.pay.faucet import parse_recipient, pour
     from kite_cli.pay.wallet import find_wallet
 
     folder = chosen_data(data)
-    to = address or find_wallet(folder).address
+    to = find_wallet(folder).address if address is None else parse_recipient(address)
     transaction, balance = run(pour(folder, to, amount))
     document = {"address": to, "transaction": transaction, "chain_balance_atomic": balance}
     Output(as_json).result(document, f"minted  {usdc(amount * 1_000_000)} to {to}, which now has {usdc(balance)}")

@@ -8,6 +8,8 @@ from kite_cli.found import FoundStack, find_stack
 from kite_cli.local.chain.known import CHAIN_ID, TOKENS
 from kite_cli.local.chain.rpc import RpcFailed, local_rpc
 from kite_cli.local.chain.token import balance_of, mint
+from kite_common.errors import Malformed
+from kite_common.x402.networks import checksum, parse_address
 
 MOST_USDC: Final = 100
 _ATOMIC: Final = 1_000_000
@@ -17,6 +19,14 @@ _IS_LOCAL: Final = "anvil/"
 def chain_url(stack: FoundStack | None) -> str | None:
     """Where the chain of a stack answers, None if it has none."""
     return None if stack is None or stack.chain is None else stack.chain.rpc_url
+
+
+def parse_recipient(text: str) -> str:
+    """An address in EIP-55 casing. Raises CommandFailed for anything else, also for a wrong digit where the casing tells."""
+    try:
+        return checksum(parse_address(text))
+    except Malformed as error:
+        raise CommandFailed(f"{text[:60]!r} cannot be used: {error}", "Give 0x and 40 hex digits, as wallets show them.") from None
 
 
 async def local_balance(data: Path, address: str) -> int | None:
