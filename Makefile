@@ -9,7 +9,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit bench openapi contracts clean
+.PHONY: help install lock run down status smoke check lint types imports spelling drift test payers test-unit bench openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ status: install ## what runs, and where
 
 test: install ## all tests, on a real Kafka, Valkey and ClickHouse engine that they start themselves
 	@$(BIN)/python -m pytest $(ARGS)
+
+payers: install ## npm's official x402 clients pay a real Kite; installs them into tests/payers first
+	@$(BIN)/python scripts/npm_ci.py tests/payers
+	@$(BIN)/python -m pytest tests/payers $(ARGS)
 
 test-unit: install ## tests without IO
 	@$(BIN)/python -m pytest tests/unit tests/contracts $(ARGS)
