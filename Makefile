@@ -5,11 +5,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PAYERS := tests/payers
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock run down status smoke check lint types imports spelling drift test payers test-unit bench openapi contracts clean
+.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit payers bench openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,12 +30,11 @@ status: install ## what runs, and where
 test: install ## all tests, on a real Kafka, Valkey and ClickHouse engine that they start themselves
 	@$(BIN)/python -m pytest $(ARGS)
 
-payers: install ## npm's official x402 clients pay a real Kite; installs them into tests/payers first
-	@$(BIN)/python scripts/npm_ci.py tests/payers
-	@$(BIN)/python -m pytest tests/payers $(ARGS)
-
 test-unit: install ## tests without IO
 	@$(BIN)/python -m pytest tests/unit tests/contracts $(ARGS)
+
+payers: install $(PAYERS)/node_modules/.installed ## the official x402 clients of npm pay a real Kite; `make test` has the Python one
+	@$(BIN)/python -m pytest $(PAYERS) $(ARGS)
 
 check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
 	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=
@@ -76,6 +76,11 @@ $(VENV)/.installed: requirements.lock requirements-bootstrap.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
 	@$(UV) pip sync --quiet --require-hashes requirements.lock requirements-bootstrap.txt
 	@$(UV) pip install --quiet --no-deps -e .
+	@touch $@
+
+$(PAYERS)/node_modules/.installed: $(PAYERS)/package-lock.json $(PAYERS)/package.json
+	@echo "payers: npm packages into $(PAYERS)/node_modules, as pinned in package-lock.json"
+	@$(BIN)/npm ci --prefix $(PAYERS) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 lock: ## resolve the newest allowed versions into requirements.lock
