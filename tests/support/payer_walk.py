@@ -108,7 +108,7 @@ async def paid_kite(data: Path) -> AsyncIterator[PaidKite]:
         plans.write_text(resources.files("kite_common").joinpath("plans.toml").read_text("utf-8") + _PLAN, "utf-8")
         env = COMPRESSED | {"KITE_PLANS_FILE": str(plans)}
         await local.start_services([
-            ServiceSpec(name, (sys.executable, "-m", f"kite_{module}.main"), env=env | {"KITE_INSTANCE": name}, ready_within_s=60)
+            ServiceSpec(name, (sys.executable, "-m", f"kite_{module}.main"), env=env | {"KITE_INSTANCE": name}, ready_within_s=120)
             for name, module in _PROCESSES.items()
         ])  # fmt: skip
         local.describe(local.addresses.url("gateway"))

@@ -69,9 +69,9 @@ async def kite(stack: RunningStack) -> AsyncIterator[Kite]:
     local, kafka = stack.local, Kafka(stack.kafka)
     await ensure_topics(kafka, ALL, PARTITIONS, 1)
     settings = {"KITE_API_KEY_PEPPER": PEPPER, "KITE_WEBHOOK_SECRET_CIPHER_KEY": CIPHER_KEY, "KITE_PARTITIONS": str(PARTITIONS)}
-    await local.start_services([ServiceSpec(REPLAY, (sys.executable, "-m", "kite_replay.main"), env=settings, ready_within_s=60)])
+    await local.start_services([ServiceSpec(REPLAY, (sys.executable, "-m", "kite_replay.main"), env=settings, ready_within_s=120)])
     settings |= {"KITE_REPLAY_URL": local.addresses.url(REPLAY)}
-    await local.start_services([ServiceSpec(GATEWAY, (sys.executable, "-m", "kite_gateway.main"), env=settings, ready_within_s=60)])
+    await local.start_services([ServiceSpec(GATEWAY, (sys.executable, "-m", "kite_gateway.main"), env=settings, ready_within_s=120)])
     credentials, endpoints = (Publisher(kafka, topic.name, PARTITIONS) for topic in (CREDENTIALS, ENDPOINTS))
     async with running([credentials, endpoints]), aiohttp.ClientSession() as session:
         gateway = Gateway(stack, local.ports[GATEWAY], credentials, session, endpoints)
