@@ -45,7 +45,8 @@ class Receipt:
         """The whole, without credentials."""
         return {
             "asked": self.asked, "payer": self.wallet.address, "transaction": self.paid.transaction,
-            "amount_atomic": self.paid.amount_atomic, "network": self.paid.network, "chain_balance_before_atomic": self.chain_before, "chain_balance_after_atomic": self.chain_after,
+            "amount_atomic": self.paid.amount_atomic, "network": self.paid.network,
+            "chain_balance_before_atomic": self.chain_before, "chain_balance_after_atomic": self.chain_after,
             "wallet_balance_before_atomic": self.kite_before, "wallet_balance_after_atomic": self.kite_after,
         }  # fmt: skip
 
