@@ -80,7 +80,7 @@ $(VENV)/.installed: requirements.lock requirements-bootstrap.txt pyproject.toml
 
 $(PAYERS)/node_modules/.installed: $(PAYERS)/package-lock.json $(PAYERS)/package.json
 	@echo "payers: npm packages into $(PAYERS)/node_modules, as pinned in package-lock.json"
-	@$(BIN)/npm ci --prefix $(PAYERS) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@$(BIN)/python scripts/npm.py ci --prefix $(PAYERS) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 lock: ## resolve the newest allowed versions into requirements.lock
