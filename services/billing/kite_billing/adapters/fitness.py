@@ -85,10 +85,7 @@ class Fitness:
     async def _chain_problem(self) -> str | None:
         """Why the chain cannot be believed, None if it can. Once it could, a node that is away is not another chain."""
         try:
-            problem = await self._misfit()
-            if problem is None:
-                self._shared.head = max(self._shared.head, (await self._chain.head()).number)
-            return problem
+            return await self._misfit()
         except ChainUnreadable as error:
             return None if self._shared.chain_fit else f"the chain cannot be read: {error}"
 
@@ -105,4 +102,5 @@ class Fitness:
         if cursor is not None and self._shared.genesis != cursor.genesis:
             return "the chain is another one than was scanned: chain and log must be kept or dropped together"
         self._is_local = (await chain.client_version()).startswith("anvil/")
+        self._shared.head = max(self._shared.head, (await chain.head()).number)
         return None
