@@ -350,6 +350,8 @@ async def test_billing_is_not_ready_but_works_while_the_facilitator_does_not_fit
         team = await scene.open_team()
         assert await eventually(lambda: scene.balance(team), within_s=30, what="accounts are served") == VALUE
         assert (await scene.show(payment)).result == "not_taken"
+        key = await scene.transfer(VALUE)
+        await eventually(lambda: _state_is(scene, key, "observed"), within_s=20, what="what the chain has paid is credited all the same")
         scene.facilitator.heal()
         scene.facilitator.network = "eip155:1"
         await eventually(lambda: _not_ready_for(scene, "does not support x402 version 2, scheme exact, on eip155:84532"), what="that too")
