@@ -38,6 +38,12 @@ FACTS: Final[Mapping[str, Fact]] = {
             events_limit=50_000,
         ),
     ),
+    "message-that-came-with-a-payment": make.usage(
+        event_id=make.event_id(4_100), payment_claim="c1f0a6d27be9348550f1e2d3c4b5a697", reserved_at=T + 4_100,
+        first_answer=FirstAnswer(
+            body_digest="", received_at=T + 4_098, events_used=43, events_limit=50_000, receipt=payments.paid().model_dump_json(),
+        ),
+    ),
     "message-on-a-flat-plan": make.usage(event_id=SECOND, price_atomic=0, reserved_at=T + 1_500),
     "hook-event": make.usage(event_id=THIRD, usage_kind="hook", reserved_at=T + 2_750),
     "paid-replay-of-250-rows": make.usage(

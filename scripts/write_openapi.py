@@ -1,23 +1,29 @@
-"""Writes the OpenAPI documents: replay's part into the gateway, then the whole into contracts/openapi.json. Run it after changing a route.
+"""Writes the OpenAPI documents: replay's part and the examples into the gateway, then the whole into contracts/openapi.json. Run it after
+changing a route.
 
-The one place that sees both services; the gateway proxies and describes exactly what replay's part names. `--check` writes nothing and
-fails if a file is not what the code says.
+The one place that sees both services; the gateway proxies and describes exactly what replay's part names. Examples are real answers, of
+the app over the fakes that tests use (tests/support/api_examples.py). `--check` writes nothing and fails if a file is not what the code
+says.
 """
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 
+from kite_gateway.adapters.http import openapi_examples, replay_contract
 from kite_gateway.adapters.http.app import openapi_document
-from kite_gateway.adapters.http.replay_contract import FILE, operations_of
 from kite_replay.adapters.http.app import create_app
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 
 ROOT = Path(__file__).parents[1]
-REPLAY_PART = ROOT / "services/gateway/kite_gateway/adapters/http" / FILE
+GATEWAY = ROOT / "services/gateway/kite_gateway/adapters/http"
+REPLAY_PART = GATEWAY / replay_contract.FILE
+EXAMPLES = GATEWAY / openapi_examples.FILE
 CONTRACT = ROOT / "contracts/openapi.json"
 
 
@@ -29,10 +35,21 @@ def replay_document() -> dict[str, Any]:
     return document
 
 
+def real_examples() -> dict[str, Any]:
+    """What the gateway's app answers to the requests of tests/support."""
+    # Only what was written is told.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.api_examples import real_answers
+
+    return real_answers()
+
+
 def documents() -> dict[Path, bytes]:
     """What each file must hold."""
-    replay = replay_document()
-    found = {REPLAY_PART: replay, CONTRACT: openapi_document(replay=tuple(operations_of(replay)))}
+    replay, examples = replay_document(), real_examples()
+    whole = openapi_document(replay=tuple(replay_contract.operations_of(replay)), examples=examples)
+    found = {REPLAY_PART: replay, EXAMPLES: examples, CONTRACT: whole}
     return {path: orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE) for path, document in found.items()}
 
 

@@ -11,12 +11,13 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
@@ -33,7 +34,10 @@ from kite_cli.local.process import Child, ProcessSpec
 from kite_cli.local.stack import LocalStack
 from kite_cli.local.step import Silent
 
-__all__ = ["FACILITATOR", "PAY_TO", "SETUP", "Authorization", "Chain", "OwnChain", "Payer", "chain_of", "own_chain", "running_facilitator"]
+__all__ = [
+    "FACILITATOR", "FACILITATOR_KEY", "PAY_TO", "SETUP", "Authorization", "Chain", "Facilitator", "OwnChain", "Payer", "chain_of",
+    "own_chain", "running_facilitator",
+]  # fmt: skip
 
 USDC: Final = 1_000_000
 WINDOW_S: Final = 300
@@ -86,6 +90,10 @@ class Authorization:
     def request(self, requirement: dict[str, Any]) -> dict[str, Any]:
         """The body of a call to a facilitator's /verify or /settle."""
         return {"x402Version": 2, "paymentPayload": self.v2(requirement), "paymentRequirements": requirement}
+
+    def request_v1(self, requirement: dict[str, Any]) -> dict[str, Any]:
+        """The same in version 1 of the protocol."""
+        return {"x402Version": 1, "paymentPayload": self.v1(requirement["network"]), "paymentRequirements": requirement}
 
     def call(self) -> str:
         """The calldata of its transferWithAuthorization."""
@@ -161,6 +169,14 @@ class Chain:
         return {
             "scheme": "exact", "network": self.network, "asset": self.token.address, "amount": str(amount), "payTo": pay_to,
             "maxTimeoutSeconds": WINDOW_S, "extra": {"name": self.token.name, "version": self.token.version, **extra},
+        }  # fmt: skip
+
+    def requirement_v1(self, amount: int = USDC) -> dict[str, Any]:
+        """The same offer as version 1 of the protocol has it, on Base Sepolia."""
+        return {
+            "scheme": "exact", "network": "base-sepolia", "maxAmountRequired": str(amount), "resource": "http://127.0.0.1/",
+            "payTo": PAY_TO, "maxTimeoutSeconds": WINDOW_S, "asset": self.token.address,
+            "extra": {"name": self.token.name, "version": self.token.version},
         }  # fmt: skip
 
     async def payer(self, balance: int = 100 * USDC) -> Payer:
@@ -300,11 +316,34 @@ class Facilitator:
 
     url: str
     child: Child
+    endings: list[str]
+    http: httpx.AsyncClient = field(repr=False)
+
+    async def verify(self, request: dict[str, Any]) -> httpx.Response:
+        """POST /verify."""
+        return await self.http.post("/verify", json=request)
+
+    async def settle(self, request: dict[str, Any]) -> httpx.Response:
+        """POST /settle."""
+        return await self.http.post("/settle", json=request)
+
+    async def is_ready(self) -> bool:
+        """Whether /readyz says so."""
+        try:
+            return (await self.http.get("/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 @asynccontextmanager
-async def running_facilitator(chain: Chain, folder: Path, *, rpc_url: str | None = None, **env: str) -> AsyncIterator[Facilitator]:
-    """The facilitator on a chain, with account 1's gas; `env` are further settings, `rpc_url` a proxy before the chain."""
+async def running_facilitator(
+    chain: Chain, folder: Path, *, rpc_url: str | None = None, waits: bool = True, **env: str
+) -> AsyncIterator[Facilitator]:
+    """The facilitator on a chain, with account 1's gas; `env` are further settings, `rpc_url` a proxy before the chain.
+    Without `waits` it may not be ready yet.
+
+    `endings` of it are told in words: how the process ended, each time that it did so unasked.
+    """
     async with AsyncExitStack() as open_things:
         book = PortBook()
         open_things.callback(book.release)
@@ -319,10 +358,16 @@ async def running_facilitator(chain: Chain, folder: Path, *, rpc_url: str | None
 
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("X402_", "KITE_"))}
         command = (sys.executable, "-m", "kite_facilitator.main")
-        child = _child(ProcessSpec("facilitator", command, ready, inherited | settings | env, ready_within_s=60.0), folder)
+        endings: list[str] = []
+        spec = ProcessSpec("facilitator", command, ready, inherited | settings | env, ready_within_s=60.0)
+        child = _child(spec, folder, lambda _name, text: endings.append(text))
         open_things.push_async_callback(child.stop)
-        await child.start()
-        yield Facilitator(f"http://{LOOPBACK}:{port}", child)
+        child.begin()
+        if waits:
+            await child.wait_ready()
+        url = f"http://{LOOPBACK}:{port}"
+        http = await open_things.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=60))
+        yield Facilitator(url, child, endings, http)
 
 
 def header(payment: dict[str, Any]) -> str:
@@ -330,9 +375,9 @@ def header(payment: dict[str, Any]) -> str:
     return base64.b64encode(json.dumps(payment).encode()).decode()
 
 
-def _child(spec: ProcessSpec, folder: Path) -> Child:
+def _child(spec: ProcessSpec, folder: Path, warn: Callable[[str, str], None] = lambda _name, _text: None) -> Child:
     folder.mkdir(parents=True, exist_ok=True)
-    return Child(spec, log=folder / f"{spec.name}.log", folder=folder, changed=lambda _name, _identity: None)
+    return Child(spec, log=folder / f"{spec.name}.log", folder=folder, changed=lambda _name, _identity: None, warn=warn)
 
 
 def _v_r_s(signature: str) -> str:

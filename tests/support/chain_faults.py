@@ -103,7 +103,7 @@ class RpcProxy:
 async def rpc_proxy(url: str) -> AsyncIterator[RpcProxy]:
     """A proxy before a node, without faults at first."""
     proxy = RpcProxy(url)
-    async with _served({"/": proxy.answer}) as proxy.port:
+    async with _served({"/{path:.*}": proxy.answer}) as proxy.port:
         yield proxy
 
 

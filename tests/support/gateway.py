@@ -74,6 +74,10 @@ class Gateway:
         redis = connect(self.stack.redis_url, 5.0)
         await project(redis, team.id, account or Account())
         await redis.aclose()
+        return await self.with_keys(team)
+
+    async def with_keys(self, team: Team) -> Team:
+        """The same team, with keys that the gateway knows."""
         permissions: tuple[Permission, ...] = ("read", "write")
         for permission in permissions:
             text = auth.new_api_key(random_bytes(auth.RANDOM_BYTES))

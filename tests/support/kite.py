@@ -5,7 +5,7 @@ import json
 import sys
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
 from kite_common import auth
 from kite_common.events.codec import encode
-from kite_common.events.commands import OpenAccount
+from kite_common.events.commands import Command, CommandOutcome, OpenAccount
 from kite_common.events.credentials import CredentialIssued
 from kite_common.log_position import partition_of
 from kite_common.plans import shipped_catalog
@@ -27,7 +27,7 @@ from kite_common.runtime.system import SystemClock, random_bytes
 from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
-from kite_common.topics import ALL, COMMANDS, CREDENTIALS, LEDGER
+from kite_common.topics import ALL, COMMANDS, CREDENTIALS, EVENTS, LEDGER
 from support.log import read_all, running
 
 SERVICES: Final = ("gateway", "billing", "delivery", "replay")
@@ -65,6 +65,25 @@ class Kite:
     @property
     def kafka(self) -> Kafka:
         return Kafka(self.local.addresses.kafka_bootstrap, client_id="test")
+
+    async def start(self, service: str, env: Mapping[str, str]) -> None:
+        """Start one service more, with these settings over the usual ones."""
+        await self.local.start_services([_spec(service, env)])
+
+    async def command(self, *commands: Command) -> list[CommandOutcome]:
+        """Send commands to billing, as operators do, and wait for what came of each."""
+        publisher, redis = Publisher(self.kafka, COMMANDS.name, PARTITIONS), Redis.from_url(self.local.addresses.redis_url)
+        sender = CommandSender(redis, publisher, PARTITIONS, timeout_s=30)
+        try:
+            async with running(publisher, sender):
+                return [await sender.send(command) for command in commands]
+        finally:
+            await redis.aclose()
+
+    async def notices(self, team: Team) -> list[dict[str, Any]]:
+        """The `kite.subscription.*` events in the team's stream, in order."""
+        found = [json.loads(value) for _, _, key, value in await read_all(self.kafka, EVENTS.name, range(PARTITIONS)) if key == team.id]
+        return [event for event in found if str(event.get("type")).startswith("kite.subscription.")]
 
     async def teams(self, count: int, *, plan: str = "growth", balance: int = 10_000_000_000) -> list[Team]:
         """Open accounts through commands on the log, as `kitectl team create` does, and issue a key for each."""
@@ -159,12 +178,13 @@ async def send(client: httpx.AsyncClient, team: Team, body: str, *, key: str, un
 
 
 @asynccontextmanager
-async def kite(data: Path) -> AsyncIterator[Kite]:
-    """Start everything; stop everything."""
+async def kite(data: Path, services: Sequence[str] = SERVICES, env: Mapping[str, str] | None = None) -> AsyncIterator[Kite]:
+    """Start everything, or only these services, with these settings over the usual ones; stop everything."""
     async with LocalStack(StackOptions(data)) as local:
         await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
-        await local.start_services([
-            ServiceSpec(name, (sys.executable, "-m", f"kite_{name}.main"), env=COMPRESSED, ready_within_s=60) for name in SERVICES
-        ])  # fmt: skip
+        await local.start_services([_spec(name, env or {}) for name in services])
         yield Kite(local)
 
+
+def _spec(service: str, env: Mapping[str, str]) -> ServiceSpec:
+    return ServiceSpec(service, (sys.executable, "-m", f"kite_{service}.main"), env=COMPRESSED | dict(env), ready_within_s=120)

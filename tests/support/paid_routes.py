@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kite_common.clock import Clock
-from kite_common.events.payments import PaymentOutcome, PaymentSubmitted
+from kite_common.events.payments import PaymentOutcome, PaymentResult, PaymentSubmitted
 from kite_common.ids import TeamId
 from kite_common.plans import Catalog, shipped_catalog
 from kite_common.x402.terms import PaymentTerms
+from kite_gateway.adapters.http.ingest import Ingest
 from kite_gateway.adapters.http.paid import Paid
 from kite_gateway.adapters.http.public import Public
-from kite_gateway.application.checkout import Checkout
-from kite_gateway.application.ports import Standings
+from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.accept_paid import AcceptPaid
+from kite_gateway.application.checkout import Checkout, Submits
+from kite_gateway.application.ports import PaymentResults, Standings
 from kite_gateway.testing import FakeClientRateLimits
 
 
@@ -32,6 +35,12 @@ class FakePayments:
         return self.answers(submitted)
 
 
+class ForgottenResults:
+    """Nothing is kept."""
+
+    async def keep(self, result: PaymentResult) -> None: ...
+
+
 @dataclass(slots=True)
 class FakeArrivals:
     """Everything has arrived, or, with `arrives` off, nothing does; `asked` remembers."""
@@ -48,8 +57,13 @@ class FakeArrivals:
         return self.arrives
 
 
+def ingest_of(accept: AcceptMessage, paid: Paid, results: PaymentResults | None = None) -> Ingest:
+    """The way in for events beside these paid routes: payments go to the same checkout."""
+    return Ingest(accept, AcceptPaid(accept, paid.arrivals, results or ForgottenResults()), paid.checkout)
+
+
 def paid_routes(
-    standings: Standings, clock: Clock, *, terms: PaymentTerms | None = None, payments: FakePayments | None = None,
+    standings: Standings, clock: Clock, *, terms: PaymentTerms | None = None, payments: Submits | None = None,
     arrivals: FakeArrivals | None = None, catalog: Catalog | None = None, clients: FakeClientRateLimits | None = None,
 ) -> Paid:  # fmt: skip
     """The routes; without terms they take no payments."""

@@ -13,11 +13,14 @@ from rich.text import Text
 
 from kite_cli.failure import CommandFailed
 from kite_cli.found import FoundStack, find_stack
-from kite_cli.local.environment import Addresses, clickhouse_url, service_environment
+from kite_cli.local.environment import FACILITATOR, Addresses, clickhouse_url, service_environment
 from kite_cli.local.secrets import load_or_draw
-from kite_cli.services import SERVICES, settings_of
+from kite_cli.services import ALWAYS, SERVICES, settings_of
 from kite_common.config import KiteSettings, SettingRow, load, load_catalog, masked
 from kite_common.errors import ConfigurationError
+from kite_common.x402_settings import X402Settings, payment_problems
+
+_FACILITATOR_KEY = "X402_FACILITATOR_EVM_PRIVATE_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,13 @@ def check_services(wanted: Sequence[str], data: Path) -> list[Checked]:
     if unknown:
         raise CommandFailed(f"there is no service {', '.join(unknown)}", f"There are {', '.join(SERVICES)}.")
     stack = None if "KITE_KAFKA_BOOTSTRAP" in os.environ or "KITE_ENV_FILE" in os.environ else find_stack(data)
-    return [_checked_in(service, stack) for service in wanted or SERVICES]
+    return [_checked_in(service, stack) for service in wanted or _usual(stack)]
+
+
+def _usual(stack: FoundStack | None) -> Sequence[str]:
+    """The services that are there: the facilitator only where it has its key."""
+    has_facilitator = FACILITATOR in stack.pids if stack is not None else _FACILITATOR_KEY in os.environ
+    return SERVICES if has_facilitator else ALWAYS
 
 
 def check_settings(service: str, settings_type: type[KiteSettings]) -> Checked:
@@ -48,9 +57,19 @@ def check_settings(service: str, settings_type: type[KiteSettings]) -> Checked:
     try:
         settings = load(settings_type)
         load_catalog(settings)
+        problems = _payment_problems(service, settings)
+        if problems:
+            return Checked(service, (), problems)
     except ConfigurationError as error:
         return Checked(service, (), error.problems)
     return Checked(service, masked(settings), ())
+
+
+def _payment_problems(service: str, settings: KiteSettings) -> Sequence[str]:
+    """What is missing to take payments, where they are on; the facilitator says itself what it needs."""
+    if not isinstance(settings, X402Settings) or not settings.x402_enabled or service == FACILITATOR:
+        return ()
+    return payment_problems(settings)
 
 
 def settings_report(checked: Sequence[Checked]) -> list[RenderableType]:
@@ -73,8 +92,8 @@ def _checked_in(service: str, stack: FoundStack | None) -> Checked:
 
 
 def _of_stack(service: str, stack: FoundStack) -> Mapping[str, str]:
-    ports = {name: port for name, port in stack.ports.items() if name in SERVICES}
-    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports)
+    ports = {name: port for name, port in stack.ports.items() if name in _usual(stack)}
+    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports, stack.chain)
     return service_environment(service, addresses, load_or_draw(stack.data / "secrets.json"))
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kite_cli.local.chain.known import CHAIN_ID
+from kite_cli.local.environment import ChainAddress
 from kite_cli.local.folders import lock_of, state_of
 from kite_cli.local.identity import resident_bytes
 from kite_cli.local.leftovers import read_state
@@ -33,6 +35,11 @@ class FoundStack:
     def redis_url(self) -> str:
         """Where Valkey is."""
         return f"redis://{LOOPBACK}:{self.ports['valkey']}/0"
+
+    @property
+    def chain(self) -> ChainAddress | None:
+        """Its chain, None if it was started without."""
+        return ChainAddress(f"http://{LOOPBACK}:{self.ports['chain']}", CHAIN_ID) if "chain" in self.pids else None
 
     def listens_on(self, name: str) -> str:
         """The address of one child as its clients write it; empty if it is not known."""

@@ -21,7 +21,9 @@ _ADVICE: Final[Mapping[str, str]] = {
     "unauthorized": "Check KITE_API_KEY: it is unknown here, revoked or expired. `kitectl key create` makes another one.",
     "forbidden": "Check KITE_TEAM_ID: the key belongs to another team.",
     "insufficient_permissions": "Use a key with the permission this needs (read < write < admin).",
-    "insufficient_funds": "The team's wallet is empty; `kitectl team create` opens another team.",
+    "insufficient_funds": "The team's wallet is empty: `kitectl pay deposit 1` fills it.",
+    "x402_unconfigured": "This server takes no payments; `kitectl up` starts one that does.",
+    "invalid_payment": "`kitectl wallet show` tells what the wallet has; `kitectl wallet faucet` fills it on the local chain.",
     "quota_exceeded": "Wait until the plan's period or day ends, or use a team of a larger plan.",
     "rate_limit_exceeded": "Wait as long as it says, then go on.",
     "no_active_subscription": "Use a team with a subscription; `kitectl team create` opens one.",
@@ -65,6 +67,10 @@ class GatewayClient:
                 return None
             raise
 
+    async def wallet(self) -> dict[str, Any]:
+        """The team's wallet. Refused with 404 or 409 if it has none."""
+        return await self._call("GET", "/api/v1/wallet")
+
     async def put_webhook_config(self, url: str, secret: str) -> None:
         """Create or replace the webhook config."""
         await self._call("PUT", "/api/v1/webhook-config", json={"url": url, "secret": secret})
@@ -78,7 +84,7 @@ class GatewayClient:
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         async def once() -> dict[str, Any]:
-            return _read(await self._request(method, path, query or {}, json, headers or {}))
+            return answer_of(await self._request(method, path, query or {}, json, headers or {}))
 
         return await patiently(once)
 
@@ -119,7 +125,8 @@ async def patiently(call: Callable[[], Awaitable[dict[str, Any]]], patience_s: f
             await asyncio.sleep(wait_s)
 
 
-def _read(answer: httpx.Response) -> dict[str, Any]:
+def answer_of(answer: httpx.Response) -> dict[str, Any]:
+    """The body of a good answer. Raises ApiRefused for one >= 400, CommandFailed for what is none of a gateway."""
     try:
         body = answer.json()
     except ValueError:

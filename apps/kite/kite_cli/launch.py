@@ -1,4 +1,4 @@
-"""`kitectl up`: the four services with their ports, topics before them, a demo team and a first message after them. Owns no process."""
+"""`kitectl up`: the services with their ports, topics before, a demo team, a first message, a demo wallet after them. Owns no process."""
 
 import os
 import sys
@@ -14,6 +14,8 @@ from kite_cli.demo import KeptTeam, is_used_up, kept_team, new_team
 from kite_cli.failure import CommandFailed
 from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
+from kite_cli.local.chain.anvil import LASTING
+from kite_cli.local.chain.install import anvil_of, ensure_anvil
 from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.identity import stat_fields
@@ -21,7 +23,7 @@ from kite_cli.local.java import archive_of
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.kafka_jars import VERSION
 from kite_cli.local.ports import LOOPBACK
-from kite_cli.local.stack import LocalStack, ServiceSpec
+from kite_cli.local.stack import CHAIN, LocalStack, ServiceSpec, facilitator_spec
 from kite_cli.local.step import ConsoleProgress, StepFailed
 from kite_cli.local.up import Hook, UpOptions, up
 from kite_cli.output import Output
@@ -40,7 +42,11 @@ from kite_common.topics import ALL
 START_FILE: Final = "start.json"
 # Beside each other, where nothing well known lives; all but one that was asked for are only wishes.
 PORTS: Final = {"gateway": 7700, "billing": 7701, "delivery": 7702, "replay": 7703}
-_READY_WITHIN_S: Final = 60.0
+FACILITATOR_PORT: Final = 7704
+# On a machine whose CPUs are taken, those that stand back need more than a minute; one that ends is seen at once, whatever this is.
+_READY_WITHIN_S: Final = 180.0
+# What the demo wallet begins with.
+_FIRST_USDC: Final = 100
 _REDIS_WITHIN_S: Final = 5.0
 _NEXT: Final = (
     ('kitectl send "hello"', "sends a message, and says what it cost"),
@@ -51,26 +57,33 @@ _NEXT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """`port` None = 7700 or the next free one; a port that is named must be free. `host` is where the gateway listens."""
+    """`port` None = 7700 or the next free one; a port that is named must be free. `host` is where the gateway listens.
+
+    Without `payments` there is neither chain nor facilitator, and routes that take payments say so.
+    """
 
     data: Path
     port: int | None = None
     host: str = LOOPBACK
     kafka_heap_mb: int = 512
+    payments: bool = True
 
 
 async def launch(options: LaunchOptions, output: Output) -> int:
     """Run everything in the foreground until it is told to stop; the exit code."""
-    start = _Start(options.data, output, await _install(output))
+    start = _Start(options.data, output, await _install(output, payments=options.payments))
+    chain = LASTING if options.payments else None
     return await up(
-        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb), output.console, service_specs(options),
+        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console, service_specs(options),
         prepare=_as_step("topics and Valkey", start.prepare), started=_as_step("demo team", start.first_message),
+        told=_as_step("demo wallet", start.tell),
     )  # fmt: skip
 
 
 def service_specs(options: LaunchOptions) -> list[ServiceSpec]:
     """The services as children of the stack, each the command that a container would run."""
-    return [
+    facilitator = [facilitator_spec(port=FACILITATOR_PORT, nice=NICE["facilitator"])] if options.payments else []
+    return facilitator + [
         ServiceSpec(
             name,
             (sys.executable, "-m", f"kite_{name}.main"),
@@ -101,7 +114,7 @@ def next_steps(command: str) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The two hooks of a start, and what they tell."""
+    """The hooks of a start, and what they tell."""
 
     data: Path
     output: Output
@@ -139,12 +152,24 @@ class _Start:
         write_private(self.data / START_FILE, {"first_accepted_s": took_s, "at": rfc3339(SystemClock().unix_ms())})
         self._done("demo team", f"{team.target.team.team_id}, its key is in {_short(self.data / DEMO_FILE)}")
         self._done("first message", f"accepted {took_s:.1f} s after the start")
-        self._tell()
 
-    def _tell(self) -> None:
+    async def tell(self, stack: LocalStack) -> None:
+        """Fill the demo wallet, and say what to do next."""
+        if CHAIN in stack.children:
+            self._done("demo wallet", f"{await self._funded_wallet()}, of no worth outside of this machine")
         found = find_stack(self.data)
         if found is not None:
             self.output.result(found.to_json(), "", *next_steps(_short(Path(sys.argv[0]))))
+
+    async def _funded_wallet(self) -> str:
+        """The wallet of `kitectl pay`, filled if it has nothing; its address."""
+        from kite_cli.pay.faucet import local_balance, pour
+        from kite_cli.pay.wallet import demo_wallet
+
+        address = demo_wallet(self.data).address
+        if not await local_balance(self.data, address):
+            await pour(self.data, address, _FIRST_USDC)
+        return address
 
     def _done(self, step: str, text: str) -> None:
         ConsoleProgress(self.output.console).done(step, text)
@@ -153,14 +178,16 @@ class _Start:
         ConsoleProgress(self.output.console).warn(step, text)
 
 
-async def _install(output: Output) -> float:
-    """Bring Kafka into the library folder if it is not there; the seconds that took. Raises StepFailed."""
+async def _install(output: Output, *, payments: bool) -> float:
+    """Bring Kafka and the chain into the library folder if they are not there; the seconds that took. Raises StepFailed."""
     lib, began_s = lib_folder(), age_s()
-    if archive_of(lib / f"kafka-{VERSION}").exists():
+    if archive_of(lib / f"kafka-{VERSION}").exists() and (not payments or anvil_of(lib).exists()):
         return 0.0
     progress = ConsoleProgress(output.console)
     try:
         await ensure_kafka(lib, progress)
+        if payments:
+            await ensure_anvil(lib, progress)
     finally:
         progress.stop()
     return age_s() - began_s

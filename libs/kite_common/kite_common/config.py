@@ -39,6 +39,12 @@ def _url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+class KeyedUrl(str):
+    """A URL whose path or query may be a key, as providers of chain nodes have it: `masked()` shows scheme and host only."""
+
+    __slots__ = ()
+
+
 def checked_by(parse: Callable[[str], object]) -> AfterValidator:
     """A check for text and secret fields by a parser of ours: `Annotated[SecretStr, checked_by(parse_cipher_keys)]`.
 
@@ -61,6 +67,7 @@ CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 # URLs that may carry a password: `masked()` cuts it out; declare such a field with repr=False.
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 ClickHouseUrl = Annotated[str, _url_of("chdb", "http", "https")]
+NodeUrl = Annotated[str, _url_of("http", "https"), AfterValidator(KeyedUrl)]
 HttpUrl = Annotated[str, _url_of("http", "https"), AfterValidator(lambda url: url.rstrip("/"))]
 
 
@@ -219,4 +226,7 @@ def _shown(value: object) -> str:
     text = str(value)
     head, scheme, rest = text.partition("://")
     user_info, at, place = rest.rpartition("@")
+    if isinstance(value, KeyedUrl):
+        host, slash, hidden = place.partition("/")
+        return f"{head}{scheme}{host}{slash}{_MASK if hidden else ''}"
     return f"{head}{scheme}{_MASK}@{place}" if at and user_info else text

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from kite_common.config import CommaList, HttpUrl, KiteSettings, checked_by
+from kite_common.config import CommaList, HttpUrl, KiteSettings, NodeUrl, checked_by
 from kite_common.crypto import parse_cipher_keys
 from kite_common.errors import Malformed
 from kite_common.x402.networks import Asset, asset_of, parse_address
@@ -18,12 +18,11 @@ Address = Annotated[str, Field(pattern=_ADDRESS)]
 CipherKey = Annotated[SecretStr | None, checked_by(parse_cipher_keys)]
 
 
-class X402Settings(KiteSettings):
-    """What edges and billing need to know of payments. Variable names are the field names in capitals, without KITE_."""
+class X402AssetSettings(KiteSettings):
+    """What is paid, where, and to whom. Variable names are the field names in capitals, without KITE_."""
 
     model_config = SettingsConfigDict(populate_by_name=True)
 
-    x402_enabled: bool = Field(False, validation_alias="X402_ENABLED", description="take x402 payments")
     x402_network: str = Field(
         "eip155:84532", validation_alias="X402_NETWORK", pattern="^eip155:[0-9]{1,18}$", description="CAIP-2 id of the chain"
     )
@@ -40,6 +39,12 @@ class X402Settings(KiteSettings):
     x402_pay_to_retired: CommaList = Field(
         (), validation_alias="X402_PAY_TO_RETIRED", description="earlier payTo addresses, for payments already known, comma-separated"
     )
+
+
+class X402Settings(X402AssetSettings):
+    """What edges and billing need to know of payments."""
+
+    x402_enabled: bool = Field(False, validation_alias="X402_ENABLED", description="take x402 payments")
     x402_bootstrap_cipher_key: CipherKey = Field(
         None, validation_alias="X402_BOOTSTRAP_CIPHER_KEY",
         description="seals the credentials of new teams: 32 bytes as 64 hex digits, base64 or 32 ASCII characters",
@@ -85,13 +90,13 @@ class X402Settings(KiteSettings):
 class X402ProcessorSettings(X402Settings):
     """What the payments processor needs besides."""
 
-    x402_rpc_url: HttpUrl | None = Field(
+    x402_rpc_url: NodeUrl | None = Field(
         None,
         validation_alias="X402_RPC_URL",
         repr=False,
         description="JSON-RPC of the chain evidence is read from; better another node than the facilitator's",
     )
-    x402_facilitator_rpc_url: HttpUrl | None = Field(
+    x402_facilitator_rpc_url: NodeUrl | None = Field(
         None, validation_alias="X402_FACILITATOR_RPC_URL", repr=False, description="the facilitator's node: read if X402_RPC_URL is unset"
     )
     x402_facilitator_url: HttpUrl | None = Field(
@@ -132,7 +137,7 @@ def terms_of(settings: X402Settings) -> PaymentTerms | None:
         return None
     ciphers, quotes = _keys(settings.x402_bootstrap_cipher_key), _keys(settings.x402_quote_key)
     return PaymentTerms(
-        asset=_asset(settings),
+        asset=asset_in(settings),
         pay_to=parse_address(settings.x402_pay_to or ""),
         retired=frozenset(map(parse_address, settings.x402_pay_to_retired)),
         public_url=settings.public_url,
@@ -154,7 +159,7 @@ def payment_problems(settings: X402Settings) -> list[str]:
     if not settings.x402_enabled:
         return ["X402_ENABLED: off"]
     problems = [
-        _problem("X402_ASSET", lambda: _asset(settings)),
+        _problem("X402_ASSET", lambda: asset_in(settings)),
         "X402_PAY_TO: is required" if not settings.x402_pay_to else _problem("X402_PAY_TO", parse_address, settings.x402_pay_to),
         *(_problem("X402_PAY_TO_RETIRED", parse_address, one) for one in settings.x402_pay_to_retired),
     ]
@@ -177,7 +182,8 @@ def processor_problems(settings: X402ProcessorSettings) -> list[str]:
     return problems
 
 
-def _asset(settings: X402Settings) -> Asset:
+def asset_in(settings: X402AssetSettings) -> Asset:
+    """The token that is paid in. Raises Malformed if it is not known what it is."""
     return asset_of(settings.x402_network, settings.x402_asset, settings.x402_asset_name, settings.x402_asset_version)
 
 

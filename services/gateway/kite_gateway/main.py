@@ -32,7 +32,7 @@ from kite_gateway.adapters.http.proxy import ReplayProxy
 from kite_gateway.adapters.http.public import Public
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.message_log import KafkaMessageLog
-from kite_gateway.adapters.payment_results import KafkaPaymentResults
+from kite_gateway.adapters.payment_results import LoggedPaymentResults
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
@@ -40,6 +40,7 @@ from kite_gateway.adapters.standings import RedisClientRateLimits, RedisStanding
 from kite_gateway.adapters.stream_time import StreamTime
 from kite_gateway.adapters.webhook_configs import CipherSeal, TableWebhookConfigs, decode_webhook_config
 from kite_gateway.application.accept_message import AcceptMessage
+from kite_gateway.application.accept_paid import AcceptPaid
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.checkout import Checkout
 from kite_gateway.application.configure_webhook import ConfigureWebhook
@@ -79,14 +80,16 @@ def build(settings: GatewaySettings) -> list[Component]:
     pepper = settings.api_key_pepper.get_secret_value().encode()
     known = TableCredentials(credentials, pepper)
     public, catalog = Public(RedisClientRateLimits(runner)), load_catalog(settings)
-    standings = RedisStandings(runner, place_of, stream_time.of)
-    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of)
-    reservations = RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of)
-    accept = AcceptMessage(reservations, KafkaMessageLog(events, place_of), clock, ids)
+    standings = RedisStandings(runner, place_of, stream_time.of, stream_time.server_of)
+    changes = RedisSubscriptionChanges(runner, place_of, stream_time.of, stream_time.server_of)
     arrivals = PolledArrivals(runner, place_of, known, clock)
+    accept_message = AcceptMessage(
+        RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of),
+        KafkaMessageLog(events, place_of), clock, ids,
+    )  # fmt: skip
     surface = Surface(
         bearer=Bearer(known, RedisRateLimits(runner, place_of, limits), clock),
-        ingest=Ingest(accept, checkout, arrivals, KafkaPaymentResults(payments, settings.partitions)),
+        ingest=Ingest(accept_message, AcceptPaid(accept_message, arrivals, LoggedPaymentResults(payment_sender)), checkout),
         open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from kite_common.clock import utc_day
 from kite_common.errors import KiteError
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
+from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
@@ -21,9 +22,9 @@ from kite_common.projection import keys
 from kite_common.projection.server import server_id
 from kite_gateway.application.ports import Reservations
 from kite_gateway.domain.access import Principal
-from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Mode, Outcome, Usage
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, FirstAnswer, Outcome, PaidWith, Usage
 from kite_gateway.domain.hooks.credentials import Endpoint, KnownHook, TokenState
-from kite_gateway.domain.rate_limit import Bucket, RateLimit, describe, full, take
+from kite_gateway.domain.rate_limit import Bucket, RateLimit, describe, full, refill, take
 from kite_gateway.domain.standing import PlanTerms, Standing
 from kite_gateway.domain.subscription_change import Begun, SubscriptionChange
 
@@ -93,6 +94,12 @@ class FakeReservations:
     _claims: dict[tuple[TeamId, str], _ClaimState] = field(default_factory=dict)
 
     async def admit(self, request: AdmissionRequest) -> Facts:
+        return self._run(request, reserves=True)
+
+    async def peek(self, request: AdmissionRequest) -> Facts:
+        return self._run(request, reserves=False)
+
+    def _run(self, request: AdmissionRequest, *, reserves: bool) -> Facts:
         account = self.accounts.get(request.team_id)
         if account is None:
             return Facts(Outcome.UNKNOWN_ACCOUNT, self.now_ms)
@@ -100,21 +107,23 @@ class FakeReservations:
             return Facts(Outcome.PAYLOAD_TOO_LARGE, self.now_ms, largest_bytes=account.max_payload)
         self._lapse(request.team_id)
         rate = account.rate_per_min if account.status == "active" else WITHOUT_SUBSCRIPTION_PER_MINUTE
-        rate = 0 if request.mode is Mode.ADMIT_LOOKED else rate
-        level, allowed = self._take(request.team_id, rate)
+        level, allowed = self._take(request.team_id, rate, takes=request.takes_token)
         facts = Facts(Outcome.RATE_LIMITED, self.now_ms, rate, level)
         if not allowed:
             return facts
-        return self._claimed(request, facts) or self._checked(request, account, facts)
+        return self._claimed(request, facts) or self._paid(request, facts) or self._checked(request, account, facts, reserves=reserves)
 
     async def confirm(self, request: AdmissionRequest) -> None:
         for name in self._own_claims(request):
             self._claims[name].accepted = True
 
-    async def release(self, request: AdmissionRequest) -> None:
+    async def release(self, request: AdmissionRequest, reserved_at_ms: int) -> None:
+        held = self.held.get(request.event_id)
+        if held is None or held.at_ms != reserved_at_ms:
+            return
         for name in self._own_claims(request):
             del self._claims[name]
-        self.held.pop(request.event_id, None)
+        del self.held[request.event_id]
 
     def settle(self, event_id: EventId) -> None:
         """What billing does: the reservation is gone, the account has the usage, the claims are accepted."""
@@ -130,9 +139,11 @@ class FakeReservations:
         for event_id in [one for one, held in self._of(team_id).items() if held.at_ms < before]:
             del self.held[event_id]
 
-    def _take(self, team_id: TeamId, rate: int) -> tuple[int, bool]:
+    def _take(self, team_id: TeamId, rate: int, *, takes: bool) -> tuple[int, bool]:
         if rate == 0:
             return 0, True
+        if not takes:
+            return refill(self._buckets.get(team_id, full(rate, self.now_ms)), rate, self.now_ms).level, True
         bucket, allowed = take(self._buckets.get(team_id, full(rate, self.now_ms)), rate, self.now_ms)
         self._buckets[team_id] = bucket
         return bucket.level, allowed
@@ -147,11 +158,19 @@ class FakeReservations:
             return replace(facts, outcome=Outcome.IN_PROGRESS)
         return replace(facts, outcome=Outcome.REPLAYED, first=state.first)
 
+    def _paid(self, request: AdmissionRequest, facts: Facts) -> Facts | None:
+        state = self._held_by(request.team_id, request.payment.claim if request.payment else None)
+        if state is None:
+            return None
+        if not state.accepted:
+            return replace(facts, outcome=Outcome.PAID_IN_FLIGHT)
+        return replace(facts, outcome=Outcome.REPLAYED, first=state.first)
+
     def _held_by(self, team_id: TeamId, claim_id: str | None) -> _ClaimState | None:
         state = self._claims.get((team_id, claim_id)) if claim_id else None
         return state if state is not None and (state.accepted or state.first.event_id in self.held) else None
 
-    def _checked(self, request: AdmissionRequest, account: Account, facts: Facts) -> Facts:
+    def _checked(self, request: AdmissionRequest, account: Account, facts: Facts, *, reserves: bool) -> Facts:
         if account.status != "active":
             return replace(facts, outcome=Outcome.NO_SUBSCRIPTION)
         delivered = self._held_by(request.team_id, request.delivery)
@@ -165,13 +184,12 @@ class FakeReservations:
             available_atomic=account.balance - sum(one.amount for one in held),
         )  # fmt: skip
         outcome = _first_failing(found)
-        if outcome is not Outcome.ADMITTED:
+        if outcome is not Outcome.ADMITTED or not reserves:
             return replace(found, outcome=outcome)
         admitted = replace(found, outcome=outcome, month_used=found.month_used + 1, day_used=found.day_used + 1)
-        if request.mode is Mode.LOOK:
-            return admitted
         self.held[request.event_id] = _Held(request, self.now_ms, price)
-        first = FirstAnswer(request.event_id, request.received_ms, Usage(admitted.month_used, admitted.month_limit, price))
+        receipt = request.payment.receipt if request.payment else ""
+        first = FirstAnswer(request.event_id, request.received_ms, Usage(admitted.month_used, admitted.month_limit, price), receipt)
         for name in _names(request):
             self._claims[name] = _ClaimState(request.claim, first)
         return admitted
@@ -196,7 +214,7 @@ class FakeReservations:
 
 
 def _names(request: AdmissionRequest) -> list[tuple[TeamId, str]]:
-    ids = (request.claim.id if request.claim else None, request.delivery)
+    ids = (request.claim.id if request.claim else None, request.payment.claim if request.payment else None, request.delivery)
     return [(request.team_id, one) for one in ids if one is not None]
 
 
@@ -254,6 +272,60 @@ class FakeRateLimits:
 
     async def take(self, team_id: TeamId) -> tuple[bool, RateLimit | None]:  # noqa: ARG002 - the port's signature
         return (False, describe(0, 60)) if self.used_up else (True, None)
+
+
+@dataclass(slots=True)
+class FakeTopUpBilling:
+    """What billing does with top-ups, in memory: a new payment fills the wallet once, a known one finds its outcome.
+
+    `instead`: fields of the outcome that new payments get instead of being taken. `loses_results`: what is kept is forgotten.
+    """
+
+    reservations: FakeReservations
+    credited_at: int
+    instead: Mapping[str, Any] | None = None
+    loses_results: bool = False
+    submitted: list[PaymentSubmitted] = field(default_factory=list)
+    known: dict[str, tuple[str, PaymentOutcome]] = field(default_factory=dict)
+    results: dict[str, PaymentResult] = field(default_factory=dict)
+
+    async def submit(self, submitted: PaymentSubmitted) -> PaymentOutcome:
+        self.submitted.append(submitted)
+        await asyncio.sleep(0)
+        plain = PaymentOutcome(payment_key=submitted.payment_key, submission_id=submitted.submission_id, result="pending")
+        found = self.known.get(submitted.payment_key)
+        if found is None:
+            return self._new(submitted, plain)
+        fingerprint, outcome = found
+        if fingerprint != submitted.fingerprint:
+            return plain.model_copy(update={"result": "conflict", "code": "payment_already_used"})
+        kept = self.results.get(submitted.payment_key)
+        stored = {} if kept is None else {"stored_status": kept.status, "stored_body": kept.body}
+        return outcome.model_copy(update={"submission_id": submitted.submission_id, **stored})
+
+    async def keep(self, result: PaymentResult) -> None:
+        if not self.loses_results:
+            self.results.setdefault(result.payment_key, result)
+
+    def _new(self, submitted: PaymentSubmitted, plain: PaymentOutcome) -> PaymentOutcome:
+        if submitted.if_new is not None:
+            told = submitted.if_new
+            fields = {"status": told.status, "code": told.code, "reason": told.reason}
+            return plain.model_copy(update={"result": "not_needed"} if told.code == "not_needed" else {"result": "refused", **fields})
+        if self.instead is not None:
+            return plain.model_copy(update=self.instead)
+        amount, team_id = int(submitted.authorization.value), TeamId(submitted.target.team_id or "")
+        account = self.reservations.accounts[team_id]
+        self.reservations.accounts[team_id] = replace(account, balance=account.balance + amount)
+        paid = PaymentPayer(
+            transaction="0x" + "5a" * 32, network="eip155:84532", payer=submitted.authorization.from_address, amount_atomic=amount
+        )
+        outcome = plain.model_copy(update={
+            "result": "credited", "paid": paid, "transaction": paid.transaction, "credited_at": self.credited_at, "team_id": team_id,
+            "amount_atomic": amount, "applied": 7, "target": submitted.target,
+        })  # fmt: skip
+        self.known[submitted.payment_key] = submitted.fingerprint, outcome
+        return outcome
 
 
 def standing(**given: Any) -> Standing:
@@ -467,9 +539,9 @@ async def a_claim_in_flight_holds_its_key(harness: ReservationsHarness) -> None:
 async def a_released_claim_frees_its_key_and_its_money(harness: ReservationsHarness) -> None:
     team, claim = await harness.open(Account(price=100, balance=100)), Claim("k" * 32, "body")
     first = harness.request(team, claim)
-    await harness.reservations.admit(first)
-    await harness.reservations.release(first)
-    await harness.reservations.release(first)
+    at_ms = (await harness.reservations.admit(first)).at_ms
+    await harness.reservations.release(first, at_ms)
+    await harness.reservations.release(first, at_ms)
     facts = await harness.reservations.admit(harness.request(team, Claim(claim.id, "other body")))
     assert (facts.outcome, facts.available_atomic) == (Outcome.ADMITTED, 100)
 
@@ -477,9 +549,9 @@ async def a_released_claim_frees_its_key_and_its_money(harness: ReservationsHarn
 async def a_refused_request_frees_its_key(harness: ReservationsHarness) -> None:
     team, claim = await harness.open(Account(price=100, balance=100)), Claim("k" * 32, "body")
     other = harness.request(team)
-    await harness.reservations.admit(other)
+    at_ms = (await harness.reservations.admit(other)).at_ms
     refused = await harness.reservations.admit(harness.request(team, claim))
-    await harness.reservations.release(other)
+    await harness.reservations.release(other, at_ms)
     admitted = await harness.reservations.admit(harness.request(team, Claim(claim.id, "other body")))
     assert (refused.outcome, admitted.outcome) == (Outcome.WALLET_TOO_LOW, Outcome.ADMITTED)
 
@@ -498,9 +570,9 @@ async def a_second_delivery_is_a_duplicate_also_with_the_quota_used_up(harness: 
 async def a_delivery_in_flight_is_no_duplicate_yet(harness: ReservationsHarness) -> None:
     team, first = await harness.open(Account()), "d" * 32
     request = harness.request(team, delivery=first)
-    await harness.reservations.admit(request)
+    at_ms = (await harness.reservations.admit(request)).at_ms
     assert (await harness.reservations.admit(harness.request(team, delivery=first))).outcome is Outcome.DELIVERY_IN_FLIGHT
-    await harness.reservations.release(request)
+    await harness.reservations.release(request, at_ms)
     assert (await harness.reservations.admit(harness.request(team, delivery=first))).outcome is Outcome.ADMITTED
 
 
@@ -527,6 +599,75 @@ async def a_body_above_the_plans_limit_takes_nothing(harness: ReservationsHarnes
     assert [(one.outcome, one.largest_bytes) for one in facts] == [(Outcome.PAYLOAD_TOO_LARGE, 1_000), (Outcome.ADMITTED, 0)]
 
 
+PAYMENT: Final = PaidWith("p" * 32, '{"transaction":"0x5a"}')
+
+
+async def a_look_ahead_takes_a_token_and_nothing_else(harness: ReservationsHarness) -> None:
+    team, claim = await harness.open(Account(rate_per_min=2, price=100, balance=100, used=4)), Claim("k" * 32, "body")
+    request = harness.request(team, claim, "d" * 32)
+    seen = await harness.reservations.peek(request)
+    assert (seen.outcome, seen.month_used, seen.available_atomic, seen.level) == (Outcome.ADMITTED, 4, 100, 60_000)
+    admitted = await harness.reservations.admit(request)
+    assert (admitted.outcome, admitted.month_used) == (Outcome.ADMITTED, 5)
+    assert (await harness.reservations.peek(request)).outcome is Outcome.RATE_LIMITED
+
+
+async def a_look_ahead_finds_what_admission_would_find(harness: ReservationsHarness) -> None:
+    claim, other = Claim("k" * 32, "body"), Claim("k" * 32, "other body")
+    team = await harness.open(Account(price=100, balance=100))
+    first = harness.request(team, claim, "d" * 32)
+    await harness.reservations.admit(first)
+    asked = [(claim, None), (other, None), (None, "d" * 32), (None, None)]
+    in_flight = [(await harness.reservations.peek(harness.request(team, *one))).outcome for one in asked]
+    await harness.reservations.confirm(first)
+    accepted = [(await harness.reservations.peek(harness.request(team, *one))).outcome for one in asked]
+    assert in_flight == [Outcome.IN_PROGRESS, Outcome.KEY_REUSED, Outcome.DELIVERY_IN_FLIGHT, Outcome.WALLET_TOO_LOW]
+    assert accepted == [Outcome.REPLAYED, Outcome.KEY_REUSED, Outcome.DUPLICATE, Outcome.WALLET_TOO_LOW]
+
+
+async def who_has_been_looked_at_takes_no_second_token(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(rate_per_min=1))
+    request = harness.request(team)
+    await harness.reservations.peek(request)
+    facts = await harness.reservations.admit(replace(request, takes_token=False))
+    assert (facts.outcome, facts.per_minute) == (Outcome.ADMITTED, 1)
+    assert facts.level < 60_000
+
+
+async def a_payment_is_for_one_event_under_whichever_key(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(used=4))
+    first = replace(harness.request(team, Claim("k" * 32, "body"), "d" * 32), payment=PAYMENT)
+    at_ms = (await harness.reservations.admit(first)).at_ms
+    repeats = [replace(first, claim=claim, delivery=None) for claim in (None, Claim("l" * 32, "body"))]
+    in_flight = [(await harness.reservations.admit(one)).outcome for one in repeats]
+    assert in_flight == [Outcome.PAID_IN_FLIGHT] * 2
+    await harness.reservations.confirm(first)
+    facts = [await harness.reservations.admit(one) for one in repeats]
+    answer = FirstAnswer(first.event_id, first.received_ms, Usage(5, 1_000, 100), PAYMENT.receipt)
+    assert [(one.outcome, one.first) for one in facts] == [(Outcome.REPLAYED, answer)] * 2
+    assert facts[0].at_ms >= at_ms
+
+
+async def a_key_and_a_delivery_remember_how_they_were_paid(harness: ReservationsHarness) -> None:
+    team, claim = await harness.open(Account()), Claim("k" * 32, "body")
+    first = replace(harness.request(team, claim, "d" * 32), payment=PAYMENT)
+    await harness.reservations.admit(first)
+    await harness.reservations.confirm(first)
+    found = [(await harness.reservations.admit(harness.request(team, *one))).first for one in ((claim, None), (None, "d" * 32))]
+    assert [one and one.receipt for one in found] == [PAYMENT.receipt] * 2
+
+
+async def a_released_payment_may_be_admitted_again_under_the_same_event(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(price=100, balance=100))
+    first = replace(harness.request(team), payment=PAYMENT)
+    at_ms = (await harness.reservations.admit(first)).at_ms
+    await harness.reservations.release(first, at_ms - 1)
+    assert (await harness.reservations.admit(first)).outcome is Outcome.PAID_IN_FLIGHT, "that reservation was another's"
+    await harness.reservations.release(first, at_ms)
+    facts = await harness.reservations.admit(first)
+    assert (facts.outcome, facts.available_atomic) == (Outcome.ADMITTED, 100)
+
+
 RESERVATIONS_SUITE: Final[tuple[Behaviour, ...]] = (
     an_unknown_account_is_not_admitted, a_wallet_pays_for_what_it_holds_and_no_more, a_refusal_names_price_and_what_is_free,
     a_flat_plan_takes_nothing_from_the_wallet, the_month_ends_at_its_limit, a_day_that_is_over_counts_nothing,
@@ -534,4 +675,7 @@ RESERVATIONS_SUITE: Final[tuple[Behaviour, ...]] = (
     a_confirmed_claim_gives_its_first_answer, a_claim_in_flight_holds_its_key, a_released_claim_frees_its_key_and_its_money,
     a_refused_request_frees_its_key, a_second_delivery_is_a_duplicate_also_with_the_quota_used_up, a_delivery_in_flight_is_no_duplicate_yet,
     a_key_is_asked_before_the_delivery, without_a_subscription_even_a_duplicate_is_refused, a_body_above_the_plans_limit_takes_nothing,
+    a_look_ahead_takes_a_token_and_nothing_else, a_look_ahead_finds_what_admission_would_find, who_has_been_looked_at_takes_no_second_token,
+    a_payment_is_for_one_event_under_whichever_key, a_key_and_a_delivery_remember_how_they_were_paid,
+    a_released_payment_may_be_admitted_again_under_the_same_event,
 )  # fmt: skip

@@ -57,6 +57,9 @@ async def test_a_quick_benchmark_measures_everything_and_cleans_up(tmp_path: Pat
         (run,) = found["journeys"][journey]
         assert run["outcome"]["count"] > 0
         assert run["outcome"]["unseen"] == 0
+    (paying,) = found["payments"]
+    assert paying["paid_per_s"] > 0
+    assert 0 < paying["unpaid_p50_ms"] <= paying["unpaid_p95_ms"]
     assert all(found["profiles"][name]["samples"] > 0 for name in ("gateway", "billing", "replay"))
     assert any(place.startswith("kite_gateway.") for place in found["profiles"]["gateway"]["functions"])
     assert "## Profile of gateway" in report.read_text()

@@ -23,7 +23,7 @@ from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
 from kite_gateway.adapters.scripts import ScriptRunner, connect
-from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, Outcome
+from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, Outcome, PaidWith
 from kite_gateway.domain.rate_limit import UNIT, Bucket, full, take
 from kite_gateway.testing import (
     RESERVATIONS_SUITE,
@@ -185,9 +185,9 @@ async def test_many_lapsed_reservations_go_a_hundred_at_a_time(harness: RedisHar
 async def test_events_that_cost_nothing_are_released_and_lapse_too(price: int, harness: RedisHarness) -> None:
     team = await harness.open(Account(price=price))
     released, lapsed = harness.request(team), harness.request(team)
-    await harness.reservations.admit(released)
+    released_ms = (await harness.reservations.admit(released)).at_ms
     at_ms = (await harness.reservations.admit(lapsed)).at_ms
-    await harness.reservations.release(released)
+    await harness.reservations.release(released, released_ms)
     assert await harness.held(team) == (1, price)
     await harness.age(team, lapsed.event_id, 1_000)
     harness.stream_time_ms = at_ms + keys.LAPSE_MS
@@ -273,8 +273,8 @@ async def test_the_bucket_in_redis_is_the_one_of_the_domain(stack: Any, rate: in
         bucket, _ = take(full(rate, facts.at_ms), rate, facts.at_ms)
         assert facts.level == bucket.level
         # Start again from nearly empty, so that refusals happen too.
+        await harness.redis.delete(keys.bucket(team))
         await harness.redis.hset(keys.bucket(team), mapping={"t": 3 * UNIT, "ts": facts.at_ms})
-        await harness.redis.persist(keys.bucket(team))
         bucket = Bucket(3 * UNIT, facts.at_ms)
         for wait in waits:
             found = await asyncio.gather(*(harness.admit(team) for _ in range(wait)))
@@ -291,31 +291,42 @@ accounts = st.builds(
     period_end=st.sampled_from([1, 1 << 47]), max_payload=st.sampled_from([0, 2_500, 262_144]),
 )  # fmt: skip
 steps = st.lists(
-    st.tuples(st.sampled_from(["admit", "admit", "admit", "confirm", "release"]), st.integers(0, 4), st.booleans(), st.integers(0, 3)),
+    st.tuples(
+        st.sampled_from(["admit", "admit", "admit", "peek", "confirm", "release"]), st.integers(0, 4), st.booleans(), st.integers(0, 3),
+        st.integers(0, 2), st.booleans(),
+    ),
     max_size=25,
 )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(account=accounts, schedule=steps)
-async def test_the_script_decides_as_the_reference_does(stack: Any, account: Account, schedule: list[tuple[str, int, bool, int]]) -> None:
+async def test_the_script_decides_as_the_reference_does(
+    stack: Any, account: Account, schedule: list[tuple[str, int, bool, int, int, bool]]
+) -> None:
     async with _harness(stack.redis_url) as harness:
         team = await harness.open(account)
         reference = FakeReservations({team: account})
-        last: dict[int, AdmissionRequest] = {}
-        for step, key, same_body, delivery in schedule:
-            if step == "admit":
+        last: dict[int, tuple[AdmissionRequest, int]] = {}
+        events = [RandomIds().event_id(number) for number in range(3)]
+        for step, key, same_body, delivery, payment, takes_token in schedule:
+            if step in ("admit", "peek"):
                 claim = Claim(f"{key:032d}", "same" if same_body else f"other {key}") if key else None
                 request = replace(harness.request(team, claim, f"d{delivery:031d}" if delivery else None), body_bytes=1_000 * delivery)
-                found = await harness.reservations.admit(request)
+                request = replace(request, takes_token=takes_token)
+                if payment:
+                    # As with real payments, the event belongs to the payment: every copy of the request has the same.
+                    request = replace(request, event_id=events[payment], payment=PaidWith(f"p{payment:031d}", f"paid {payment}"))
+                found = await getattr(harness.reservations, step)(request)
                 reference.now_ms = found.at_ms
-                expected = await reference.admit(request)
-                assert found == expected
-                if found.outcome is Outcome.ADMITTED:
-                    last[key] = request
+                assert found == await getattr(reference, step)(request)
+                if step == "admit" and found.outcome is Outcome.ADMITTED:
+                    last[key] = request, found.at_ms
             elif key in last:
-                await getattr(harness.reservations, step)(last[key])
-                await getattr(reference, step)(last[key])
+                request, at_ms = last[key]
+                given = (request, at_ms) if step == "release" else (request,)
+                await getattr(harness.reservations, step)(*given)
+                await getattr(reference, step)(*given)
 
 
 async def test_a_silent_redis_is_unavailable_in_time() -> None:
@@ -330,7 +341,7 @@ async def test_a_silent_redis_is_unavailable_in_time() -> None:
     request = AdmissionRequest(TeamId("team_a"), RandomIds().event_id(1), 1)
     results = await asyncio.gather(*(reservations.admit(request) for _ in range(300)), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results)
-    await reservations.release(request)
+    await reservations.release(request, 1)
     await redis.aclose()
     silent.close()
     await silent.wait_closed()

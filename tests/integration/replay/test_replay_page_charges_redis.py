@@ -1,7 +1,7 @@
 """Reserving pages on a real Redis, beside the gateway's own admission: one wallet, two sellers, quotas only for events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import pytest
@@ -30,6 +30,7 @@ async def redis(stack: Any) -> AsyncIterator[Redis]:
 
 PARTITIONS: Final = 8
 LIMITS: Final = Limits(None, 60, 60.0)
+_ZERO: Final[Callable[[int], int]] = lambda _: 0  # noqa: E731
 
 
 async def open_account(redis: Redis, team: str, balance: int = 1_000, row_atomic: int = 10, **given: Any) -> TeamId:
@@ -102,7 +103,7 @@ async def test_pages_and_messages_at_once_never_hold_more_than_the_wallet_has_an
     team_id = await open_account(redis, team, balance=1_000, price=100, month_limit=1_000, day_limit=1_000)
     client = connect(str(stack.redis_url), 5.0)
     server = await vouch(redis, PARTITIONS)
-    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(PARTITIONS), LIMITS, lambda _: 0, lambda _: 0.0, lambda _: server)
+    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(PARTITIONS), LIMITS, _ZERO, _ZERO, lambda _: server)
     charges, now_ms = RedisPageCharges(redis, PARTITIONS), SystemClock().unix_ms()
     messages = [AdmissionRequest(team_id, uuid7(now_ms, random_bits(74)), now_ms, None) for _ in range(20)]
     admitted, sold = await asyncio.gather(
@@ -122,7 +123,7 @@ async def test_a_page_counts_in_no_quota(stack: Any, redis: Redis, team: str) ->
     await RedisPageCharges(redis, PARTITIONS).reserve(page(team_id))
     client, now_ms = connect(str(stack.redis_url), 5.0), SystemClock().unix_ms()
     server = await vouch(redis, PARTITIONS)
-    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(PARTITIONS), LIMITS, lambda _: 0, lambda _: 0.0, lambda _: server)
+    gateway = RedisReservations(ScriptRunner(client, 5.0, Metrics()), places(PARTITIONS), LIMITS, _ZERO, _ZERO, lambda _: server)
     facts = await gateway.admit(AdmissionRequest(team_id, uuid7(now_ms, random_bits(74)), now_ms, None))
     assert (facts.outcome, facts.month_used, facts.day_used, facts.available_atomic) == (Outcome.ADMITTED, 1, 1, 950)
     await client.aclose()

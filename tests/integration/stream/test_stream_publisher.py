@@ -164,6 +164,20 @@ async def test_a_process_that_stood_still_sends_nothing_after_its_time(own: Loca
     assert [key for _, _, key, _ in await read_all(kafka, topic)] == ["before", "after"]
 
 
+async def test_when_a_caller_hears_that_the_outcome_is_open_no_retry_is_sent_any_more(own: LocalStack) -> None:
+    kafka = Kafka(own.addresses.kafka_bootstrap)
+    topic = await new_topic(kafka)
+    publisher = Publisher(kafka, topic, PARTITIONS, limits=PublishLimits(acknowledge_s=0.5))
+    async with running(publisher):
+        await publisher.publish(0, [record("before")])
+        await own.child("kafka").kill9(restart=False)
+        with pytest.raises(OutcomeOpen):
+            await publisher.publish(0, [record("given up")])
+        # The producer is abandoned a few turns of the loop later; in between the client library may come to a retry.
+        assert not publisher._in_time()
+        await own.child("kafka").start()
+
+
 async def test_a_broker_that_is_killed_and_comes_back_loses_nothing_acknowledged_and_doubles_nothing(own: LocalStack) -> None:
     kafka = Kafka(own.addresses.kafka_bootstrap)
     topic = await new_topic(kafka)

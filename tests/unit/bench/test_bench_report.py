@@ -13,6 +13,7 @@ from kite_cli.bench.generation import LoadRun
 from kite_cli.bench.load.job import Outcome
 from kite_cli.bench.machine import Machine
 from kite_cli.bench.options import FULL, SECTIONS, BenchOptions
+from kite_cli.bench.payments import Paying
 from kite_cli.bench.processes import CpuSample, CpuUse
 from kite_cli.bench.profiling import profile_of
 from kite_cli.bench.report import markdown
@@ -49,6 +50,7 @@ WHOLE = replace(
     ),
     journeys=Journeys(200, (run(p50_ms=-0.5, p99_ms=30),), (run(unseen=2),)),
     drains=(drain(45_000, 30_000),),
+    payments=tuple(Paying(3, p95, 20 + p95, 300, 400, 0.2, {"gateway": 0.25, "chain": 0.5}) for p95 in (5, 4, 9)),
     profiles={"gateway": profile_of(SAMPLED), "replay": profile_of(SAMPLED)},
 )  # fmt: skip
 
@@ -106,6 +108,13 @@ def test_what_arrived_before_its_202_is_below_zero_and_what_never_did_is_told() 
 
 def test_memory_is_summed_by_run() -> None:
     assert second_by_first("Memory")["sum"] == "715 (700 - 730)"
+
+
+def test_payments_have_their_medians_and_what_each_process_was_busy_with() -> None:
+    rows = second_by_first("Payments")
+    assert rows["402 to a request without a payment, p95 ms"] == "5.00 (4.00 - 9.00)"
+    assert rows["payments a second, 8 at once"] == "25.0 (24.0 - 29.0)"
+    assert rows["cores while paying: chain"] == "0.500"
 
 
 def test_a_profile_has_the_shares_of_modules_threads_and_our_functions() -> None:

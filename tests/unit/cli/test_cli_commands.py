@@ -19,8 +19,7 @@ from kite_common.errors import ConfigurationError, Unavailable
 COMMANDS = (
     "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "hook create",
     "hook list", "hook rotate-secret", "hook deactivate", "payments show", "payments list", "payments assign", "payments audit",
-    "topics apply", "topics check",
-    "config check",
+    "topics apply", "topics check", "config check", "pay bootstrap", "pay deposit", "pay events", "wallet show", "wallet faucet",
 )  # fmt: skip
 
 
@@ -85,15 +84,21 @@ def test_an_error_is_what_happened_what_to_do_and_a_code(error: CommandFailed | 
 
 def test_only_a_port_that_was_asked_for_must_be_free() -> None:
     wished, asked = (service_specs(LaunchOptions(data_folder(), port)) for port in (None, 8080))
-    assert [(spec.name, spec.port) for spec in wished] == [("gateway", 7700), ("billing", 7701), ("delivery", 7702), ("replay", 7703)]
+    assert [(spec.name, spec.port) for spec in wished] == [
+        ("facilitator", 7704), ("gateway", 7700), ("billing", 7701), ("delivery", 7702), ("replay", 7703),
+    ]  # fmt: skip
     assert not any(spec.must_have_port for spec in wished)
-    assert [(spec.port, spec.must_have_port) for spec in asked][0] == (8080, True)
-    assert not any(spec.must_have_port for spec in asked[1:])
+    assert [(spec.name, spec.port) for spec in asked if spec.must_have_port] == [("gateway", 8080)]
 
 
 def test_only_the_gateway_can_be_opened_to_other_machines() -> None:
     specs = service_specs(LaunchOptions(data_folder(), host="0.0.0.0"))
-    assert [spec.host for spec in specs] == ["0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
+    assert [spec.name for spec in specs if spec.host != "127.0.0.1"] == ["gateway"]
+
+
+def test_without_payments_there_is_no_facilitator() -> None:
+    specs = service_specs(LaunchOptions(data_folder(), payments=False))
+    assert [spec.name for spec in specs] == ["gateway", "billing", "delivery", "replay"]
 
 
 def test_what_to_try_next_is_how_kitectl_was_called() -> None:

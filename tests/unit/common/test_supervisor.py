@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kite_common.errors import ConfigurationError
-from kite_common.runtime.component import READY, Readiness
-from kite_common.runtime.supervisor import EXIT_FAILED, EXIT_OK, supervise
+from kite_common.runtime.component import READY, Readiness, StartAgain
+from kite_common.runtime.supervisor import EXIT_FAILED, EXIT_OK, EXIT_START_AGAIN, supervise
 from kite_common.testing.eventually import eventually
 
 
@@ -62,6 +62,12 @@ async def test_a_component_that_returns_by_itself_stops_the_process() -> None:
 
 async def test_a_component_that_is_misconfigured_stops_the_process() -> None:
     assert await supervise([Part("http", fails_with=ConfigurationError(["port 1 is taken"]))], drain_timeout_s=5) == EXIT_FAILED
+
+
+async def test_a_component_that_only_a_new_process_can_help_says_so_by_the_exit_code() -> None:
+    journal: list[str] = []
+    assert await supervise([Part("http", journal), Part("stuck", fails_with=StartAgain("why"))], drain_timeout_s=5) == EXIT_START_AGAIN
+    assert journal[-1] == "stopped http"
 
 
 async def test_a_component_that_hangs_is_cancelled_at_the_deadline_and_the_others_still_drain() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from kite_common.clock import FrozenClock
 from kite_common.errors import CODES, KiteError, OutcomeOpen, Unavailable
-from kite_common.events.commands import CommandRefusal, Subscribe
+from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.ids import KeyPrefix, TeamId
 from kite_common.money import UNLIMITED
 from kite_common.plans import Catalog, shipped_catalog
@@ -42,7 +42,7 @@ from kite_gateway.testing import (
     FakeWebhookConfigs,
     standing,
 )
-from support.paid_routes import paid_routes
+from support.paid_routes import ingest_of, paid_routes
 
 TEAM = TeamId("team_a")
 OURS = "?team_id=team_a"
@@ -65,15 +65,16 @@ class Gateway:
     def __post_init__(self) -> None:
         clock, ids, billing = FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), CountingIds(), self.billing
         holders = {"writer": Principal(TEAM, _PREFIX, ("write",)), "reader": Principal(TEAM, _PREFIX, ("read",))}
+        paid = paid_routes(billing, clock)
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
-            accept_message=AcceptMessage(FakeReservations(), FakeMessageLog(), clock, ids),
+            ingest=ingest_of(AcceptMessage(FakeReservations(), FakeMessageLog(), clock, ids), paid),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), self.catalog, x402=self.x402
             ),
-            paid=paid_routes(billing, clock),
+            paid=paid,
             replay=None, readiness=lambda: [], metrics=Metrics(), random_bits=random_bits,
         ))  # fmt: skip
 
@@ -318,3 +319,19 @@ async def test_an_outcome_before_its_projection_is_no_answer_yet(gateway: Gatewa
     gateway.billing.projects = False
     assert_problem(await client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH), 503, "service_unavailable")
     assert gateway.billing.under_way == {}
+
+
+class OvertakenBilling(FakeBilling):
+    """Makes another change after each one, before its outcome is told."""
+
+    async def send(self, command: Command) -> CommandOutcome:
+        outcome = await super().send(command)
+        made, pro = self.standings[TEAM], make.plan("pro")
+        self.standings[TEAM] = replace(made, plan_id=pro.id, plan_name=pro.name, revision=made.revision + 1)
+        return outcome
+
+
+async def test_a_change_that_was_overtaken_is_no_reason_to_make_it_again() -> None:
+    async with Gateway(OvertakenBilling({TEAM: standing()})).client() as client:
+        body = assert_problem(await client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH), 409, "subscription_conflict")
+    assert "another one after it" in body["message"]

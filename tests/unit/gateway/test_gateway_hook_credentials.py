@@ -1,5 +1,6 @@
 """Who may deliver: every row of the table of wire contract 5.2, over the rule and over the use case."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -72,3 +73,20 @@ def test_neither_token_nor_secret_shows_in_a_repr() -> None:
     knock = Knock(TEAM, "github", "khk_0a1b2c3d_secret", SignedRequest({}, b"", "https://x/khk_0a1b2c3d_secret"))
     assert "khk_" not in repr(knock)
     assert GITHUB.secret not in repr(Endpoint(secrets=(GITHUB.secret,)))
+
+
+@pytest.mark.parametrize("state", ["active", "closed", "unknown"])
+@pytest.mark.parametrize("secrets", [(), (GITHUB.secret,)])
+@pytest.mark.parametrize("token", [None, "good", "old", "other"])
+@pytest.mark.parametrize("signed", [True, False])
+def test_who_is_refused_unread_would_be_refused_the_same_whatever_the_body(
+    state: str, secrets: tuple[str, ...], token: str | None, signed: bool
+) -> None:
+    endpoints = {} if state == "unknown" else {(TEAM, "github"): Endpoint(active=state == "active", secrets=secrets)}
+    hooks = FakeHooks(endpoints, {(TEAM, "github", "good"): "right", (TEAM, "github", "old"): "stale"})
+    opens, knock = OpenHook(hooks, FrozenClock(NOW)), _knock(token=token, signed=signed)
+    other = replace(knock, request=SignedRequest(knock.request.head, b"another body", ""))
+    unread = opens.refused_unread(TEAM, "github", token, knock.request.head)
+    answers = {str(opens(one)) for one in (knock, other)}
+    # Only where all bodies are refused alike nobody has to look at one.
+    assert answers == {unread} if unread is not None else len(answers) == 2 or "Opened" in answers.pop()

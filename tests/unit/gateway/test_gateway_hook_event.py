@@ -196,8 +196,12 @@ def test_headers_of_one_connection_secrets_and_payments_are_not_stored() -> None
 
 
 @pytest.mark.parametrize(
-    "value", ["a\x00b", "a\nb", "a\rb", "\x7f", "ü", "x" * 8_193, TOKEN, f"https://k/hooks/t/s/{TOKEN}?x", make.API_KEY, TOKEN.upper()]
-)
+    "value",
+    [
+        "a\x00b", "a\nb", "a\rb", "\x7f", "ü", "x" * 8_193, TOKEN, f"https://k/hooks/t/s/{TOKEN}?x", make.API_KEY, TOKEN.upper(),
+        TOKEN.replace("_", "%5F"), f"/hooks/t/s/%{ord(TOKEN[0]):x}{TOKEN[1:]}",
+    ],
+)  # fmt: skip
 def test_values_that_are_illegal_too_long_or_secret_are_left_out(value: str) -> None:
     assert _headers({"x-a": value, "x-b": "b"}) == {"x-b": "b"}
 

@@ -1,5 +1,6 @@
 """POST /hooks over fakes: answers, order of checks, what is stored. No network."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,7 +41,7 @@ from kite_gateway.testing import (
     FakeSeal,
     FakeWebhookConfigs,
 )
-from support.paid_routes import paid_routes
+from support.paid_routes import ingest_of, paid_routes
 from support.providers import PROVIDERS
 
 TEAM = TeamId("clerk-user:user_a")
@@ -71,15 +72,16 @@ class Gateway:
         self.hooks.endpoints |= {(TEAM, source): Endpoint(secrets=(one.secret,)) for source, one in PROVIDERS.items()}
         self.hooks.endpoints |= {(TEAM, "acme"): Endpoint(), (TEAM, "closed"): Endpoint(active=False)}
         self.hooks.tokens |= {(TEAM, source, TOKEN): "right" for _, source in self.hooks.endpoints}
+        paid = paid_routes(billing, clock)
         self.app = create_app(Surface(
             bearer=Bearer(FakeCredentials(), self.rate_limits, clock),
-            accept_message=AcceptMessage(self.reservations, self.log, clock, ids),
+            ingest=ingest_of(AcceptMessage(self.reservations, self.log, clock, ids), paid),
             open_hook=OpenHook(self.hooks, clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(), x402=True
             ),
-            paid=paid_routes(billing, clock),
+            paid=paid,
             replay=None, readiness=lambda: [("part", READY)], metrics=self.metrics, random_bits=random_bits,
             max_in_flight=self.max_in_flight, public_url=ORIGIN,
         ))  # fmt: skip
@@ -311,6 +313,25 @@ async def test_slacks_question_is_answered_and_costs_nothing(gateway: Gateway, c
     assert_problem(await client.post(f"/hooks/{TEAM}/slack", json=question), 401, "invalid_hook_token")
     gateway.rate_limits.used_up = True
     assert_problem(await client.post(f"/hooks/{TEAM}/slack/{TOKEN}", json=question), 429, "rate_limit_exceeded")
+
+
+async def test_nobody_is_waited_for_who_may_not_deliver_whatever_comes(client: httpx.AsyncClient) -> None:
+    """A body that never comes would hold a place among the requests in flight."""
+    wrong = "khk_" + TOKEN[4:].translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
+    signed = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+    unsigned = [(PATH, {}), (f"{PATH}/{wrong}", {}), (f"/hooks/{TEAM}/closed/{TOKEN}", {}), ("/hooks/no team/acme", {}), (PATH, signed)]
+    for path, headers in [*unsigned, (f"/hooks/{TEAM}/github", {}), ("/hooks/team_x/github", signed)]:
+        for length in ({}, {"Content-Length": "2"}):
+            async with asyncio.timeout(10):
+                assert_problem(await client.post(path, content=_never(), headers=headers | length), 401, "invalid_hook_token")
+    async with asyncio.timeout(10):
+        large = {"Content-Length": str(MAX_BODY_BYTES + 1)}
+        assert_problem(await client.post(PATH, content=_never(), headers=large), 413, "payload_too_large")
+
+
+async def _never() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
 
 
 async def test_hooks_count_as_requests_in_flight() -> None:

@@ -181,7 +181,7 @@ async def test_an_unknown_account_fails_closed() -> None:
 
 
 def test_the_numbers_of_the_outcomes_are_those_of_the_script() -> None:
-    assert [outcome.value for outcome in Outcome] == list(range(14))
+    assert [outcome.value for outcome in Outcome] == list(range(15))
 
 
 WANTED = WantedConfig("https://a.example", "secret", ())

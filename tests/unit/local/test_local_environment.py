@@ -1,10 +1,11 @@
 """What a service is told about the machine it runs on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kite_cli.local.environment import Addresses, clickhouse_url, service_environment
+from kite_cli.local.environment import Addresses, ChainAddress, clickhouse_url, service_environment
 
 ADDRESSES = Addresses(
     kafka_bootstrap="127.0.0.1:20001",
@@ -21,6 +22,19 @@ def test_a_service_gets_its_own_port_and_the_addresses_of_the_others() -> None:
     assert env["KITE_REPLAY_URL"] == "http://127.0.0.1:7703"
     assert env["KITE_CLICKHOUSE_URL"] == "chdb:///data/clickhouse"
     assert env["KITE_API_KEY_PEPPER"] == "00"
+
+
+def test_payments_reach_those_who_need_them_and_their_secrets_nobody_else() -> None:
+    services = {name: 7700 + number for number, name in enumerate(("gateway", "billing", "delivery", "replay", "facilitator"))}
+    addresses = replace(ADDRESSES, services=services, chain=ChainAddress("http://127.0.0.1:7793", 84532))
+    secrets = {"KITE_API_KEY_PEPPER": "00", "X402_BOOTSTRAP_CIPHER_KEY": "11", "X402_FACILITATOR_TOKEN": "22"}
+    envs = {name: service_environment(name, addresses, secrets) for name in services}
+    assert all(env["X402_ENABLED"] == "true" and env["X402_NETWORK"] == "eip155:84532" for env in envs.values())
+    assert {name for name, env in envs.items() if env.get("X402_FACILITATOR_TOKEN") == "22"} == {"billing", "facilitator"}
+    assert {name for name, env in envs.items() if "X402_FACILITATOR_EVM_PRIVATE_KEY" in env} == {"facilitator"}
+    assert "KITE_API_KEY_PEPPER" not in envs["facilitator"]
+    assert "X402_BOOTSTRAP_CIPHER_KEY" not in envs["facilitator"]
+    assert envs["billing"]["X402_FACILITATOR_URL"] == "http://127.0.0.1:7704"
 
 
 def test_what_depends_on_the_stack_wins_over_the_callers_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,23 @@ def test_a_claim_ends_a_day_after_its_reservation_and_says_what_was_answered() -
     usage = make.usage(idempotency="claim", first_answer=ANSWER, price_atomic=80, reserved_at=5)
     [claim] = claims_of(usage)
     assert claim == AcceptedClaim(usage.team_id, "claim", usage.event_id, 5 + DAY_MS, 80, ANSWER)  # type: ignore[arg-type]  # plain text
-    assert claim_arguments(claim) == (usage.event_id, "digest", make.NOW_MS, 3, 10, 80, 5 + DAY_MS, 1)
+    assert claim_arguments(claim) == (usage.event_id, "digest", make.NOW_MS, 3, 10, 80, 5 + DAY_MS, 1, "")
 
 
 def test_a_usage_of_an_older_writer_takes_the_key_and_knows_no_answer() -> None:
     written = make.usage(idempotency="claim", reserved_at=5).model_dump_json(exclude={"first_answer"}).encode()
     [claim] = claims_of(decode_as(UsageRecorded, written))
-    assert claim_arguments(claim) == (make.EVENT_ID, "", 0, 0, 0, 0, 5 + DAY_MS, 0)
+    assert claim_arguments(claim) == (make.EVENT_ID, "", 0, 0, 0, 0, 5 + DAY_MS, 0, "")
+
+
+def test_a_payment_is_claimed_for_an_hour_longer_and_its_receipt_is_kept() -> None:
+    answer = ANSWER.model_copy(update={"receipt": "{}"})
+    usage = make.usage(idempotency="key", payment_claim="payment", delivery_claim="delivery", first_answer=answer, reserved_at=5)
+    claims = claims_of(decode_as(UsageRecorded, usage.to_json()))
+    assert [(one.claim, one.ends_ms) for one in claims] == [
+        ("key", 5 + DAY_MS), ("payment", 5 + DAY_MS + 3_600_000), ("delivery", 5 + DAY_MS),
+    ]  # fmt: skip
+    assert {claim_arguments(one)[-1] for one in claims} == {"{}"}
 
 
 @pytest.mark.parametrize("reply", [{"run_id": "ab12"}, b"# Server\r\nredis_version:7\r\nrun_id:ab12\r\ntcp_port:1\r\n", "run_id:ab12"])

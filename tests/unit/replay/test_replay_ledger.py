@@ -1,10 +1,12 @@
 """Reading the ledger: cursors, walks, sums."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kite_common.errors import ApiError, Malformed
+from kite_common.events.ledger import LedgerEntry
 from kite_common.ids import TeamId
 from kite_common.testing import make
 from kite_replay.adapters.http.ledger import page_body
@@ -86,11 +88,21 @@ async def test_another_teams_cursor_is_invalid() -> None:
 
 
 def test_an_entry_is_written_as_the_contract_says() -> None:
-    reference = {"network": "eip155:84532", "asset": "0xa", "payer": "0xb", "transaction": "0xc"}
+    asset, payer = "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+    reference = {"network": "eip155:84532", "asset": asset.lower(), "payer": payer.lower(), "transaction": "0xc"}
     entry = make.ledger_entry(entry="credit", reason="deposit", amount_atomic=5, event_id=None, payment=make.payment(**reference))
-    body = page_body(LedgerPage((FoundEntry(7, entry.id, NOW_MS, entry.to_json()),), None))
-    assert body == (
+    assert _body(entry) == (
         b'{"entries":[{"id":"%b","created_at":"2026-05-01T12:00:00.000Z","kind":"credit","reason":"deposit","amount_atomic":5,'
-        b'"balance_after_atomic":999900,"event_id":null,"payment":{"network":"eip155:84532","asset":"0xa","payer":"0xb",'
-        b'"transaction":"0xc"}}],"next_cursor":null,"has_more":false}' % entry.id.encode()
+        b'"balance_after_atomic":999900,"event_id":null,"payment":{"network":"eip155:84532","asset":"%b","payer":"%b",'
+        b'"transaction":"0xc"}}],"next_cursor":null,"has_more":false}' % (entry.id.encode(), asset.encode(), payer.encode())
     )
+
+
+@pytest.mark.parametrize(("reason", "event_id"), [("event", make.EVENT_ID), ("replay", None)])
+def test_only_charges_of_events_name_one(reason: str, event_id: str | None) -> None:
+    [entry] = orjson.loads(_body(make.ledger_entry(reason=reason)))["entries"]
+    assert (entry["reason"], entry["event_id"]) == (reason, event_id)
+
+
+def _body(entry: LedgerEntry) -> bytes:
+    return page_body(LedgerPage((FoundEntry(7, entry.id, NOW_MS, entry.to_json()),), None))

@@ -15,12 +15,14 @@ from kite_cli.bench.drain import measure_drain
 from kite_cli.bench.failure import BenchFailed
 from kite_cli.bench.machine import this_machine
 from kite_cli.bench.options import BenchOptions
+from kite_cli.bench.payments import measure_payments
 from kite_cli.bench.plot import draw
 from kite_cli.bench.profiling import measure_profile
 from kite_cli.bench.report import markdown, show
 from kite_cli.bench.results import Results
 from kite_cli.bench.steps import Steps
 from kite_cli.bench.whole import whole_kite
+from kite_cli.local.chain.install import ensure_anvil
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.step import ConsoleProgress
@@ -51,6 +53,8 @@ async def _measure(options: BenchOptions, console: Console) -> Results:
         progress = ConsoleProgress(console)
         try:
             await ensure_kafka(lib_folder(), progress)
+            if options.wants("payments"):
+                await ensure_anvil(lib_folder(), progress)
             return await _sections(options, Steps(console))
         except (KiteError, ExceptionGroup) as error:
             raise BenchFailed(f"Kite cannot be used: {error}") from error
@@ -72,6 +76,8 @@ async def _sections(options: BenchOptions, steps: Steps) -> Results:
                 results.accepting = await measure_accept(kite, sizes, steps)
     if options.wants("drain"):
         results.drains = await measure_drain(sizes, steps)
+    if options.wants("payments"):
+        results.payments = await measure_payments(sizes, steps)
     if options.wants("profile"):
         results.profiles = await measure_profile(sizes, steps)
     return results

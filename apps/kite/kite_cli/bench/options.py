@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 # In the order they run; `profile` has a run of its own at the end, because it slows down what it looks at.
-SECTIONS: Final = ("start", "accept", "journeys", "drain", "profile")
+SECTIONS: Final = ("start", "accept", "journeys", "drain", "payments", "profile")
 
 
 @dataclass(frozen=True, slots=True)

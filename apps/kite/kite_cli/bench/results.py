@@ -11,6 +11,7 @@ from kite_cli.bench.cold_start import Start
 from kite_cli.bench.drain import Drain
 from kite_cli.bench.machine import Machine
 from kite_cli.bench.options import Sizes
+from kite_cli.bench.payments import Paying
 from kite_cli.bench.profiling import Profile
 
 
@@ -26,6 +27,7 @@ class Results:
     accepting: Accepting | None = None
     journeys: Journeys | None = None
     drains: tuple[Drain, ...] = ()
+    payments: tuple[Paying, ...] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

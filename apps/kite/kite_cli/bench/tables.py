@@ -9,6 +9,7 @@ from kite_cli.bench.aims import aims_of
 from kite_cli.bench.cold_start import Start
 from kite_cli.bench.drain import Drain
 from kite_cli.bench.generation import GENERATOR, LoadRun
+from kite_cli.bench.payments import Paying
 from kite_cli.bench.profiling import Profile
 from kite_cli.bench.results import Results
 from kite_cli.bench.spread import Spread
@@ -59,6 +60,8 @@ def _tables(results: Results) -> Iterator[Table]:
         yield _journeys(results.journeys)
     if results.drains:
         yield _drains(results.drains)
+    if results.payments:
+        yield _payments(results.payments)
     if results.starts:
         yield from _starts(results.starts)
     for name, profile in results.profiles.items():
@@ -139,6 +142,25 @@ def _drains(drains: Sequence[Drain]) -> Table:
         "archiver runs alone. Counted afterwards: one ledger entry and one archive row for each event, none besides."
     )
     return Table("Drain", ("service", "a second", "cores: itself, kafka"), rows, note)
+
+
+def _payments(runs: Sequence[Paying]) -> Table:
+    rows = (
+        ("402 to a request without a payment, p50 ms", _over(runs, lambda run: run.unpaid_p50_ms)),
+        ("402 to a request without a payment, p95 ms", _over(runs, lambda run: run.unpaid_p95_ms)),
+        ("payments a second, 8 at once", _over(runs, lambda run: run.paid_per_s)),
+        ("a payment, p50 ms", _over(runs, lambda run: run.paid_p50_ms)),
+        ("a payment, p95 ms", _over(runs, lambda run: run.paid_p95_ms)),
+        ("CPU ms to recover a signer", _over(runs, lambda run: run.recover_ms)),
+        *((f"cores while paying: {name}", _over(runs, lambda run, name=name: run.cores[name])) for name in runs[0].cores),  # type: ignore[misc]
+    )
+    note = (
+        "Deposits. Unpaid requests come 100 a second, latency from the time each was due. A payment is what the official Python client "
+        "does: the request, its 402, the signature, the request again, answered once the chain has the transfer and the wallet the "
+        "credit. The chain mines each transaction at once; a real one adds its block time. One facilitator key sends one transaction "
+        "after the other: that, and the cores all of it shares, is the limit."
+    )
+    return Table("Payments", ("what", "found"), rows, note)
 
 
 def _cores(drains: Sequence[Drain], which: str, process: str) -> str:

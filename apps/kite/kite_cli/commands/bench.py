@@ -10,7 +10,7 @@ from kite_cli.options import AsJson
 from kite_cli.output import Output
 
 _QUICK = typer.Option("--quick", help="A minute that only tries the tool out; its figures mean nothing.")
-_ONLY = typer.Option("--only", metavar="NAMES", help="Some of start,accept,journeys,drain,profile; without it all of them.")
+_ONLY = typer.Option("--only", metavar="NAMES", help="Some of start,accept,journeys,drain,payments,profile; without it all of them.")
 _WRITE = typer.Option("--write", metavar="FILE", help="Write the report as Markdown, its plot beside it.")
 
 

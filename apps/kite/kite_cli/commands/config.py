@@ -10,7 +10,7 @@ from kite_cli.output import Output
 
 app = typer.Typer(no_args_is_help=True)
 
-_SERVICES = typer.Argument(metavar="[SERVICE]...", help="gateway, billing, delivery, replay; without any, all four.")
+_SERVICES = typer.Argument(metavar="[SERVICE]...", help="gateway, billing, delivery, replay, facilitator; without any, all that are there.")
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""`kitectl gateway`, `billing`, `delivery`, `replay`: one service in the foreground, as a container runs it."""
+"""`kitectl gateway`, `billing`, `delivery`, `replay`, `facilitator`: one service in the foreground, as a container runs it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,6 +10,7 @@ _DOES: Final = {
     "billing": "charges accounts",
     "delivery": "sends webhooks",
     "replay": "keeps the archive and answers GET /api/v1/events",
+    "facilitator": "verifies and settles x402 payments on the chain",
 }
 
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
         example = f"Example: KITE_KAFKA_BOOTSTRAP=kafka:9092 KITE_REDIS_URL=redis://redis:6379/0 kitectl {service}"
         text = (
             f"Run the service that {does}, in the foreground, until SIGTERM.\n\n"
-            f"Settings come from the environment alone (KITE_*); `kitectl config check {service}` lists and checks them. "
+            f"Settings come from the environment alone (KITE_*, X402_*); `kitectl config check {service}` lists and checks them. "
             "Wrong settings: exit code 78. Its log, JSON lines, goes to standard output."
         )
         app.command(service, help=text, epilog=example)(_runner(service))

@@ -11,6 +11,7 @@ from kite_cli.output import Output
 _PORT = typer.Option("--port", min=1, max=65_535, help="Port of the gateway; it must be free. Without it 7700, or the next free one.")
 _HOST = typer.Option("--host", help="Address the gateway listens on; 0.0.0.0 lets other machines in.")
 _HEAP = typer.Option("--kafka-heap-mb", min=128, help="Kafka's heap, MiB.")
+_PAYMENTS = typer.Option("--payments/--no-payments", help="With a local chain and a facilitator, so that teams can pay.")
 
 
 def up(
@@ -18,16 +19,17 @@ def up(
     port: Annotated[int | None, _PORT] = None,
     host: Annotated[str, _HOST] = "127.0.0.1",
     heap: Annotated[int, _HEAP] = 512,
+    payments: Annotated[bool, _PAYMENTS] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Start Kafka, Valkey and the four services on this machine, in the foreground, until Ctrl-C.
+    """Start Kafka, Valkey, a local chain and all services on this machine, in the foreground, until Ctrl-C.
 
     Everything it writes stays in the data folder (.kite), so the next start goes on where this one ended. A start ends what a killed
     one has left. With --json one line is printed once everything is up.
     """
     from kite_cli.launch import LaunchOptions, launch
 
-    raise typer.Exit(run(launch(LaunchOptions(chosen_data(data), port, host, heap), Output(as_json))))
+    raise typer.Exit(run(launch(LaunchOptions(chosen_data(data), port, host, heap, payments), Output(as_json))))
 
 
 def down(data: DataFolder = None, as_json: AsJson = False) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kite_cli.local.chain.known import FACILITATOR_KEY, PAY_TO, TOKENS
 from kite_cli.local.ports import LOOPBACK
+from kite_cli.local.secrets import FACILITATOR_TOKEN
 
 PARTITIONS = 8
 FACILITATOR = "facilitator"
@@ -65,9 +66,16 @@ def service_environment(
     }
     urls = {"KITE_PUBLIC_URL": "gateway", "KITE_REPLAY_URL": "replay"}
     settings |= {name: addresses.url(other) for name, other in urls.items() if other in addresses.services}
-    overridable = {"KITE_LOG_FORMAT": "json"}
-    # The facilitator knows no team and no log: it gets none of the secrets.
-    return overridable | os.environ | settings | _payments(service, addresses) | ({} if service == FACILITATOR else dict(secrets))
+    # Only its owner can take back blocks of a local chain, so large payments wait for no depth there.
+    overridable = {"KITE_LOG_FORMAT": "json"} | ({"X402_CONFIRMATIONS_LARGE": "1"} if addresses.chain is not None else {})
+    return overridable | os.environ | settings | _payments(service, addresses) | _secrets_for(service, secrets)
+
+
+def _secrets_for(service: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    """The facilitator knows no team and no log: it gets the token it asks for and nothing else, and billing alone has that too."""
+    if service == FACILITATOR:
+        return {name: value for name, value in secrets.items() if name == FACILITATOR_TOKEN}
+    return {name: value for name, value in secrets.items() if name != FACILITATOR_TOKEN or service == "billing"}
 
 
 def _payments(service: str, addresses: Addresses) -> dict[str, str]:

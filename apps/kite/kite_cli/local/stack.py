@@ -138,11 +138,16 @@ class LocalStack:
 
     async def start_services(self, services: Sequence[ServiceSpec]) -> None:
         """Start services side by side and wait until each is ready. Raises StepFailed if one cannot be had."""
-        for service in services:
-            self._pick_service_port(service, services)
+        self.choose_ports(services)
         for service in services:
             self._add(self._service_process(service))
         await self._start_side_by_side([service.name for service in services])
+
+    def choose_ports(self, services: Sequence[ServiceSpec]) -> None:
+        """Choose the ports of services that are started now or later, so that others can be told of them. Raises StepFailed."""
+        for service in services:
+            if service.name not in self._hosts:
+                self._pick_service_port(service, services)
 
     async def close(self) -> None:
         """Stop services, then the chain, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""

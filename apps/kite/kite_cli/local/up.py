@@ -49,11 +49,14 @@ async def up(
     *,
     prepare: Hook | None = None,
     started: Hook | None = None,
+    told: Hook | None = None,
 ) -> int:
     """Run the stack in the foreground until SIGINT, SIGTERM or SIGHUP; return the exit code.
 
-    `prepare` runs once Kafka and Valkey serve and before the services start (topics), `started` after the table; both
-    raise StepFailed. 0 after a stop that was asked for, 1 if a step failed, the folder is in use, or a child was given
+    `prepare` runs once Kafka and Valkey serve and before the services start (topics), `started` once they are ready, and
+    `told` after the table. Hooks raise StepFailed.
+
+    0 after a stop that was asked for, 1 if a step failed, the folder is in use, or a child was given
     up. A second signal kills at once.
     """
     progress = ConsoleProgress(console)
@@ -61,7 +64,7 @@ async def up(
     stack = LocalStack(wanted, progress)
     async with _stop_signals() as stop:
         try:
-            run = asyncio.create_task(_run(stack, console, services, prepare, started))
+            run = asyncio.create_task(_run(stack, console, _Run(services, prepare, started, told)))
             await _first(run, asyncio.create_task(stop.wait()))
         except (StepFailed, OSError) as error:
             progress.stop()
@@ -107,20 +110,30 @@ def listening_table(stack: LocalStack) -> Table:
     return table
 
 
-async def _run(
-    stack: LocalStack, console: Console, services: Sequence[ServiceSpec], prepare: Hook | None, started: Hook | None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    services: Sequence[ServiceSpec]
+    prepare: Hook | None
+    started: Hook | None
+    told: Hook | None
+
+
+async def _run(stack: LocalStack, console: Console, wanted: _Run) -> None:
     await stack.start()
-    if prepare is not None:
-        await prepare(stack)
-    await stack.start_services(services)
+    await _call(wanted.prepare, stack)
+    await stack.start_services(wanted.services)
     if "gateway" in stack.ports:
         stack.describe(stack.listens_on("gateway"))
+    await _call(wanted.started, stack)
     console.print(listening_table(stack))
-    if started is not None:
-        await started(stack)
+    await _call(wanted.told, stack)
     console.print("Ctrl-C stops everything.", highlight=False)
     raise await stack.failed()
+
+
+async def _call(hook: Hook | None, stack: LocalStack) -> None:
+    if hook is not None:
+        await hook(stack)
 
 
 async def _first(*tasks: asyncio.Task[object]) -> None:

@@ -5,11 +5,16 @@ A payment key is `network|asset|from|nonce`, all lower case; the partition of ev
 one payer has one owner (`kite_common.x402.key`). Amounts on the chain are decimal strings, as they may be larger than any JSON integer.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from kite_common.events.fact import Amount, Count, Fact, UnixMs
+
+# What is kept of an answer; it stands in the record of its payment for ever.
+LARGEST_RESULT_BYTES: Final = 8 * 1024
+# The reason of a conflict that is none: the credit is old, and what the caller did with it is not known any more.
+CREDITED_BEFORE: Final = "credited"
 
 Purpose = Literal["bootstrap", "deposit", "topup", "page"]
 PaymentState = Literal["claimed", "settling", "unknown", "settled", "credited", "rejected", "dead", "reversed", "observed"]

@@ -10,7 +10,7 @@ from kite_common.events.fact import Amount, Count, TeamFact, UnixMs
 class FirstAnswer(BaseModel):
     """What a request with an Idempotency-Key was answered, beside event id and price: its repeats get it also after Redis lost the claim.
 
-    `body_digest` is that of the request's body; another body under the same key is refused.
+    `body_digest` is that of the request's body; another body under the same key is refused. `receipt`: what it told of its payment.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -19,6 +19,7 @@ class FirstAnswer(BaseModel):
     received_at: UnixMs
     events_used: Count
     events_limit: Count
+    receipt: str | None = Field(None, exclude_if=lambda receipt: receipt is None)
 
 
 class UsageRecorded(TeamFact):
@@ -26,7 +27,7 @@ class UsageRecorded(TeamFact):
 
     `price_atomic` is for the whole quantity, fixed at admission. The reservation in Redis carries the id `event_id`.
     `idempotency` names the claim to mark as accepted (None: no Idempotency-Key was sent), `delivery_claim` that of a hook's delivery,
-    `first_answer` what repeats of either get.
+    `payment_claim` that of the payment it was paid with, `first_answer` what repeats of any of them get.
     """
 
     kind: ClassVar[str] = "usage"
@@ -40,4 +41,5 @@ class UsageRecorded(TeamFact):
     idempotency: str | None = None
     delivery_claim: str | None = None
     # Not written where there is none: most usages carry no claim, and examples of older writers stay what they are.
+    payment_claim: str | None = Field(None, exclude_if=lambda claim: claim is None)
     first_answer: FirstAnswer | None = Field(None, exclude_if=lambda answer: answer is None)

@@ -1,10 +1,10 @@
-"""Claims of Idempotency-Keys and of hooks' deliveries as the log remembers them. Pure."""
+"""Claims of Idempotency-Keys, of payments and of hooks' deliveries as the log remembers them. Pure."""
 
 from typing import NamedTuple
 
 from kite_common.events.usage import FirstAnswer, UsageRecorded
 from kite_common.ids import EventId, TeamId
-from kite_common.projection.keys import IDEMPOTENCY_TTL_S
+from kite_common.projection.keys import IDEMPOTENCY_TTL_S, PAYMENT_CLAIM_TTL_S
 
 
 class AcceptedClaim(NamedTuple):
@@ -22,19 +22,19 @@ class AcceptedClaim(NamedTuple):
 
 
 def claims_of(usage: UsageRecorded) -> tuple[AcceptedClaim, ...]:
-    """What a charged usage says about claims; none if no key was sent and no delivery was named."""
-    ends_ms = usage.reserved_at + IDEMPOTENCY_TTL_S * 1000
+    """What a charged usage says about claims; none if no key was sent, nothing was paid and no delivery was named."""
     team_id, event_id = TeamId(usage.team_id), EventId(usage.event_id)
+    lives = ((usage.idempotency, IDEMPOTENCY_TTL_S), (usage.payment_claim, PAYMENT_CLAIM_TTL_S), (usage.delivery_claim, IDEMPOTENCY_TTL_S))
     return tuple(
-        AcceptedClaim(team_id, claim, event_id, ends_ms, usage.price_atomic, usage.first_answer)
-        for claim in (usage.idempotency, usage.delivery_claim) if claim is not None
+        AcceptedClaim(team_id, claim, event_id, usage.reserved_at + life_s * 1000, usage.price_atomic, usage.first_answer)
+        for claim, life_s in lives if claim is not None
     )  # fmt: skip
 
 
 def claim_arguments(one: AcceptedClaim) -> tuple[str | int, ...]:
-    """The eight arguments of claims.lua."""
+    """The nine arguments of claims.lua."""
     first = one.first
     if first is None:
-        return (one.event_id, "", 0, 0, 0, 0, one.ends_ms, 0)
+        return (one.event_id, "", 0, 0, 0, 0, one.ends_ms, 0, "")
     answer = (first.body_digest, first.received_at, first.events_used, first.events_limit, one.charged_atomic)
-    return (one.event_id, *answer, one.ends_ms, 1)
+    return (one.event_id, *answer, one.ends_ms, 1, first.receipt or "")

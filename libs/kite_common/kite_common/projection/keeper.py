@@ -156,7 +156,7 @@ class PartitionKeeper:
         if self._exposed:
             now_ms = self._clock.unix_ms()
             self._restored = await self._writes.restore(self._partition, f"{now_ms}-{self._pending.applied}")
-            self._claims_from_ms, self._claims_read = now_ms - keys.IDEMPOTENCY_TTL_S * 1000, False
+            self._claims_from_ms, self._claims_read = now_ms - keys.PAYMENT_CLAIM_TTL_S * 1000, False
             self._hold_until_ms = now_ms + (0 if (await self._writes.marks(self._partition)).quiet else self._hold_ms)
         self._forgetting = False
 

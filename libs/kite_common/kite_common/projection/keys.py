@@ -12,8 +12,8 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
     kite:{team}:reserved      hash   event id or usage id -> "<amount> <utc day> <period start>", and `total`: sum of the amounts
     kite:{team}:bucket        hash   token bucket: t (tokens), ts (ms); expires when full again
     kite:client:<client>      hash   the same for a client address
-    kite:{team}:idem:<claim>  hash   an Idempotency-Key, or a delivery to a hook: state in_flight|accepted, body (hash; empty for a
-                                     delivery), event_id and the first answer
+    kite:{team}:idem:<claim>  hash   an Idempotency-Key, a payment, or a delivery to a hook: state in_flight|accepted, body (hash
+                                     of what came with an Idempotency-Key), event_id and the first answer
     kite:stream-time          hash   partition -> ms: every record of kite.events appended before it has been applied
     kite:projected            hash   partition -> applied: up to there the partition's accounts are projected (0 = they are being
                                      written for the first time; missing after a wipe, and while billing waits because of one);
@@ -47,6 +47,9 @@ QUIET: Final = "kite:quiet"
 OUTCOME_CHANNEL: Final = "kite:outcomes"
 OUTCOME_TTL_S: Final = 60
 IDEMPOTENCY_TTL_S: Final = 86_400
+# Billing lets the work of a payment be repeated for a day from its credit on. The claim, which is made later, must outlive that in spite of
+# two clocks and of a repeat that takes its time: an hour covers both by far.
+PAYMENT_CLAIM_TTL_S: Final = IDEMPOTENCY_TTL_S + 3_600
 
 # Fields of kite:{team}:account. All integers but status, provider, subscription, plan. Unlimited = money.UNLIMITED; of rate and
 # max_payload, 0. `price` and `replay_price` are what is taken from the wallet, 0 on flat plans; `monthly` is what the plan costs outside.

@@ -9,9 +9,10 @@ from redis.exceptions import RedisError
 
 from kite_common.errors import ApiError, Malformed, OutcomeOpen, Unavailable
 from kite_common.events.codec import Record, decode_as, encode
-from kite_common.events.payments import PaymentOutcome, PaymentSubmitted
+from kite_common.events.payments import PaymentOutcome, PaymentResult, PaymentSubmitted
 from kite_common.projection import keys
 from kite_common.projection.wakeups import Wakeups
+from kite_common.runtime import faults
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.observe import get_logger
 from kite_common.x402.key import payment_id, payment_partition
@@ -80,10 +81,15 @@ class PaymentSender:
         finally:
             self._waiting -= 1
 
+    async def keep(self, result: PaymentResult) -> None:
+        """Tell billing what the work after a credit was answered with, for repeats. Raises Unavailable, OutcomeOpen."""
+        await self._publisher.publish(payment_partition(result.payment_key, self._partitions), (encode(result),))
+
     async def _outcome(self, submitted: PaymentSubmitted) -> PaymentOutcome:
         with self._wakeups.expect(submitted.submission_id) as expected:
             async with asyncio.timeout(self._wait_s):
                 await self._publish(submitted)
+                faults.reached("payment.submitted")
                 return decode_as(PaymentOutcome, await expected.outcome(keys.payment_outcome(submitted.submission_id)))
 
     async def _publish(self, submitted: PaymentSubmitted) -> None:

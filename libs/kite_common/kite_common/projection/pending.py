@@ -27,6 +27,12 @@ class Settled(NamedTuple):
     event_id: EventId
     claim: str | None
     delivery_claim: str | None = None
+    payment_claim: str | None = None
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """What it has claimed."""
+        return tuple(one for one in (self.claim, self.delivery_claim, self.payment_claim) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class ProjectionWrites:
 
     def _add_account(self, pipeline: Pipeline, write: Write, lapsed_before_ms: int) -> None:
         team_id = TeamId(write.account.team_id)
-        claims = [(claim, one.event_id) for one in write.settled for claim in (one.claim, one.delivery_claim) if claim is not None]
+        claims = [(claim, one.event_id) for one in write.settled for claim in one.claims]
         names = [
             keys.account(team_id), keys.reservations(team_id), keys.reserved(team_id), keys.replays(team_id),
             *(keys.idempotency(team_id, claim) for claim, _ in claims),

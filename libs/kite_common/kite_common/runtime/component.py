@@ -17,11 +17,15 @@ class Readiness:
 READY = Readiness(ready=True)
 
 
+class StartAgain(Exception):
+    """Raised by a component that only a new process can help: all is drained, and the exit code asks for another start."""
+
+
 class Component(Protocol):
     """A part of a process, run by the supervisor.
 
     `run` returns soon after `stop` is set, when it has finished what it had begun. Raising, or returning before `stop` is
-    set, ends the process. `readiness` is asked often and must not block.
+    set, ends the process (`StartAgain` with a code of its own). `readiness` is asked often and must not block.
     """
 
     @property

@@ -21,7 +21,7 @@ from kite_common import VERSION
 from kite_common.config import KiteSettings, load, masked
 from kite_common.errors import ConfigurationError
 from kite_common.runtime import faults
-from kite_common.runtime.component import Component, readiness_of
+from kite_common.runtime.component import Component, StartAgain, readiness_of
 from kite_common.runtime.observe import configure_logging, get_logger
 from kite_common.runtime.system import monotonic_s
 
@@ -29,6 +29,8 @@ log = get_logger("kite.runtime")
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
+# sysexits.h EX_TEMPFAIL: starting again is what is needed.
+EXIT_START_AGAIN: Final = 75
 # sysexits.h EX_CONFIG: starting again without a change is of no use.
 EXIT_CONFIGURATION: Final = 78
 _EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
@@ -49,6 +51,10 @@ class _Running:
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.component.run(self.stop), name=self.component.name)
+
+    @property
+    def wants_new_process(self) -> bool:
+        return self.task.done() and not self.task.cancelled() and isinstance(self.task.exception(), StartAgain)
 
 
 def run_service(service: str, settings_type: type[SettingsT], build: Build[SettingsT]) -> int:
@@ -72,7 +78,7 @@ def run_service(service: str, settings_type: type[SettingsT], build: Build[Setti
 
 
 async def supervise(components: Sequence[Component], *, drain_timeout_s: float, on_ready: Callable[[], None] | None = None) -> int:
-    """Run all components until SIGTERM, SIGINT or the first that ends by itself; the exit code, 0 only for a clean stop.
+    """Run all components until SIGTERM, SIGINT or the first that ends by itself; the exit code, 0 only for a clean stop, 75 for StartAgain.
 
     They start in order and stop in reverse, one after the other, each by a stop event of its own: what was started first can
     still be used while later ones drain. All of it takes at most `drain_timeout_s` plus two seconds a component that hangs.
@@ -89,6 +95,8 @@ async def supervise(components: Sequence[Component], *, drain_timeout_s: float, 
         log.info("service.stopping", clean=clean)
         drained = await _stop_in_reverse(running, drain_timeout_s)
     log.info("service.stopped", clean=clean and drained)
+    if any(one.wants_new_process for one in running):
+        return EXIT_START_AGAIN
     return EXIT_OK if clean and drained else EXIT_FAILED
 
 
@@ -147,6 +155,8 @@ def _report(one: _Running, *, expected: bool) -> bool:
     error = None if one.task.cancelled() else one.task.exception()
     if isinstance(error, ConfigurationError):
         log.error("component.misconfigured", component=name, problems=error.problems)
+    elif isinstance(error, StartAgain):
+        log.error("component.needs_new_process", component=name, reason=str(error))
     elif error is not None:
         log.error("component.failed", component=name, exc_info=error)
     elif not expected:

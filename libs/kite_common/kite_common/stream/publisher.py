@@ -75,7 +75,7 @@ class Publisher:
         self._clock = clock or SystemClock()
         self._lanes = [_Lane() for _ in range(partitions)]
         self._queued = 0
-        # Until when (wall clock, ms) the batch that is under way may be sent, by partition.
+        # Until when (wall clock, ms) the batch that is under way may be sent, by partition; 0 once it has failed.
         self._send_until_ms: dict[int, float] = {}
         self._closed = False
         self._producer: AIOKafkaProducer | None = None
@@ -138,6 +138,7 @@ class Publisher:
 
     async def _serve(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Publish until stopped and drained, or until a batch fails."""
+        self._send_until_ms.clear()
         send_only_while(producer, self._in_time)
         self._producer = producer
         flushers = [
@@ -193,12 +194,14 @@ class Publisher:
             async with asyncio.timeout(self._limits.acknowledge_s):
                 written = await (await producer.send_batch(batch, self._topic, partition=partition))
         except BaseException:
-            # Also when cancelled: the batch was handed over, or may have been.
+            # Also when cancelled: the batch was handed over, or may have been. A retry that is due before the producer is abandoned must
+            # find its time over.
+            self._send_until_ms[partition] = 0
             self._answer_open(group)
             raise
         finally:
             self._queued -= len(group)
-            self._send_until_ms.pop(partition, None)
+        self._send_until_ms.pop(partition, None)
         self._observe(len(group), monotonic_s() - began)
         offset = written.offset
         for call in group:
@@ -207,7 +210,7 @@ class Publisher:
             offset += len(call.records)
 
     def _in_time(self) -> bool:
-        """Whether no batch under way is overdue. One that is takes the producer with it, so nothing else has to be sent either."""
+        """Whether no batch is overdue or has failed. One that is or has takes the producer with it: nothing else has to be sent either."""
         return self._clock.unix_ms() <= min(self._send_until_ms.values(), default=math.inf)
 
     def _answer_open(self, group: list[_Call]) -> None:

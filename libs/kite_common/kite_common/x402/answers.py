@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from kite_common.errors import CODES, ApiError
-from kite_common.events.payments import PaymentOutcome
+from kite_common.events.payments import CREDITED_BEFORE, PaymentOutcome
 from kite_common.x402.key import payment_id
 from kite_common.x402.offers import Purchase, RequestFacts, payment_error
 from kite_common.x402.reasons import public_reason
@@ -38,7 +38,7 @@ def refusal_of(
         case "refused":
             return _refused(outcome, request, purchase, terms, now_s, random_bytes)
         case "conflict":
-            return _conflict(outcome)
+            return credited_already(outcome) if outcome.reason == CREDITED_BEFORE else _conflict(outcome)
         case "in_progress":
             return ApiError("bootstrap_in_progress", retry_after_s=RETRY_AFTER_S, headers=NO_STORE)
         case "not_taken":

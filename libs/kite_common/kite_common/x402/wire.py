@@ -93,16 +93,21 @@ def parse_payment(value: str) -> ShownPayment:
     if type(version) is not int or version not in (1, 2):
         raise Malformed("x402Version is neither 1 nor 2")
     named = _object(content, "accepted") if version == 2 else content
-    payload = _object(content, "payload")
+    authorization, signature = parse_signed(_object(content, "payload"))
     return ShownPayment(
         x402_version=1 if version == 1 else 2,
         scheme=_text(named.get("scheme")),
         network=_text(named.get("network")),
-        authorization=_authorization(_object(payload, "authorization")),
-        signature=_hex(payload, "signature", _SIGNATURE),
+        authorization=authorization,
+        signature=signature,
         accepted=_accepted(named) if version == 2 else None,
         payment_identifier=_identifier(content.get("extensions")) if version == 2 else None,
     )
+
+
+def parse_signed(payload: Mapping[str, Any]) -> tuple[Authorization, str]:
+    """The scheme's part of a payment: the authorization and its signature, canonical. Raises Malformed."""
+    return _authorization(_object(payload, "authorization")), _hex(payload, "signature", _SIGNATURE)
 
 
 def payment_required(terms: PaymentTerms, offer: Offer, error: str) -> tuple[str, dict[str, object]]:

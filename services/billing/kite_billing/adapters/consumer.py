@@ -193,7 +193,7 @@ def usage_of(one: Input) -> UsageRecorded:
 
 def settled_of(usage: UsageRecorded) -> Settled:
     """What a charged usage frees in Redis."""
-    return Settled(TeamId(usage.team_id), EventId(usage.event_id), usage.idempotency, usage.delivery_claim)
+    return Settled(TeamId(usage.team_id), EventId(usage.event_id), usage.idempotency, usage.delivery_claim, usage.payment_claim)
 
 
 def _command_of(one: Input) -> Command:

@@ -7,6 +7,7 @@ from typing import Final
 from kite_common.clock import Clock
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
+from kite_common.runtime import faults
 from kite_common.runtime.system import pause
 from kite_gateway.adapters.place import Place
 from kite_gateway.adapters.scripts import ScriptRunner, load_script
@@ -31,6 +32,7 @@ class PolledArrivals:
                     await pause(_BETWEEN_LOOKS_S, never)
         except (TimeoutError, Unavailable):
             return False
+        faults.reached("credit.projected")
         return True
 
     async def of_team(self, team_id: TeamId, api_key: str | None, timeout_s: float) -> bool:

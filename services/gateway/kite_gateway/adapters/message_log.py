@@ -7,6 +7,7 @@ from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, Record
 from kite_common.events.envelope import CONTENT_TYPE_HEADER, TRACE_HEADER
 from kite_common.events.usage import UsageRecorded
 from kite_common.ids import TeamId
+from kite_common.runtime import faults
 from kite_gateway.adapters.place import Place
 
 _EVENT_HEADERS: Final = ((RECORD_HEADER, EVENT_RECORD), CONTENT_TYPE_HEADER)
@@ -37,3 +38,5 @@ class KafkaMessageLog:
             Record(place.record_key, usage.to_json(), _USAGE_HEADERS),
         )
         await self._publisher.publish(place.partition, records, not_after_ms=received_ms + _HAND_OVER_MS)
+        if usage.payment_claim is not None:
+            faults.reached("topup.published")

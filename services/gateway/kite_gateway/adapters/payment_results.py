@@ -1,32 +1,39 @@
 """What was answered after a payment, told to the payment's record: its repeats get it for ever."""
 
-from typing import Final
+import asyncio
+from typing import Final, Protocol
 
-from kite_common.errors import KiteError
-from kite_common.events.codec import encode
+from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.events.payments import PaymentResult
+from kite_common.runtime import faults
 from kite_common.runtime.observe import get_logger
-from kite_common.x402.key import payment_id, payment_partition
-from kite_gateway.adapters.message_log import Publishes
+from kite_common.x402.key import payment_id
 
 log = get_logger("kite.gateway")
 
-# Larger bodies are not kept by the record (payments specification, 3).
-_LARGEST_BODY: Final = 8 * 1024
+# How much later a caller may get an answer that is certain already.
+_WITHIN_S: Final = 2.0
 
 
-class KafkaPaymentResults:
-    """The inbox of the payments processor."""
+class Keeps(Protocol):
+    """What is needed of `kite_common.projection.payments.PaymentSender`."""
 
-    def __init__(self, publisher: Publishes, partitions: int) -> None:
-        self._publisher, self._partitions = publisher, partitions
+    async def keep(self, result: PaymentResult) -> None:
+        """Tell billing what the work after a credit was answered with. Raises Unavailable, OutcomeOpen."""
+        ...
 
-    async def remember(self, payment_key: str, status: int, body: bytes) -> None:
-        """Best effort: without it repeats are answered by the event's claim, for a day."""
-        if len(body) > _LARGEST_BODY:
-            return
-        record = encode(PaymentResult(payment_key=payment_key, status=status, body=body.decode()))
+
+class LoggedPaymentResults:
+    """PaymentResults into kite.payments."""
+
+    def __init__(self, sender: Keeps) -> None:
+        self._sender = sender
+
+    async def keep(self, result: PaymentResult) -> None:
+        """Nothing happens if the log is away: the claim of the payment answers repeats for a day."""
         try:
-            await self._publisher.publish(payment_partition(payment_key, self._partitions), (record,))
-        except KiteError as error:
-            log.warning("topup.result_not_kept", payment=payment_id(payment_key), reason=type(error).__name__)
+            async with asyncio.timeout(_WITHIN_S):
+                await self._sender.keep(result)
+        except (Unavailable, OutcomeOpen, TimeoutError) as error:
+            log.warning("topup.result_not_kept", payment=payment_id(result.payment_key), reason=type(error).__name__)
+        faults.reached("topup.kept")

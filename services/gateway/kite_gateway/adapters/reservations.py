@@ -10,6 +10,7 @@ from typing import Any, Final
 from kite_common.errors import Unavailable
 from kite_common.ids import EventId, TeamId
 from kite_common.projection import keys
+from kite_common.runtime import faults
 from kite_common.runtime.observe import get_logger
 from kite_gateway.adapters.place import Place
 from kite_gateway.adapters.scripts import Script, ScriptRunner, load_script
@@ -20,7 +21,6 @@ log = get_logger("kite.gateway.redis")
 
 # Lapsed reservations one call gives back, so that no call takes long; the next ones go on.
 _LAPSED_PER_CALL: Final = 100
-
 
 _REPEATS: Final = (Outcome.REPLAYED, Outcome.DUPLICATE)
 
@@ -51,6 +51,18 @@ class RedisReservations:
 
         Also while Redis is not the server process that billing wrote the accounts to: what it holds of them may be older.
         """
+        facts = await self._run(request, reserves=True)
+        if request.payment is not None:
+            faults.reached("topup.admitted")
+        return facts
+
+    async def peek(self, request: AdmissionRequest) -> Facts:
+        """One round trip, which takes a token and nothing else. Raises Unavailable as `admit` does."""
+        facts = await self._run(request, reserves=False)
+        faults.reached("topup.peeked")
+        return facts
+
+    async def _run(self, request: AdmissionRequest, *, reserves: bool) -> Facts:
         place = self._place_of(request.team_id)
         if self._lag_of(place.partition) > self._limits.billing_lag_s:
             raise Unavailable("billing is too far behind")
@@ -60,7 +72,8 @@ class RedisReservations:
         reply = await self._runner.run(self._admit, (*place.admission, *_claims(request)), (
             request.event_id, self._stream_time_of(place.partition), keys.LAPSE_MS, _LAPSED_PER_CALL, *self._rates,
             keys.IDEMPOTENCY_TTL_S, request.claim.body_digest if request.claim else "", request.received_ms,
-            0 if request.delivery is None else 1, request.body_bytes, request.mode.value,
+            0 if request.delivery is None else 1, request.body_bytes, int(request.takes_token), int(reserves),
+            *((0, "") if request.payment is None else (keys.PAYMENT_CLAIM_TTL_S, request.payment.receipt)),
         ), server)  # fmt: skip
         return _facts(reply)
 
@@ -69,15 +82,15 @@ class RedisReservations:
         if names := _claims(request):
             await self._try(self._confirm, names, request.event_id)
 
-    async def release(self, request: AdmissionRequest) -> None:
+    async def release(self, request: AdmissionRequest, reserved_at_ms: int) -> None:
         """Nothing happens if Redis is away: the reservation lapses with stream time."""
         _, reservations, reserved, _ = self._place_of(request.team_id).admission
-        await self._try(self._release, (reservations, reserved, *_claims(request)), request.event_id)
+        await self._try(self._release, (reservations, reserved, *_claims(request)), request.event_id, reserved_at_ms)
 
-    async def _try(self, script: Script, names: tuple[str, ...], event_id: EventId) -> None:
+    async def _try(self, script: Script, names: tuple[str, ...], event_id: EventId, *more: int) -> None:
         """What is tried here is also done by billing; its failure must not become the answer to a request whose fate is decided."""
         try:
-            await self._runner.run(script, names, (event_id,))
+            await self._runner.run(script, names, (event_id, *more))
         except Unavailable:
             return
         except RuntimeError:
@@ -100,7 +113,7 @@ class RedisRateLimits:
 
 def _claims(request: AdmissionRequest) -> tuple[str, ...]:
     """The keys of what a request claims, in the order of admit.lua."""
-    ids = (request.claim.id if request.claim else None, request.delivery)
+    ids = (request.claim.id if request.claim else None, request.payment.claim if request.payment else None, request.delivery)
     return tuple(keys.idempotency(request.team_id, one) for one in ids if one is not None)
 
 
@@ -126,5 +139,5 @@ def _facts(reply: list[Any]) -> Facts:
 
 
 def _first_answer(reply: list[Any]) -> FirstAnswer:
-    event_id, received_ms, used, limit, charged = reply[13:18]
-    return FirstAnswer(EventId(event_id.decode()), received_ms, Usage(used, limit, charged))
+    event_id, received_ms, used, limit, charged, receipt = reply[13:19]
+    return FirstAnswer(EventId(event_id.decode()), received_ms, Usage(used, limit, charged), receipt.decode())

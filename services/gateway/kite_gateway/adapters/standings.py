@@ -1,4 +1,8 @@
-"""Standings, SubscriptionChanges and ClientRateLimits over Redis: one script each. Returns facts, refuses nothing."""
+"""Standings, SubscriptionChanges and ClientRateLimits over Redis: one script each. Returns facts, refuses nothing.
+
+What a team has is read, and a change of it begun, only on the server process that billing vouches for, as messages are admitted: another
+one may hold an older copy, in which counters are lower and money is not reserved that is.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -19,26 +23,33 @@ PUBLIC_PER_MINUTE: Final = 300
 
 
 class RedisStandings:
-    """`stream_time_of` takes a partition, in milliseconds."""
+    """`stream_time_of` and `server_of` take a partition: milliseconds, and the server process its accounts are on."""
 
-    def __init__(self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], stream_time_of: Callable[[int], int]) -> None:
-        self._runner, self._place_of, self._stream_time_of = runner, place_of, stream_time_of
+    def __init__(
+        self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], stream_time_of: Callable[[int], int],
+        server_of: Callable[[int], str | None],
+    ) -> None:  # fmt: skip
+        self._runner, self._place_of, self._stream_time_of, self._server_of = runner, place_of, stream_time_of, server_of
         self._standing = load_script("standing")
 
     async def of(self, team_id: TeamId) -> Standing | None:
         """One round trip, nothing is changed by it."""
         place = self._place_of(team_id)
         reply = await self._runner.run(
-            self._standing, _account_keys(team_id, place), (self._stream_time_of(place.partition), keys.LAPSE_MS)
-        )
+            self._standing, _account_keys(team_id, place), (self._stream_time_of(place.partition), keys.LAPSE_MS),
+            _vouched_for(self._server_of(place.partition)),
+        )  # fmt: skip
         return None if len(reply) == 1 else _standing(reply)
 
 
 class RedisSubscriptionChanges:
     """The field `changing` of the account's hash."""
 
-    def __init__(self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], stream_time_of: Callable[[int], int]) -> None:
-        self._runner, self._place_of, self._stream_time_of = runner, place_of, stream_time_of
+    def __init__(
+        self, runner: ScriptRunner, place_of: Callable[[TeamId], Place], stream_time_of: Callable[[int], int],
+        server_of: Callable[[int], str | None],
+    ) -> None:  # fmt: skip
+        self._runner, self._place_of, self._stream_time_of, self._server_of = runner, place_of, stream_time_of, server_of
         self._begin, self._end = load_script("begin_change"), load_script("end_change")
 
     async def begin(self, team_id: TeamId, change: SubscriptionChange) -> Begun:
@@ -47,7 +58,7 @@ class RedisSubscriptionChanges:
         reply = await self._runner.run(self._begin, _account_keys(team_id, place), (
             change.command_id, change.subscription_id, change.revision, int(change.provider_changes),
             self._stream_time_of(place.partition), keys.LAPSE_MS,
-        ))  # fmt: skip
+        ), _vouched_for(self._server_of(place.partition)))  # fmt: skip
         return Begun(reply)
 
     async def end(self, team_id: TeamId, command_id: CommandId) -> None:
@@ -69,6 +80,12 @@ class RedisClientRateLimits:
         key = keys.client_bucket(hashlib.sha256(client.encode()).hexdigest()[:32])
         allowed, level = await self._runner.run(self._take, (key,), (PUBLIC_PER_MINUTE,))
         return bool(allowed), describe(level, PUBLIC_PER_MINUTE)
+
+
+def _vouched_for(server: str | None) -> str:
+    if server is None:
+        raise Unavailable("the accounts are not projected")
+    return server
 
 
 def _account_keys(team_id: TeamId, place: Place) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from kite_gateway.domain.standing import Standing
 from kite_gateway.domain.subscription_change import Begun, NotChanged, SubscriptionChange, change_of, has
 
 _RESERVED: Final = "Messages are being charged; change the provider when reserved_atomic is 0."
+_OVERTAKEN: Final = "The change was made, and another one after it; look at what the subscription is."
 _REFUSED: Final[dict[CommandRefusal, NotChanged]] = {
     "plan_not_found": NotChanged("plan_not_found"),
     "invalid_provider": NotChanged(
@@ -72,12 +73,14 @@ class ChangeSubscription:
             return standing
         return NotChanged("subscription_conflict", _RESERVED if begun is Begun.MONEY_RESERVED else None)
 
-    async def _changed(self, team_id: TeamId, change: SubscriptionChange) -> Standing:
+    async def _changed(self, team_id: TeamId, change: SubscriptionChange) -> Standing | NotChanged:
         standing = await self._standing(team_id)
-        if not has(standing, change.plan_id, change.provider):
+        if has(standing, change.plan_id, change.provider):
+            return standing
+        if (standing.subscription_id, standing.revision) == (change.subscription_id, change.revision):
             # The outcome is told while Redis is being written anew.
             raise Unavailable("the change is not projected yet")
-        return standing
+        return NotChanged("subscription_conflict", _OVERTAKEN)
 
     async def _standing(self, team_id: TeamId) -> Standing:
         standing = await self.standings.of(team_id)

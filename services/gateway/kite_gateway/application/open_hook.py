@@ -1,13 +1,14 @@
 """May a request deliver to a hook: look up, check the signature, judge. Knows no HTTP."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kite_common.clock import Clock
 from kite_common.errors import Malformed
 from kite_common.ids import TeamId, parse_team_id
 from kite_gateway.application.ports import Hooks
-from kite_gateway.domain.hooks.credentials import HookRefusal, Opened, judge
-from kite_gateway.domain.hooks.signatures import SignedRequest, check_signature
+from kite_gateway.domain.hooks.credentials import HookRefusal, KnownHook, Opened, judge
+from kite_gateway.domain.hooks.signatures import SignedRequest, Verdict, check_signature, is_signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,32 @@ class OpenHook:
 
     def __call__(self, knock: Knock) -> tuple[TeamId, Opened] | HookRefusal:
         """The team and what is known of the sender, or why it may not deliver. Takes no IO. Raises Unavailable."""
-        try:
-            team_id = parse_team_id(knock.team)
-        except Malformed:
-            # Nobody's team, like one that nobody has heard of.
+        found = self._find(knock.team, knock.source, knock.token)
+        if found is None:
             return "invalid_hook_token"
-        now_ms = self.clock.unix_ms()
-        known = self.hooks.find(team_id, knock.source, knock.token, now_ms)
+        team_id, known = found
         secrets = known.endpoint.secrets if known.endpoint else ()
-        judged = judge(known.endpoint, known.token, check_signature(knock.source, knock.request, secrets, now_ms // 1000))
+        verdict = check_signature(knock.source, knock.request, secrets, self.clock.unix_ms() // 1000)
+        judged = judge(known.endpoint, known.token, verdict)
         return (team_id, judged) if isinstance(judged, Opened) else judged
+
+    def refused_unread(self, team: str, source: str, token: str | None, head: Mapping[str, str]) -> HookRefusal | None:
+        """Why a request may not deliver, whatever its body is: so that nobody is waited for who sends one slowly and may not anyway.
+
+        None: it may, or its signature decides on the answer, which is over the body. Raises Unavailable.
+        """
+        found = self._find(team, source, token)
+        if found is None:
+            return "invalid_hook_token"
+        _, known = found
+        verdicts: tuple[Verdict, ...] = ("right", "wrong") if is_signed(source, head) else ("none",)
+        first, *others = (judge(known.endpoint, known.token, verdict) for verdict in verdicts)
+        return None if isinstance(first, Opened) or any(other != first for other in others) else first
+
+    def _find(self, team: str, source: str, token: str | None) -> tuple[TeamId, KnownHook] | None:
+        """None: nobody's team, like one that nobody has heard of."""
+        try:
+            team_id = parse_team_id(team)
+        except Malformed:
+            return None
+        return team_id, self.hooks.find(team_id, source, token, self.clock.unix_ms())

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from kite_common.events.commands import Command, CommandOutcome
+from kite_common.events.payments import PaymentOutcome, PaymentResult
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId
@@ -12,6 +13,7 @@ from kite_gateway.domain.hooks.credentials import KnownHook
 from kite_gateway.domain.rate_limit import RateLimit
 from kite_gateway.domain.standing import Standing
 from kite_gateway.domain.subscription_change import Begun, SubscriptionChange
+from kite_gateway.domain.topup import Due
 
 
 class Credentials(Protocol):
@@ -46,12 +48,19 @@ class Reservations(Protocol):
         """
         ...
 
+    async def peek(self, request: AdmissionRequest) -> Facts:
+        """What `admit` would find now: takes the token, reserves and claims nothing. Raises Unavailable."""
+        ...
+
     async def confirm(self, request: AdmissionRequest) -> None:
         """Mark the claims of a published event as accepted, so that its repeat is answered. Best effort: billing does it too."""
         ...
 
-    async def release(self, request: AdmissionRequest) -> None:
-        """Give back what `admit` took, for an event that is surely not in the log. Best effort: it lapses by itself."""
+    async def release(self, request: AdmissionRequest, reserved_at_ms: int) -> None:
+        """Give back what `admit` took at that time, for an event that is surely not in the log; nothing that has been reserved since.
+
+        Best effort: it lapses by itself.
+        """
         ...
 
 
@@ -91,14 +100,6 @@ class Arrivals(Protocol):
         ...
 
 
-class PaymentResults(Protocol):
-    """Answers that were given after a payment."""
-
-    async def remember(self, payment_key: str, status: int, body: bytes) -> None:
-        """Keep an answer for the repeats of its payment. Best effort."""
-        ...
-
-
 class SubscriptionChanges(Protocol):
     """At most one change of a team's subscription at a time."""
 
@@ -119,6 +120,26 @@ class Commands(Protocol):
 
     async def send(self, command: Command) -> CommandOutcome:
         """Send a command and wait for its outcome. Raises Unavailable (nothing was sent) or OutcomeOpen: send the same again."""
+        ...
+
+
+class Till(Protocol):
+    """The payment that one request shows."""
+
+    async def pay(self, due: Due) -> PaymentOutcome | None:
+        """Hand it in. An outcome is `credited`; None: the request goes on without a payment.
+
+        Raises ApiError for whatever keeps the request from going on: what is wrong with the payment, its fate, or why the request is
+        refused itself.
+        """
+        ...
+
+
+class PaymentResults(Protocol):
+    """What payments were answered with, for their repeats."""
+
+    async def keep(self, result: PaymentResult) -> None:
+        """Keep an answer. Best effort: without it the repeat does the work again, which ends in the same event."""
         ...
 
 

@@ -31,6 +31,7 @@ class Outcome(IntEnum):
     DUPLICATE = 11
     DELIVERY_IN_FLIGHT = 12
     PROVIDER_CHANGING = 13
+    PAID_IN_FLIGHT = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,12 @@ class Claim:
     body_digest: str
 
 
-class Mode(IntEnum):
-    """How far an admission goes; the numbers are those admit.lua takes.
+@dataclass(frozen=True, slots=True)
+class PaidWith:
+    """The payment an event was paid with: a digest that names it among all others, and what the event's answer tells of it."""
 
-    LOOK checks everything and takes a request from the bucket, but reserves nothing; ADMIT_LOOKED reserves after such a look, without taking
-    another one.
-    """
-
-    ADMIT = 0
-    LOOK = 1
-    ADMIT_LOOKED = 2
+    claim: str
+    receipt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,8 @@ class AdmissionRequest:
     """One event that wants in. `event_id` is what its reservation is held under; `received_ms` the time of receipt.
 
     `delivery` is a digest of what names a delivery to a hook among all others: the second of two is a duplicate. `body_bytes` is held
-    against the plan's largest payload; 0 where the route has a limit of its own.
+    against the plan's largest payload; 0 where the route has a limit of its own. `payment` claims that payment for this event alone.
+    `takes_token` False: the request has taken its token before, when it was looked at.
     """
 
     team_id: TeamId
@@ -67,7 +65,8 @@ class AdmissionRequest:
     claim: Claim | None = None
     delivery: str | None = None
     body_bytes: int = 0
-    mode: Mode = Mode.ADMIT
+    payment: PaidWith | None = None
+    takes_token: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswer:
-    """What an Idempotency-Key, or a delivery, was answered with first."""
+    """What an Idempotency-Key, a payment or a delivery was answered with first; `receipt` tells of its payment, "" if there was none."""
 
     event_id: EventId
     received_ms: int
     usage: Usage
+    receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,8 @@ _PLAIN: Final[Mapping[Outcome, tuple[RefusalCode, int | None]]] = {
     # Whether the first one will be accepted is open, so the second must not be told that it was.
     Outcome.DELIVERY_IN_FLIGHT: ("service_unavailable", 1),
     Outcome.PROVIDER_CHANGING: ("service_unavailable", 1),
+    # The payment is credited and another copy of the request is being published, or died when it was: the same again finds its answer.
+    Outcome.PAID_IN_FLIGHT: ("service_unavailable", 1),
 }
 
 

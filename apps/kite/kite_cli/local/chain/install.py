@@ -82,7 +82,7 @@ async def _install(lib: Path) -> None:
     code, text = await run_tool((*find_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"), folder=side)
     if code:
         reason = "; ".join(line for line in text.splitlines() if "error" in line)[:500] or f"exit code {code}"
-        advice = "Check the network (or npm's proxy and registry settings) and run it again."
+        advice = "Check the network (or npm's proxy and registry settings) and run it again; `kitectl up --no-payments` does without."
         raise StepFailed(_STEP, f"npm could not install it: {reason}", advice)
     side.rename(folder)
 

@@ -59,13 +59,15 @@ async def sent(rpc: Rpc, transaction: dict[str, str]) -> str:
 
     Raises RpcFailed, also if it was mined and reverted. On a chain that does not mine it waits for ever.
     """
-    transaction_hash = str(await rpc.call("eth_sendTransaction", {"from": SETUP} | transaction))
+    transaction = {"from": SETUP} | transaction
+    transaction_hash = str(await rpc.call("eth_sendTransaction", transaction))
 
     async def is_mined() -> bool:
         return await rpc.call("eth_getTransactionReceipt", transaction_hash) is not None
 
     await until(is_mined, _POLL_S)
     if (await rpc.call("eth_getTransactionReceipt", transaction_hash))["status"] != "0x1":
+        await rpc.call("eth_call", transaction, "latest")  # raises with the reason, if it still is one
         raise RpcFailed(f"transaction {transaction_hash} was reverted")
     return transaction_hash
 

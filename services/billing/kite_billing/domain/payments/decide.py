@@ -1,7 +1,7 @@
 """One fact at one payment key -> events, effects, commands, outcomes. The way into the state machine. Pure."""
 
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import assert_never
 
 from kite_billing.domain.payments import outcomes
 from kite_billing.domain.payments.case import Case, Context, Decision
@@ -15,8 +15,6 @@ from kite_billing.domain.payments.watch import deep_enough, due, hash_changed
 from kite_common.events import payments as inbox
 from kite_common.events.payment_record import CreditResult, PaymentRecord, Place
 from kite_common.ids import UNATTRIBUTED
-
-_LARGEST_RESULT: Final = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def _credit_applied(case: Case, fact: inbox.CreditApplied) -> None:
 def _result(case: Case, fact: inbox.PaymentResult) -> None:
     """What the work after the credit was answered with; the first one stays."""
     record = case.known()
-    if record.credit is not None and record.stored_status is None and len(fact.body.encode()) <= _LARGEST_RESULT:
+    if record.credit is not None and record.stored_status is None and len(fact.body.encode()) <= inbox.LARGEST_RESULT_BYTES:
         case.note(ResultStored(case.now, fact.status, fact.body))
 
 

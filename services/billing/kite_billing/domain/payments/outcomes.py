@@ -5,11 +5,10 @@ from typing import Any, Final
 
 from kite_billing.domain.payments.rules import STORED_RESULT_MS, Rules
 from kite_common.events.payment_record import PaymentRecord
-from kite_common.events.payments import Alternative, Bootstrapped, PaymentOutcome, PaymentPayer, PaymentSubmitted
+from kite_common.events.payments import CREDITED_BEFORE, Alternative, Bootstrapped, PaymentOutcome, PaymentPayer, PaymentSubmitted
 
 _PAYMENT_REQUIRED: Final = 402
 _CONFLICT: Final = 409
-CREDITED_BEFORE: Final = "credited"
 
 
 def alternative(key: str, submission_id: str, given: Alternative) -> PaymentOutcome:

@@ -22,6 +22,7 @@ from kite_gateway.adapters.http.cors import Cors
 from kite_gateway.adapters.http.edge import Edge
 from kite_gateway.adapters.http.ingest import Ingest
 from kite_gateway.adapters.http.openapi import Operation, document
+from kite_gateway.adapters.http.openapi_examples import EXAMPLES, with_examples
 from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
@@ -69,15 +70,15 @@ def create_app(surface: Surface) -> ASGIApp:
     )
 
 
-def openapi_document(public_url: str | None = None, replay: Sequence[Operation] = replay_contract.OPERATIONS) -> dict[str, Any]:
+def openapi_document(
+    public_url: str | None = None, replay: Sequence[Operation] = replay_contract.OPERATIONS, examples: Mapping[str, Any] = EXAMPLES
+) -> dict[str, Any]:
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
-    return document(
-        (
-            *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
-            *documents.OPERATIONS,
-        ),
-        public_url,
+    operations = (
+        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
+        *documents.OPERATIONS,
     )  # fmt: skip
+    return with_examples(document(operations, public_url), examples)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """What all bearer routes begin with: the key, its team, its permission, and the team's token bucket. Order by wire contract 2.3."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from kite_common.auth import Needed
 from kite_common.clock import Clock
@@ -12,8 +12,6 @@ from kite_gateway.adapters.http.problems import access_error
 from kite_gateway.adapters.http.request import bearer_token, team_id_of
 from kite_gateway.application.ports import Credentials, RateLimits
 from kite_gateway.domain.access import check_access
-
-_PRIVATE: Final = (b"cache-control", b"private, no-store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Bearer:
     def authorize(self, scope: Any, needed: Needed) -> TeamId:
         """The team the request may act for: 401, 400 missing_team_id, 403 forbidden, 403 insufficient_permissions, in this order."""
         context = context_of(scope)
-        context.extra.append(_PRIVATE)
+        context.keep_private()
         principal = self.credentials.identify(bearer_token(context.head), self.clock.unix_ms())
         refusal = check_access(principal, team_id_of(scope["query_string"]), needed)
         if refusal is not None or principal is None:

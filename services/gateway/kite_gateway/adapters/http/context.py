@@ -7,6 +7,7 @@ from typing import Any, Final
 from kite_gateway.domain.rate_limit import RateLimit
 
 _KEY: Final = "kite"
+_PRIVATE: Final = (b"cache-control", b"private, no-store")
 Header = tuple[bytes, bytes]
 
 
@@ -30,6 +31,10 @@ class Context:
                 (b"ratelimit-remaining", b"%d" % rate.remaining),
                 (b"ratelimit-reset", b"%d" % rate.reset_s),
             )
+
+    def keep_private(self) -> None:
+        """Nobody on the way may keep the answer (wire contract, 2.2; payments specification, 2.3)."""
+        self.extra.append(_PRIVATE)
 
     def not_said_yet(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Those of these headers that not every answer to this request gets anyway."""

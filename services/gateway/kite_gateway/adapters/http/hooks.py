@@ -1,8 +1,7 @@
 """POST /hooks/{team_id}/{source}[/{hook_token}]: plain ASGI, because signatures are over the raw bytes. Wire schema here, no rules."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, Field
@@ -16,14 +15,15 @@ from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
-from kite_gateway.adapters.http.context import Context, Header, context_of
-from kite_gateway.adapters.http.ingest import Ingest, Ingested, Stored
+from kite_gateway.adapters.http.context import Context, context_of
+from kite_gateway.adapters.http.ingest import INGEST_CODES, Arrived, Ingest, Told, send_headers
 from kite_gateway.adapters.http.messages import UsageOut, usage_out
 from kite_gateway.adapters.http.openapi import Operation, Parameter
-from kite_gateway.adapters.http.paid import PAYMENT_CODES, PAYMENT_PARAMETERS
+from kite_gateway.adapters.http.paid import PAYMENT_PARAMETERS
 from kite_gateway.adapters.http.problems import api_error, problem_response
-from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding
+from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding, refuse_size
 from kite_gateway.application.accept_message import Accepted, Submission
+from kite_gateway.application.accept_paid import Answer
 from kite_gateway.application.open_hook import Knock, OpenHook
 from kite_gateway.domain.hooks.content import BadContent
 from kite_gateway.domain.hooks.event import HookRequest, read_hook
@@ -34,9 +34,9 @@ log = get_logger("kite.gateway")
 PATH: Final = "/hooks/{team_id}/{source}"
 PATH_WITH_TOKEN: Final = PATH + "/{hook_token}"
 MAX_BODY_BYTES: Final = 262_144
+# How long a body of unknown length is read of whom nobody knows.
+_STRANGERS_S: Final = 1.0
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
-_REPLAYED: Final = (b"idempotency-replayed", b"true")
-_JSON: Final = (b"content-type", b"application/json")
 
 
 class HookOut(BaseModel):
@@ -66,7 +66,8 @@ _WHAT: Final = (
     "keeps its attributes, anything else becomes the `data` of one. "
     "The request carries a hook token, or the signature of the provider whose name the source is (`X-Kite-Signature` for any other), "
     "if the endpoint has its secret. 202 is sent once the event is durable. A delivery that was accepted within the last 24 hours is "
-    "answered with 200 and not charged."
+    "answered with 200 and not charged. If the wallet is empty the answer is 402, and a payment with the request fills it and delivers "
+    "in one."
 )
 _PARAMETERS: Final = (
     Parameter("team_id", "path", "The team.", required=True),
@@ -75,21 +76,22 @@ _PARAMETERS: Final = (
         "Idempotency-Key", "header", "For 24 hours the same key and body give the first answer again; one scope a team and source.",
         schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     ),
+    *PAYMENT_PARAMETERS,
     Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
 )  # fmt: skip
 
 
 def _operation(path: str, summary: str, *parameters: Parameter) -> Operation:
     return Operation(
-        "POST", path, summary, _WHAT, status=202, answer=HookOut,
+        "POST", path, summary, _WHAT, status=202, answer=HookOut, takes_payment=True,
         other_answers={200: ("A duplicate, or the answer to Slack's `url_verification`.", (HookIgnored, HookChallenge))},
         bodies=("application/cloudevents+json", "application/json", "application/x-www-form-urlencoded", "text/plain"),
         codes=(
-            *PAYMENT_CODES, "reserved_type", "invalid_idempotency_key", "invalid_hook_token", "invalid_signature", "insufficient_funds",
-            "no_active_subscription", "not_found", "idempotency_key_reused", "request_in_progress", "rate_limit_exceeded",
-            "quota_exceeded", "internal_error", "overloaded", "service_unavailable",
+            "reserved_type", "invalid_idempotency_key", "invalid_hook_token", "invalid_signature", "no_active_subscription", "not_found",
+            "request_in_progress", "rate_limit_exceeded", "quota_exceeded", "internal_error", "overloaded", "service_unavailable",
+            *INGEST_CODES,
         ),
-        parameters=(*_PARAMETERS, *parameters, *PAYMENT_PARAMETERS), takes_payment=True,
+        parameters=(*_PARAMETERS, *parameters),
     )  # fmt: skip
 
 
@@ -97,21 +99,6 @@ OPERATIONS: Final = (
     _operation(PATH, "Deliver to a hook", Parameter("Authorization", "header", "`Bearer <hook token>`, unless the provider has signed.")),
     _operation(PATH_WITH_TOKEN, "Deliver to a hook by its token", Parameter("hook_token", "path", "The hook token.", required=True)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What is sent; `ingested` is None for what stores nothing by its nature."""
-
-    status: int
-    body: bytes
-    ingested: Ingested | None = None
-
-    @property
-    def accepted(self) -> Accepted | None:
-        """The event, if one was accepted now or before."""
-        result = None if self.ingested is None else self.ingested.result
-        return None if isinstance(result, Stored) else result
 
 
 class HooksEndpoint:
@@ -133,27 +120,22 @@ class HooksEndpoint:
         context.extra.append(_PRIVATE)
         trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
-            answer = await self._run(scope, receive, context, trace)
+            told = await self._run(scope, receive, context, trace)
         except KiteError as error:
             problem = api_error(error)
             self._log("hook.refused", scope, context, trace, began, code=problem.code, status=problem.status)
             await problem_response(problem, context)(scope, receive, send)
             return
-        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(answer.body))]
-        if answer.ingested is not None:
-            await self._ingest.remember(answer.ingested, answer.status, answer.body)
-            headers += answer.ingested.headers(context)
-            if answer.accepted is None or answer.accepted.replayed:
-                headers.append(_REPLAYED)
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-        self._count(answer, scope, context, trace, began)
+        await send({"type": "http.response.start", "status": told.answer.status, "headers": send_headers(told)})
+        await send({"type": "http.response.body", "body": told.answer.body})
+        self._count(told, scope, context, trace, began)
 
-    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> _Answer:
+    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> Told:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every answer of 400 and above."""
         source = scope["path_params"]["source"]
         if not is_source(source):
             raise ApiError("not_found")
+        await self._refuse_strangers(scope, receive, context, source)
         body = await read_bytes(receive, context.head, MAX_BODY_BYTES)
         team_id, request = self._opened(scope, context, source, body)
         context.team_id = team_id
@@ -164,41 +146,45 @@ class HooksEndpoint:
         claim = idempotency_claim(context.head, b"hooks/" + source.encode(), body)
         if event.challenge is not None:
             await self._bearer.take_token(scope, team_id)
-            return _Answer(200, orjson.dumps({"challenge": event.challenge}))
-        return await self._submit(Submission(team_id, event, trace.header(), claim, len(body)), scope, context, body)
+            return Told(_json(200, {"challenge": event.challenge}), None, (), replayed=True)
+        submission = Submission(team_id, event, trace.header(), claim, len(body))
+        return await self._ingest(Arrived(scope, body, context, submission, _path_without_token(scope)), _answer)
+
+    async def _refuse_strangers(self, scope: Scope, receive: Receive, context: Context, source: str) -> None:
+        """Raise ApiError for what may not deliver whatever its body is: it is not waited for, as slow ones would take the places of others.
+
+        Size comes before credentials, so one of unknown length is looked at for a moment. Raises Unavailable.
+        """
+        team, token, head = _shown(scope, context)
+        refusal = self._open.refused_unread(team, source, token, head)
+        if refusal is None:
+            return
+        refuse_size(context.head, MAX_BODY_BYTES)
+        if b"content-length" not in context.head:
+            try:
+                await read_bytes(receive, context.head, MAX_BODY_BYTES, _STRANGERS_S)
+            except ApiError as error:
+                if error.code == "payload_too_large":
+                    raise
+        raise ApiError(refusal)
 
     def _opened(self, scope: Scope, context: Context, source: str, body: bytes) -> tuple[TeamId, HookRequest]:
         """The team, and the request as it may deliver there. Raises ApiError, Unavailable."""
-        parameters = scope["path_params"]
-        token = parameters.get("hook_token") or bearer_token(context.head) or None
-        head = {name.decode("latin-1"): value.decode("latin-1") for name, value in context.head.items()}
-        opened = self._open(Knock(parameters["team_id"], source, token, SignedRequest(head, body, self._called_url(scope))))
+        team, token, head = _shown(scope, context)
+        opened = self._open(Knock(team, source, token, SignedRequest(head, body, self._called_url(scope))))
         if isinstance(opened, str):
             raise ApiError(opened)
         team_id, known = opened
         return team_id, HookRequest(source, head, body, known.verified, token)
 
-    async def _submit(self, submission: Submission, scope: Scope, context: Context, body: bytes) -> _Answer:
-        parameters = scope["path_params"]
-        # What an offer repeats must not hold the token.
-        shown_path = bytes(scope["raw_path"]).rpartition(b"/")[0] if "hook_token" in parameters else None
-        ingested = await self._ingest(submission, scope, context, body, shown_path)
-        result = ingested.result
-        if isinstance(result, Stored):
-            return _Answer(result.status, result.body, ingested)
-        if result.duplicate:
-            return _Answer(200, orjson.dumps({"status": "duplicate_ignored", "id": result.event_id}), ingested)
-        answer = {"id": result.event_id, "created_at": rfc3339(result.received_ms), "usage": usage_out(result.usage)}
-        return _Answer(202, orjson.dumps(answer), ingested)
-
     def _called_url(self, scope: Scope) -> str:
         path, query = bytes(scope["raw_path"]).decode("latin-1"), bytes(scope["query_string"]).decode("latin-1")
         return self._public_url + path + (f"?{query}" if query else "")
 
-    def _count(self, answer: _Answer, scope: Scope, context: Context, trace: TraceContext, began: float) -> None:
-        accepted = answer.accepted
+    def _count(self, told: Told, scope: Scope, context: Context, trace: TraceContext, began: float) -> None:
+        accepted = told.accepted
         if accepted is None:
-            self._log("hook.challenged" if answer.ingested is None else "hook.repeated", scope, context, trace, began)
+            self._log("hook.answered", scope, context, trace, began, status=told.answer.status)
             return
         if accepted.duplicate:
             self._log("hook.ignored", scope, context, trace, began, event_id=accepted.event_id)
@@ -223,3 +209,27 @@ class HooksEndpoint:
 def routes(endpoint: HooksEndpoint) -> list[Route]:
     """Both routes: Starlette hands the request over as it came."""
     return [Route(path, endpoint, methods=["POST"]) for path in (PATH, PATH_WITH_TOKEN)]
+
+
+def _shown(scope: Scope, context: Context) -> tuple[str, str | None, dict[str, str]]:
+    """The team a request names, the hook token it shows, and its headers as text."""
+    parameters = scope["path_params"]
+    token = parameters.get("hook_token") or bearer_token(context.head) or None
+    return parameters["team_id"], token, {name.decode("latin-1"): value.decode("latin-1") for name, value in context.head.items()}
+
+
+def _answer(accepted: Accepted) -> Answer:
+    """202, or 200 for a delivery that was accepted before."""
+    if accepted.duplicate:
+        return _json(200, {"status": "duplicate_ignored", "id": accepted.event_id})
+    body = {"id": accepted.event_id, "created_at": rfc3339(accepted.received_ms), "usage": usage_out(accepted.usage)}
+    return _json(202, body)
+
+
+def _path_without_token(scope: Scope) -> bytes | None:
+    """What an offer may repeat: it must not open the hook. None if there is no token in the path."""
+    return bytes(scope["raw_path"]).rpartition(b"/")[0] if "hook_token" in scope["path_params"] else None
+
+
+def _json(status: int, body: dict[str, Any]) -> Answer:
+    return Answer(status, orjson.dumps(body))

@@ -1,145 +1,126 @@
-"""The way of events in that cost money: charged to the wallet, or topped up by a payment that comes with the request.
+"""What routes have in common that cost an event: from the checked request to its answer, with or without a payment. Knows no route.
 
-A payment is always handed in when one is shown, because it may be known already; a new one is taken only if the wallet cannot pay. If the
-process dies, the same request with the same payment goes on where it ended: the payment has one credit, and the credit one event, whose id
-follows from both.
+Without a payment header this is one call of the use case, and nothing of payments is touched.
 """
 
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
 
-from starlette.types import Scope
-
-from kite_common.errors import ApiError, KiteError
-from kite_common.events.payments import PaymentOutcome
-from kite_common.runtime import faults
-from kite_common.x402.answers import after_credit, credited_already, success_headers
-from kite_common.x402.key import event_of
-from kite_common.x402.offers import RequestFacts
+from kite_common.errors import ApiError
+from kite_common.events.payments import PaymentPayer
+from kite_common.x402.answers import after_credit, success_headers
 from kite_common.x402.terms import PaymentTerms
-from kite_gateway.adapters.http.context import Context
-from kite_gateway.adapters.http.paid import facts_of
-from kite_gateway.adapters.http.problems import api_error, refusal_error
+from kite_common.x402.wire import NO_STORE, REQUEST_HEADERS, payment_accepted
+from kite_gateway.adapters.http.context import Context, Header
+from kite_gateway.adapters.http.paid import PAYMENT_CODES, facts_of
+from kite_gateway.adapters.http.problems import refusal_error
+from kite_gateway.adapters.till import TopUpTill
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
+from kite_gateway.application.accept_paid import AcceptPaid, Answer, Credited, Spent
 from kite_gateway.application.checkout import Checkout
-from kite_gateway.application.ports import Arrivals, PaymentResults
-from kite_gateway.domain.admission import Decision, Mode, Refused
-from kite_gateway.domain.top_up import claim_of, is_repeatable, purchase_of, takes_payment
+from kite_gateway.domain.admission import Refused
+from kite_gateway.domain.topup import Needed, due_of
 
-_PAYMENT_HEADERS: Final = frozenset({b"payment-signature", b"x-payment", b"x-payment-signature"})
-_ARRIVAL_S: Final = 2.0
-_SOON_S: Final = 1
+Render = Callable[[Accepted], Answer]
+
+# An empty wallet has a code of its own.
+INGEST_CODES: Final = ("insufficient_funds", *(code for code in PAYMENT_CODES if code != "payment_required"))
+
+_REPLAYED: Final = (b"idempotency-replayed", b"true")
+_JSON: Final = (b"content-type", b"application/json")
+_PAYMENT_HEADERS: Final = tuple(name.encode() for name in REQUEST_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What the payment was answered with before, word for word."""
+class Told:
+    """What is sent. `accepted` is None where an earlier answer was kept as it was; `replayed`: the event has been durable for a while."""
 
-    status: int
+    answer: Answer
+    accepted: Accepted | None
+    headers: tuple[Header, ...]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request whose own checks are behind it. `shown_path`: its path without what must not be repeated in an offer."""
+
+    scope: Any
     body: bytes
+    context: Context
+    submission: Submission
+    shown_path: bytes | None = None
 
+    @property
+    def shows_payment(self) -> bool:
+        """Whether there is a payment header; whether it can be read, is another matter."""
+        return any(name in self.context.head for name in _PAYMENT_HEADERS)
 
-@dataclass(frozen=True, slots=True)
-class Ingested:
-    """What the answer is made of. `outcome`: the payment that came with the request and was credited."""
-
-    result: Accepted | Stored
-    outcome: PaymentOutcome | None = None
-
-    def headers(self, context: Context) -> list[tuple[bytes, bytes]]:
-        """What the answer says of the payment."""
-        if self.outcome is None:
-            return []
-        said = context.not_said_yet(success_headers(self.outcome))
-        return [(name.lower().encode(), value.encode()) for name, value in said.items()]
+    def till(self, checkout: Checkout, terms: PaymentTerms) -> TopUpTill:
+        """What it can do about paying."""
+        return TopUpTill(checkout, terms, facts_of(self.scope, self.body, self.shown_path), self.submission.team_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """`checkout` without terms: payments are not looked at, and an empty wallet is refused without an offer."""
+    """Call it with a request. `checkout` without terms: this server takes no payments."""
 
     accept: AcceptMessage
+    accept_paid: AcceptPaid
     checkout: Checkout
-    arrivals: Arrivals
-    results: PaymentResults
 
-    async def __call__(
-        self, submission: Submission, scope: Scope, context: Context, body: bytes, shown_path: bytes | None = None
-    ) -> Ingested:
-        """Accept the event. Raises KiteError for every answer of 400 and above; after a credit they tell that the money has arrived."""
+    async def __call__(self, arrived: Arrived, render: Render) -> Told:
+        """The answer to an accepted event. Raises KiteError for every other."""
         terms = self.checkout.terms
-        if terms is not None and not _PAYMENT_HEADERS.isdisjoint(context.head):
-            return await self._paid(submission, facts_of(scope, body, shown_path), context, terms)
-        result = await self.accept(submission)
-        context.tell_rate(result.rate)
-        if isinstance(result, Refused):
-            raise refusal_error(result) if terms is None else self._refusal(result, submission, facts_of(scope, body, shown_path), terms)
-        return Ingested(result)
+        if terms is not None and arrived.shows_payment:
+            return await self._paid(arrived, arrived.till(self.checkout, terms), render)
+        result = await self.accept(arrived.submission)
+        arrived.context.tell_rate(result.rate)
+        return _told(result, render) if isinstance(result, Accepted) else self._refuse(arrived, result)
 
-    async def remember(self, ingested: Ingested, status: int, body: bytes) -> None:
-        """Keep the answer for repeats of the payment it came with."""
-        if ingested.outcome is not None and not isinstance(ingested.result, Stored):
-            faults.reached("topup.accepted")
-            await self.results.remember(ingested.outcome.payment_key, status, body)
-            faults.reached("topup.remembered")
+    async def _paid(self, arrived: Arrived, till: TopUpTill, render: Render) -> Told:
+        looked = await self.accept_paid.look(arrived.submission)
+        arrived.context.tell_rate(looked.rate)
+        result = await self.accept_paid(arrived.submission, looked, till, render)
+        match result:
+            case Accepted():
+                return _told(result, render)
+            case Refused():
+                return self._refuse(arrived, result)
+            case Credited(outcome, answer, accepted):
+                return _answered(answer, accepted, success_headers(outcome))
+            case Spent(outcome, refused):
+                raise after_credit(self._refusal(arrived, refused), outcome)
+            case _:
+                assert_never(result)
 
-    async def _paid(self, submission: Submission, request: RequestFacts, context: Context, terms: PaymentTerms) -> Ingested:
-        looked = await self.accept.look(submission)
-        context.tell_rate(looked.rate)
-        if isinstance(looked, Refused) and not takes_payment(looked):
-            raise refusal_error(looked)
-        faults.reached("topup.looked")
-        outcome = await self._handed_in(submission, request, looked, terms)
-        if outcome is None:
-            return await self._unpaid(submission, request, terms)
-        if outcome.stored_status is not None and outcome.stored_body is not None:
-            return Ingested(Stored(outcome.stored_status, outcome.stored_body.encode()), outcome)
-        if not is_repeatable(outcome, self.checkout.clock.unix_ms()):
-            raise credited_already(outcome)
-        faults.reached("topup.credited")
-        try:
-            return Ingested(await self._spent(submission, request, outcome, terms), outcome)
-        except KiteError as error:
-            raise after_credit(api_error(error), outcome) from error
+    def _refuse(self, arrived: Arrived, refused: Refused) -> Told:
+        raise self._refusal(arrived, refused)
 
-    async def _handed_in(
-        self, submission: Submission, request: RequestFacts, looked: Decision, terms: PaymentTerms
-    ) -> PaymentOutcome | None:
-        """The credited payment; None if none was needed. Raises ApiError."""
-        try:
-            outcome = await self.checkout.pay(request, purchase_of(submission.team_id, looked, terms))
-        except ApiError as error:
-            if isinstance(looked, Refused) and error.code == looked.code != "insufficient_funds":
-                raise refusal_error(looked) from None
-            raise
-        return None if outcome is None or outcome.result == "not_needed" else outcome
+    def _refusal(self, arrived: Arrived, refused: Refused) -> ApiError:
+        """An empty wallet is asked for a top-up, if there is a way to make one."""
+        terms, due = self.checkout.terms, due_of(refused)
+        if not isinstance(due, Needed):
+            return refusal_error(refused)
+        if terms is not None:
+            return arrived.till(self.checkout, terms).offer(due)
+        return ApiError("x402_unconfigured") if arrived.shows_payment else refusal_error(refused)
 
-    async def _unpaid(self, submission: Submission, request: RequestFacts, terms: PaymentTerms) -> Ingested:
-        """The wallet could pay a moment ago."""
-        result = await self.accept(replace(submission, mode=Mode.ADMIT_LOOKED))
-        if isinstance(result, Refused):
-            raise self._refusal(result, submission, request, terms)
-        return Ingested(result)
 
-    async def _spent(self, submission: Submission, request: RequestFacts, outcome: PaymentOutcome, terms: PaymentTerms) -> Accepted:
-        """The event the credit is there for. Its id and its claim follow from the payment, so every repeat comes to the same one."""
-        if not await self.arrivals.of_account(submission.team_id, outcome.applied, _ARRIVAL_S):
-            raise ApiError("service_unavailable", retry_after_s=_SOON_S)
-        paid = replace(
-            submission, mode=Mode.ADMIT_LOOKED, event_id=event_of(outcome.payment_key, outcome.credited_at or 0),
-            claim=submission.claim or claim_of(outcome, request.fingerprint),
-        )  # fmt: skip
-        result = await self.accept(paid)
-        if not isinstance(result, Refused):
-            return result
-        if result.code == "request_in_progress" and submission.claim is None:
-            # A copy of this very request: when it has been accepted, this one gets the same answer.
-            raise ApiError("service_unavailable", retry_after_s=_SOON_S)
-        raise self._refusal(result, submission, request, terms)
+def send_headers(told: Told) -> list[Header]:
+    """The headers of an answer of its own."""
+    return [_JSON, (b"content-length", b"%d" % len(told.answer.body)), *told.headers]
 
-    def _refusal(self, refused: Refused, submission: Submission, request: RequestFacts, terms: PaymentTerms) -> ApiError:
-        """The refusal; of an empty wallet with an offer."""
-        error = refusal_error(refused)
-        if refused.code != "insufficient_funds":
-            return error
-        return self.checkout.asks_for(request, purchase_of(submission.team_id, refused, terms), code=error.code, extra=error.extra)
+
+def _told(accepted: Accepted, render: Render) -> Told:
+    paid = accepted.receipt if accepted.replayed else ""
+    headers = payment_accepted(PaymentPayer.model_validate_json(paid)) if paid else {}
+    return _answered(render(accepted), accepted, headers)
+
+
+def _answered(answer: Answer, accepted: Accepted | None, headers: Mapping[str, str]) -> Told:
+    replayed = accepted is None or accepted.replayed
+    # The context of the request says already that nothing may be cached.
+    sent = tuple((name.encode(), value.encode()) for name, value in headers.items() if name not in NO_STORE)
+    return Told(answer, accepted, (*sent, _REPLAYED) if replayed else sent, replayed)

@@ -1,6 +1,7 @@
 """POST /api/v1/agents/messages, the hot route: plain ASGI, validates the bytes itself. Wire schema here, no rules."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
@@ -15,13 +16,14 @@ from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import TraceContext, get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
-from kite_gateway.adapters.http.context import Context, Header, context_of
-from kite_gateway.adapters.http.ingest import Ingest, Ingested, Stored
+from kite_gateway.adapters.http.context import Context, context_of
+from kite_gateway.adapters.http.ingest import INGEST_CODES, Arrived, Ingest, Told, send_headers
 from kite_gateway.adapters.http.openapi import Operation, Parameter
-from kite_gateway.adapters.http.paid import PAYMENT_CODES, PAYMENT_PARAMETERS
+from kite_gateway.adapters.http.paid import PAYMENT_PARAMETERS
 from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.adapters.http.request import MAX_BODY_BYTES, idempotency_claim, json_object, read_body
 from kite_gateway.application.accept_message import Accepted, Submission
+from kite_gateway.application.accept_paid import Answer
 from kite_gateway.domain.admission import Usage
 from kite_gateway.domain.message import read_message
 
@@ -29,8 +31,6 @@ log = get_logger("kite.gateway")
 
 PATH: Final = "/api/v1/agents/messages"
 _CLAIM_SCOPE: Final = b"agents/messages"
-_REPLAYED: Final = (b"idempotency-replayed", b"true")
-_JSON: Final = (b"content-type", b"application/json")
 
 
 # Any text without U+0000, as the document tells it; `domain.message` is what refuses.
@@ -74,19 +74,19 @@ OPERATIONS: Final = (
     Operation(
         "POST", PATH, "Send an agent-to-agent message",
         f"Costs one event. The body is a JSON object of at most {MAX_BODY_BYTES} bytes. 202 is sent once the event is durable. "
-        "If the wallet cannot pay, 402 offers a top-up; the same request with its payment deposits it and sends the message.",
-        status=202, takes_payment=True, permission="write", request=MessageIn, answer=MessageOut,
+        "If the wallet is empty the answer is 402, and a payment with the request fills it and sends the message in one.",
+        status=202, permission="write", request=MessageIn, answer=MessageOut, takes_payment=True,
         codes=(
-            *PAYMENT_CODES, "invalid_message", "invalid_idempotency_key", "insufficient_funds", "no_active_subscription", "idempotency_key_reused",
-            "request_in_progress", "quota_exceeded",
+            "invalid_message", "invalid_idempotency_key", "no_active_subscription", "request_in_progress", "quota_exceeded",
+            *INGEST_CODES,
         ),
         parameters=(
             Parameter(
                 "Idempotency-Key", "header", "For 24 hours the same key and body give the first answer again.",
                 schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             ),
-            Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
             *PAYMENT_PARAMETERS,
+            Parameter("traceparent", "header", "W3C trace context, passed on with the event."),
         ),
     ),
 )  # fmt: skip
@@ -106,24 +106,17 @@ class MessagesEndpoint:
         context = context_of(scope)
         trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
-            message, ingested = await self._run(scope, receive, context, trace)
+            told = await self._run(scope, receive, context, trace)
         except KiteError as error:
             problem = api_error(error)
             _log_refusal(problem, context, trace, began)
             await problem_response(problem, context)(scope, receive, send)
             return
-        result = ingested.result
-        status, body = (result.status, result.body) if isinstance(result, Stored) else (202, _answer(message, result))
-        await self._ingest.remember(ingested, status, body)
-        headers: list[Header] = [_JSON, (b"content-length", b"%d" % len(body)), *ingested.headers(context)]
-        if isinstance(result, Stored) or result.replayed:
-            headers.append(_REPLAYED)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        if not isinstance(result, Stored):
-            self._count(result, context, trace, began)
+        await send({"type": "http.response.start", "status": told.answer.status, "headers": send_headers(told)})
+        await send({"type": "http.response.body", "body": told.answer.body})
+        self._count(told, context, trace, began)
 
-    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> tuple[AgentMessage, Ingested]:
+    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> Told:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every other answer than 202."""
         team_id = self._bearer.authorize(scope, "write")
         body = await read_body(receive, context.head)
@@ -131,16 +124,17 @@ class MessagesEndpoint:
         message = read_message(json_object(body))
         if not isinstance(message, AgentMessage):
             raise ApiError("invalid_message", message.message, {"field": message.field})
-        return message, await self._ingest(Submission(team_id, message, trace.header(), claim), scope, context, body)
+        submission = Submission(team_id, message, trace.header(), claim)
+        return await self._ingest(Arrived(scope, body, context, submission), partial(_answer, message))
 
-    def _count(self, accepted: Accepted, context: Context, trace: TraceContext, began: float) -> None:
-        seconds = monotonic_s() - began
-        if not accepted.replayed:
+    def _count(self, told: Told, context: Context, trace: TraceContext, began: float) -> None:
+        seconds, accepted = monotonic_s() - began, told.accepted
+        if not told.replayed:
             self._accepted.inc()
             self._seconds.observe(seconds)
         log.info(
-            "message.accepted", team_id=context.team_id, event_id=accepted.event_id, request_id=context.request_id,
-            trace_id=trace.trace_id, replayed=accepted.replayed, charged_atomic=accepted.usage.charged_atomic,
+            "message.accepted", team_id=context.team_id, event_id=accepted and accepted.event_id, request_id=context.request_id,
+            trace_id=trace.trace_id, replayed=told.replayed, charged_atomic=accepted and accepted.usage.charged_atomic,
             took_ms=round(seconds * 1000, 2),
         )  # fmt: skip
 
@@ -150,8 +144,8 @@ def routes(endpoint: MessagesEndpoint) -> list[Route]:
     return [Route(PATH, endpoint, methods=["POST"])]
 
 
-def _answer(message: AgentMessage, accepted: Accepted) -> bytes:
-    """The body of 202. The same for the first answer and every repeat: all of it comes from the request and the claim."""
+def _answer(message: AgentMessage, accepted: Accepted) -> Answer:
+    """202. The same for the first answer and every repeat: all of it comes from the request and the claim."""
     answer: dict[str, Any] = {
         "id": accepted.event_id,
         "created_at": rfc3339(accepted.received_ms),
@@ -159,7 +153,7 @@ def _answer(message: AgentMessage, accepted: Accepted) -> bytes:
         "to": message.to,
         "usage": usage_out(accepted.usage),
     }
-    return orjson.dumps(answer)
+    return Answer(202, orjson.dumps(answer))
 
 
 def usage_out(usage: Usage) -> dict[str, int]:

@@ -191,6 +191,8 @@ def _error_schema(operations: Sequence[Operation]) -> dict[str, Any]:
             "error": {"type": "string", "enum": [code for code in CODES if code in used]},
             "message": {"type": "string", "description": "Prose for people; changes without notice."},
             "retry_after_secs": {"type": "integer", "minimum": 1, "description": "As in the header Retry-After."},
+            "transaction": {"type": "string", "description": "Of a payment that was taken before or is pending; empty if none is known."},
+            "paymentId": {"type": "string", "description": "Of settlement_pending: the payment's name, to ask an operator for it."},
         },
         "additionalProperties": True,
     }

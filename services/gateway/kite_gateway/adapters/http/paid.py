@@ -48,6 +48,13 @@ PAYMENT_PARAMETERS: Final = (
     ),
 )  # fmt: skip
 
+_PURCHASE_ID: Final = Parameter(
+    "Idempotency-Key", "header",
+    "Names this purchase: for 24 hours a payment that is signed anew under the same key is not taken, its caller gets the first one's "
+    "outcome; the same key for another request is 409. From 16 characters on it also proves who asks for a new team's credentials again.",
+    schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+)  # fmt: skip
+
 
 class BootstrapIn(BaseModel):
     """The team somebody wants, and what it begins with."""
@@ -96,7 +103,7 @@ OPERATIONS: Final = (
         "Needs no API key; 300 requests a minute from one address. Without a payment the answer is 402 over `deposit_atomic`. The "
         "payment makes the team, an admin key, a hook endpoint, a subscription and the wallet, or nothing. The same payment and body "
         "again give the same answer; the credentials only within their window, to whoever resends the quote or a long Idempotency-Key.",
-        request=BootstrapIn, answer=BootstrapOut, parameters=PAYMENT_PARAMETERS, takes_payment=True,
+        request=BootstrapIn, answer=BootstrapOut, parameters=(*PAYMENT_PARAMETERS, _PURCHASE_ID), takes_payment=True,
         codes=(
             *PUBLIC_CODES, *PAYMENT_CODES, "invalid_source", "invalid_deposit", "plan_not_found", "bootstrap_in_progress",
             "bootstrap_unconfigured",
@@ -104,7 +111,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         "POST", INVOICES, "Deposit into the wallet", "Only of x402 subscriptions. Without a payment the answer is 402 over the amount.",
-        permission="write", request=InvoiceIn, answer=InvoiceOut, parameters=PAYMENT_PARAMETERS, takes_payment=True,
+        permission="write", request=InvoiceIn, answer=InvoiceOut, parameters=(*PAYMENT_PARAMETERS, _PURCHASE_ID), takes_payment=True,
         codes=(*PAYMENT_CODES, "invalid_amount", "no_active_subscription", "not_x402_subscription"),
         statuses={"no_active_subscription": 404},
     ),
@@ -127,6 +134,7 @@ def add_routes(app: FastAPI, bearer: Bearer, paid: Paid) -> None:
 
     @app.post(BOOTSTRAP, response_model=BootstrapOut)
     async def bootstrap(request: Request) -> Response:
+        context_of(request.scope).keep_private()
         await paid.public.take_token(request.scope)
         terms = _terms_for_new_teams(paid.checkout)
         body = await read_body(request.receive, context_of(request.scope).head)

@@ -36,6 +36,8 @@ _CROWDED_RETRY_S: Final = 1
 _PART_TIMEOUT_S: Final = 20.0
 _PRIVATE: Final = {"Cache-Control": "private, no-store"}
 _CHUNK_BYTES: Final = 64 * 1024
+# An offer repeats the URL of its request, encoded twice: what the server takes for a request's head (32 KiB) becomes that much at most.
+_MAX_HEADER_BYTES: Final = 256 * 1024
 # RFC 9110, section 7.6.1, and what each side sets for itself.
 _HOP_BY_HOP: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
@@ -61,7 +63,10 @@ class ReplayProxy:
         timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
         # The library would take 100 connections and let the next request wait; what bounds them are the requests in flight.
         connections, no_cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(connector=connections, timeout=timeout, auto_decompress=False, cookie_jar=no_cookies) as session:
+        async with aiohttp.ClientSession(
+            connector=connections, timeout=timeout, auto_decompress=False, cookie_jar=no_cookies, middlewares=(_once,),
+            max_field_size=_MAX_HEADER_BYTES,
+        ) as session:  # fmt: skip
             self._session = session
             await stop.wait()
             self._session = None
@@ -157,6 +162,21 @@ class TimedStream(StreamingResponse):
                 await send(message)
 
         await super().stream_response(in_time)
+
+
+class _ConnectionLost(aiohttp.ClientError):
+    """The connection ended before there was an answer. Whether replay has done its work is not known."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request once. The library would send a GET again whose connection broke, but a page is charged at each reading: whoever asks
+    decides whether to ask again."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionLost from error
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

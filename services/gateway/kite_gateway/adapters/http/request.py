@@ -57,14 +57,19 @@ async def read_bytes(
 
     Raises ApiError payload_too_large, or ClientGone.
     """
-    announced = head.get(b"content-length", b"").lstrip(b"0")
-    # Ten digits are too large already, and int() refuses numbers of thousands.
-    if announced.isdigit() and (len(announced) > 9 or int(announced) > max_bytes):
-        raise payload_too_large(max_bytes)
+    refuse_size(head, max_bytes)
     body = await _receive_all(receive, max_bytes, timeout_s)
     if len(body) > max_bytes:
         raise payload_too_large(max_bytes)
     return body
+
+
+def refuse_size(head: Mapping[bytes, bytes], max_bytes: int) -> None:
+    """Raise ApiError payload_too_large for a body that is announced as larger than that."""
+    announced = head.get(b"content-length", b"").lstrip(b"0")
+    # Ten digits are too large already, and int() refuses numbers of thousands.
+    if announced.isdigit() and (len(announced) > 9 or int(announced) > max_bytes):
+        raise payload_too_large(max_bytes)
 
 
 def refuse_encoding(head: Mapping[bytes, bytes]) -> None:

@@ -17,13 +17,14 @@ local function rate_of(status, plan_rate, override, fallback)
   return tonumber(plan_rate) or 0
 end
 
--- Take one request from a bucket: what is left in units (60,000 a request), and whether it was allowed.
-local function take(key, rate, now)
+-- Take one request from a bucket: what is left in units (60,000 a request), and whether it was allowed. `looks`: only say what is left.
+local function take(key, rate, now, looks)
   if rate == 0 then return 0, true end
   local unit, size = 60000, rate * 60000
   local held = redis.call('HMGET', key, 't', 'ts')
   local level, at = tonumber(held[1]) or size, tonumber(held[2]) or now
   level = math.min(size, level + math.min(math.max(0, now - at), unit) * rate)
+  if looks then return level, true end
   if level < unit then return level, false end
   level = level - unit
   redis.call('HSET', key, 't', text(level), 'ts', text(math.max(at, now)))

@@ -1,5 +1,7 @@
 -- An event that is surely not in the log: give back what admission took. Harmless when somebody else has given it back already.
--- KEYS: reservations, reserved [, claims]. ARGV: 1 event id. Returns whether there was something to give back.
+-- A payment's event has the same id whoever admits it: what another gateway has reserved since is not ours to give back.
+-- KEYS: reservations, reserved [, claims]. ARGV: 1 event id, 2 time at which it was reserved (ms). Returns whether there was something to give back.
+if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or -1) ~= tonumber(ARGV[2]) then return 0 end
 for place = 3, #KEYS do
   if redis.call('HGET', KEYS[place], 'event_id') == ARGV[1] then redis.call('DEL', KEYS[place]) end
 end

@@ -48,10 +48,15 @@ class _Scheme:
     fits: _Fits
 
 
+def is_signed(source: str, head: Mapping[str, str]) -> bool:
+    """Whether a request to the endpoint `source` shows a signature, good or not."""
+    return _signature(_SCHEMES.get(source, _ANY_OTHER), head) != ""
+
+
 def check_signature(source: str, request: SignedRequest, secrets: Sequence[str], now_s: int) -> Verdict:
     """The verdict on a request to the endpoint `source`, by any of its secrets. A signed time may be 5 minutes from now, either way."""
     scheme = _SCHEMES.get(source, _ANY_OTHER)
-    signature = request.head.get(scheme.header, "").strip()
+    signature = _signature(scheme, request.head)
     if not signature:
         return "none"
     return "right" if scheme.fits(request, signature, secrets, now_s) else "wrong"
@@ -133,6 +138,10 @@ _SCHEMES: Final[Mapping[str, _Scheme]] = {
     "pagerduty": _Scheme("x-pagerduty-signature", _pagerduty),
     "clerk": _Scheme("svix-signature", _clerk),
 }
+
+
+def _signature(scheme: _Scheme, head: Mapping[str, str]) -> str:
+    return head.get(scheme.header, "").strip()
 
 
 def _is_recent(time: str, now_s: int) -> bool:

@@ -6,6 +6,7 @@ Whoever passes them on makes HTTP headers of them: an illegal value would make a
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import unquote
 
 import orjson
 
@@ -49,6 +50,12 @@ def stored_headers(head: Mapping[str, str], token: str | None) -> str:
 def _is_kept(name: str, value: str, token: str | None) -> bool:
     if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIXES) or not _NAME.fullmatch(name):
         return False
-    if len(value) > MAX_VALUE_CHARS or not _VALUE.fullmatch(value) or _CREDENTIAL.search(value) or (token and token in value):
+    if len(value) > MAX_VALUE_CHARS or not _VALUE.fullmatch(value) or _is_secret(value, token):
         return False
     return name != "content-type" or is_json(media_type(value))
+
+
+def _is_secret(value: str, token: str | None) -> bool:
+    """Whether one of our credentials stands in it, also percent-encoded, as a path may be."""
+    plain = unquote(value, "latin-1")
+    return _CREDENTIAL.search(plain) is not None or (token is not None and token in plain)

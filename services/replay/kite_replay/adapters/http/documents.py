@@ -72,7 +72,7 @@ _ENTRY: Final = _object({
     "reason": {"enum": ["deposit", "event", "replay", "reorg", "correction"]},
     "amount_atomic": _INTEGER | {"description": "Signed: what the wallet gained. Never 0; all of them add up to `balance_atomic`."},
     "balance_after_atomic": _INTEGER | {"minimum": 0},
-    "event_id": _TEXT_OR_NULL | {"description": "What was charged: an event, or a reading of a page."},
+    "event_id": _TEXT_OR_NULL | {"description": "The event that was charged; null for everything else, also for pages."},
     "payment": {"anyOf": [_PAYMENT, {"type": "null"}], "description": "Where the money of a credit or reversal is on the chain."},
 })  # fmt: skip
 _ENTRIES: Final = _object({"entries": {"type": "array", "items": _ENTRY}, "next_cursor": _TEXT_OR_NULL, "has_more": {"type": "boolean"}})

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from kite_common.clock import Clock, rfc3339
 from kite_common.errors import ApiError, Malformed
 from kite_common.events.codec import decode_as
-from kite_common.events.ledger import LedgerEntry
+from kite_common.events.ledger import LedgerEntry, PaymentReference
+from kite_common.x402.networks import checksum
 from kite_replay.adapters.http.answers import answered, limit_of, rate_headers
 from kite_replay.adapters.http.authenticate import Credentials, authenticate
 from kite_replay.application.ports import Allowances
@@ -66,6 +67,16 @@ def _entry(found: FoundEntry) -> dict[str, Any]:
     entry = decode_as(LedgerEntry, found.fact)
     return {
         "id": entry.id, "created_at": rfc3339(found.created_ms), "kind": entry.entry, "reason": entry.reason,
-        "amount_atomic": entry.amount_atomic, "balance_after_atomic": entry.balance_after_atomic, "event_id": entry.event_id,
-        "payment": None if entry.payment is None else entry.payment.model_dump(include={"network", "asset", "payer", "transaction"}),
+        "amount_atomic": entry.amount_atomic, "balance_after_atomic": entry.balance_after_atomic, "event_id": _event_id(entry),
+        "payment": None if entry.payment is None else _payment(entry.payment),
     }  # fmt: skip
+
+
+def _event_id(entry: LedgerEntry) -> str | None:
+    """The event that was charged. What a page was charged under is the id of no event."""
+    return None if entry.reason == "replay" else entry.event_id
+
+
+def _payment(paid: PaymentReference) -> dict[str, str]:
+    """Inside Kite addresses are lower case, in answers they are written in EIP-55 casing (wire contract, 12)."""
+    return {"network": paid.network, "asset": checksum(paid.asset), "payer": checksum(paid.payer), "transaction": paid.transaction}

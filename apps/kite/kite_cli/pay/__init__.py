@@ -1,0 +1,1 @@
+"""Paying with x402: wallets of a data folder, the local faucet, and paid requests with the official Python client."""

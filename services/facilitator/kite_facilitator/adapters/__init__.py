@@ -1,0 +1,1 @@
+"""Everything technical of the facilitator: HTTP, the SDK, the node. No rules."""

@@ -1,0 +1,1 @@
+"""The routes of the x402 facilitator interface. No rules."""
