@@ -126,7 +126,9 @@ def _credentials(data: Path, body: Mapping[str, Any], plan: str, *, keep: bool) 
 
 def _table(receipt: "Receipt") -> Table:
     paid = receipt.paid
-    table = Table("what", "is")
+    table = Table("what")
+    # A transaction's hash is of no use without its end.
+    table.add_column("is", overflow="fold")
     table.add_row("asked", receipt.asked)
     table.add_row("paid", "nothing" if paid.amount_atomic is None else f"{usdc(paid.amount_atomic)} on {paid.network}")
     table.add_row("transaction", paid.transaction or "-")
