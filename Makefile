@@ -5,11 +5,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PAYERS := tests/payers
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit bench openapi contracts clean
+.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit payers bench openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +32,9 @@ test: install ## all tests, on a real Kafka, Valkey and ClickHouse engine that t
 
 test-unit: install ## tests without IO
 	@$(BIN)/python -m pytest tests/unit tests/contracts $(ARGS)
+
+payers: install $(PAYERS)/node_modules/.installed ## the official x402 clients of npm pay a real Kite; `make test` has the Python one
+	@$(BIN)/python -m pytest $(PAYERS) $(ARGS)
 
 check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
 	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=
@@ -72,6 +76,11 @@ $(VENV)/.installed: requirements.lock requirements-bootstrap.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
 	@$(UV) pip sync --quiet --require-hashes requirements.lock requirements-bootstrap.txt
 	@$(UV) pip install --quiet --no-deps -e .
+	@touch $@
+
+$(PAYERS)/node_modules/.installed: $(PAYERS)/package-lock.json $(PAYERS)/package.json
+	@echo "payers: npm packages into $(PAYERS)/node_modules, as pinned in package-lock.json"
+	@$(BIN)/python scripts/npm.py ci --prefix $(PAYERS) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 lock: ## resolve the newest allowed versions into requirements.lock

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -129,6 +129,7 @@ class FacilitatorDouble:
     """A facilitator that does as it is told. `verify` and `settle` are how it answers; with `settles_first` the money has moved by then.
 
     Money is moved by account 0 (anyone may submit an authorization). `reason` is what REFUSED says. `calls` holds (path, body).
+    `network` is what it says it supports, the chain's own at first; `is_down`: it hangs up on everybody.
     """
 
     chain: Chain
@@ -138,6 +139,8 @@ class FacilitatorDouble:
     settles_first: bool = False
     reason: str = "invalid_exact_evm_insufficient_balance"
     delay_s: float = 0.0
+    network: str | None = None
+    is_down: bool = False
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     @property
@@ -149,15 +152,25 @@ class FacilitatorDouble:
         """How often it was called."""
         return sum(called == path for called, _ in self.calls)
 
-    async def on_supported(self, _request: web.Request) -> web.StreamResponse:
+    def heal(self) -> None:
+        """Honest, quick and up from now on."""
+        self.verify = self.settle = Lie.HONEST
+        self.settles_first = self.is_down = False
+        self.delay_s, self.network, self.reason = 0.0, None, "invalid_exact_evm_insufficient_balance"
+
+    async def on_supported(self, request: web.Request) -> web.StreamResponse:
         """GET /supported."""
-        kind = {"x402Version": 2, "scheme": "exact", "network": self.chain.network}
+        if self.is_down:
+            return _cut(request)
+        kind = {"x402Version": 2, "scheme": "exact", "network": self.network or self.chain.network}
         return web.json_response({"kinds": [kind], "extensions": [], "signers": {"eip155:*": []}})
 
     async def on_verify(self, request: web.Request) -> web.StreamResponse:
         """POST /verify."""
         body = await self._received(request)
         payer = body["paymentPayload"]["payload"]["authorization"]["from"]
+        if self.is_down:
+            return _cut(request)
         if self.verify is Lie.HONEST:
             return web.json_response({"isValid": True, "payer": payer})
         refusal = {"isValid": False, "invalidReason": self.reason, "invalidMessage": SECRET_TEXT, "payer": payer}
@@ -166,6 +179,8 @@ class FacilitatorDouble:
     async def on_settle(self, request: web.Request) -> web.StreamResponse:
         """POST /settle."""
         body = await self._received(request)
+        if self.is_down:
+            return _cut(request)
         authorization = _authorization_in(body)
         moves = self.settle is Lie.HONEST or self.settles_first
         transaction = await self.chain.front_run(authorization) if moves else MADE_UP_HASH
@@ -205,7 +220,7 @@ _Handler = Callable[[web.Request], Any]
 
 
 @asynccontextmanager
-async def _served(routes: dict[str, _Handler]) -> AsyncIterator[int]:
+async def _served(routes: Mapping[str, _Handler]) -> AsyncIterator[int]:
     app = web.Application()
     for path, handler in routes.items():
         app.router.add_route("*", path, handler)

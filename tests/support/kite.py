@@ -187,4 +187,4 @@ async def kite(data: Path, services: Sequence[str] = SERVICES, env: Mapping[str,
 
 
 def _spec(service: str, env: Mapping[str, str]) -> ServiceSpec:
-    return ServiceSpec(service, (sys.executable, "-m", f"kite_{service}.main"), env=COMPRESSED | dict(env), ready_within_s=60)
+    return ServiceSpec(service, (sys.executable, "-m", f"kite_{service}.main"), env=COMPRESSED | dict(env), ready_within_s=120)

@@ -23,10 +23,13 @@ from kite_cli.local.ports import LOOPBACK, PortBook
 from kite_cli.target import LogTarget
 from kite_common import ids
 from kite_common.events.codec import decode, encode
+from kite_common.events.commands import OpenAccount
 from kite_common.events.fact import Fact
 from kite_common.events.ledger import LedgerEntry
 from kite_common.events.payment_record import PaymentRecord
 from kite_common.events.payments import Authorization, PaymentFact, PaymentOutcome, PaymentSubmitted, Target
+from kite_common.log_position import partition_of
+from kite_common.plans import shipped_catalog
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.faults import FAULT_POINT
 from kite_common.runtime.system import SystemClock, random_bytes, token_hex
@@ -60,7 +63,7 @@ DATABASE: Final = 10
 USDC: Final = asset_of("eip155:84532")
 # Short, so that a call whose end nobody knows may be made again soon.
 SETTLE_TIMEOUT_S: Final = 2.0
-WAIT_S: Final = 5.0
+WAIT_S: Final = 6.0
 _TOPICS: Final = (EVENTS, COMMANDS, ACCOUNTS, LEDGER, DEAD_LETTERS, CREDENTIALS, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES)
 _PROGRAM: Final = Path(__file__).parents[1] / "integration" / "billing" / "billing_forks.py"
 
@@ -129,7 +132,7 @@ class Forks:
 
     def start(self, environment: Mapping[str, str], prefix: str, log: Path) -> Process:
         """A new process with these settings."""
-        pid = self.ask({"start": {**self._inherited, **environment}, "prefix": prefix, "log": str(log)})
+        pid = self.ask({"start": self._inherited | dict(environment), "prefix": prefix, "log": str(log)})
         assert pid is not None
         return Process(self, pid)
 
@@ -159,6 +162,7 @@ class PaidBilling:
     redis: Redis
     sender: PaymentSender
     inbox: Publisher
+    commands: Publisher
     log: Path
     port: int
     environment: dict[str, str]
@@ -198,6 +202,21 @@ class PaidBilling:
                 if outcome.result not in ("pending", "not_taken"):
                     return outcome
                 await asyncio.sleep(0.2)
+
+    async def open_team(self, balance: int = chains.USDC) -> str:
+        """Open an account as operators do, without a payment."""
+        plan = shipped_catalog().by_name("starter")
+        assert plan is not None
+        opened = OpenAccount(
+            team_id=ids.new_team_id(random_bytes(16)), command_id=str(uuid.uuid4()), sent_at=SystemClock().unix_ms(), plan_id=plan.id,
+            provider="x402", balance_atomic=balance,
+        )  # fmt: skip
+        await self.commands.publish(partition_of(opened.team_id.encode(), PARTITIONS), [encode(opened)])
+        return opened.team_id
+
+    async def balance(self, team_id: str) -> int:
+        """What a team's wallet has, by the ledger."""
+        return sum(one.amount_atomic for one in await self.read(LEDGER) if isinstance(one, LedgerEntry) and one.team_id == team_id)
 
     async def publish(self, fact: PaymentFact) -> None:
         """A record for the inbox of payments, as others than callers write it."""
@@ -268,7 +287,7 @@ async def paid_billing(stack: RunningStack, folder: Path) -> AsyncIterator[PaidB
     await ensure_topics(kafka, [replace(topic, name=prefix + topic.name) for topic in _TOPICS], PARTITIONS, 1)
     redis = Redis.from_url(url)
     await redis.flushdb()
-    inbox = Publisher(kafka, prefix + PAYMENTS.name, PARTITIONS)
+    inbox, commands = (Publisher(kafka, prefix + topic.name, PARTITIONS) for topic in (PAYMENTS, COMMANDS))
     sender = PaymentSender(redis, inbox, PARTITIONS, WAIT_S)
     async with contextlib.AsyncExitStack() as open_things:
         open_things.push_async_callback(redis.aclose)
@@ -276,13 +295,13 @@ async def paid_billing(stack: RunningStack, folder: Path) -> AsyncIterator[PaidB
         chain = await open_things.enter_async_context(own_chain(folder / "chain"))
         facilitator = await open_things.enter_async_context(facilitator_double(chain))
         node = await open_things.enter_async_context(rpc_proxy(chain.url))
-        await open_things.enter_async_context(running(inbox, sender))
+        await open_things.enter_async_context(running(inbox, commands, sender))
         port = book.pick()
         environment = _environment(stack, url, prefix, port, facilitator, node)
         log = folder / "billing.log"
         forks = Forks()
         open_things.callback(forks.close)
-        yield PaidBilling(chain, facilitator, node, kafka, prefix, redis, sender, inbox, log, port, environment, forks)
+        yield PaidBilling(chain, facilitator, node, kafka, prefix, redis, sender, inbox, commands, log, port, environment, forks)
 
 
 def _environment(

@@ -99,6 +99,8 @@ class WorldChain:
     pool: list[Transfer] = field(default_factory=list)
     hashes: int = 0
     numbers: int = 0
+    # Every payment to us that ever stood in a block: transaction, hash of the block, payer, value.
+    ever_paid: set[tuple[str, str, str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for _ in range(3):
@@ -123,6 +125,9 @@ class WorldChain:
             if one.nonce is not None:
                 used[(one.payer, one.nonce)] = one
         self.blocks.append((self.now_s, word(self.hashes, "b"), taken))
+        self.ever_paid |= {
+            (word(one.number, "f"), word(self.hashes, "b"), one.payer, one.value) for one in taken if one.kind == "pay"
+        }  # fmt: skip
 
     def reorganise(self, *, again: bool) -> None:
         """The newest block is another, empty one now; its transactions wait again, or are lost."""

@@ -297,7 +297,9 @@ class World:
             self.change = None
 
     async def drain(self) -> None:
-        """Everything that is held reaches the log, the ledger and the projection."""
+        """Everything that is held reaches the log, the ledger and the projection, and what was lost is removed with it."""
+        # Lost reservations go with a write of the account; the deposit makes sure that there is one.
+        self.credit(1)
         while self.held:
             self.publish(0)
         self.send_change()

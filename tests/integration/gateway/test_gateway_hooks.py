@@ -30,7 +30,7 @@ from kite_gateway.adapters.scripts import ScriptRunner, connect
 from kite_gateway.application.accept_message import AcceptMessage, Submission
 from kite_gateway.domain.admission import AdmissionRequest
 from kite_gateway.domain.hooks.event import HookEvent, HookRequest, read_hook
-from kite_gateway.testing import Account
+from kite_gateway.testing import Account, vouch
 from support.gateway import PARTITIONS, Gateway, Team, running, running_gateway
 from support.providers import PROVIDERS
 from support.stack import RunningStack
@@ -155,7 +155,8 @@ async def test_killed_between_log_and_answer_the_repeat_gets_the_same_id(gateway
     token = await gateway.open_hook(team, "github")
     redis, metrics, place_of = connect(gateway.stack.redis_url, 5.0), Metrics(), places(PARTITIONS)
     publisher = Publisher(Kafka(gateway.stack.kafka), EVENTS.name, PARTITIONS)
-    dying = DiesBeforeConfirming(ScriptRunner(redis, 5.0, metrics), place_of, Limits(None, 60, 60.0), lambda _: 0, lambda _: 0.0)
+    server, limits = await vouch(redis, PARTITIONS), Limits(None, 60, 60.0)
+    dying = DiesBeforeConfirming(ScriptRunner(redis, 5.0, metrics), place_of, limits, lambda _: 0, lambda _: 0.0, lambda _: server)
     clock = FrozenClock(from_unix_ms(SystemClock().unix_ms()))
     event = read_hook(HookRequest("github", {"x-github-delivery": "d1"}, b"{}", verified=False))
     assert isinstance(event, HookEvent)

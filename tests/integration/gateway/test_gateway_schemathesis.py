@@ -20,9 +20,11 @@ from kite_cli.local.stack import ServiceSpec
 from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
+from kite_common.testing import payments
 from kite_common.testing.eventually import eventually
 from kite_common.topics import ALL, CREDENTIALS, ENDPOINTS
-from kite_gateway.testing import Account
+from kite_gateway.adapters.scripts import connect
+from kite_gateway.testing import Account, vouch
 from support.gateway import CIPHER_KEY, CONFIG, MESSAGE, PARTITIONS, PEPPER, SEND, Gateway, Team, running
 from support.stack import RunningStack
 
@@ -68,7 +70,13 @@ async def kite(stack: RunningStack) -> AsyncIterator[Kite]:
     """Both services are processes of their own: what they draw at random must not disturb how requests are made up here."""
     local, kafka = stack.local, Kafka(stack.kafka)
     await ensure_topics(kafka, ALL, PARTITIONS, 1)
-    settings = {"KITE_API_KEY_PEPPER": PEPPER, "KITE_WEBHOOK_SECRET_CIPHER_KEY": CIPHER_KEY, "KITE_PARTITIONS": str(PARTITIONS)}
+    settings = {
+        "KITE_API_KEY_PEPPER": PEPPER, "KITE_WEBHOOK_SECRET_CIPHER_KEY": CIPHER_KEY, "KITE_PARTITIONS": str(PARTITIONS),
+        "X402_ENABLED": "true", "X402_PAY_TO": payments.PAY_TO, "X402_BOOTSTRAP_CIPHER_KEY": CIPHER_KEY,
+    }  # fmt: skip
+    redis = connect(stack.redis_url, 5.0)
+    await vouch(redis, PARTITIONS)
+    await redis.aclose()
     await local.start_services([ServiceSpec(REPLAY, (sys.executable, "-m", "kite_replay.main"), env=settings, ready_within_s=60)])
     settings |= {"KITE_REPLAY_URL": local.addresses.url(REPLAY)}
     await local.start_services([ServiceSpec(GATEWAY, (sys.executable, "-m", "kite_gateway.main"), env=settings, ready_within_s=60)])

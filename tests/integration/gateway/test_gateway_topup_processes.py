@@ -176,7 +176,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
         modules = {"billing": "billing", "gateway": "gateway", "gateway-2": "gateway"}
         await local.start_services([
-            ServiceSpec(name, (sys.executable, "-m", f"kite_{module}.main"), env=COMPRESSED | {"KITE_INSTANCE": name}, ready_within_s=60)
+            ServiceSpec(name, (sys.executable, "-m", f"kite_{module}.main"), env=COMPRESSED | {"KITE_INSTANCE": name}, ready_within_s=120)
             for name, module in modules.items()
         ])  # fmt: skip
         urls = [local.addresses.url(name) for name in ("gateway", "gateway-2")]

@@ -45,7 +45,7 @@ steps = st.one_of(
     st.tuples(st.just("lose"), which),
     st.tuples(st.just("credit"), st.integers(1, 200)),
     st.tuples(st.just("correct"), st.integers(1, 200)),
-    st.tuples(st.just("begin_change"), plans, providers),
+    st.tuples(st.just("begin_change"), plans, providers), st.tuples(st.just("begin_change"), plans, providers),
     st.just(("send_change",)), st.just(("give_change_up",)),
     st.tuples(st.just("apply"), st.integers(1, 6)), st.tuples(st.just("apply"), st.integers(1, 6)),
     st.tuples(st.just("project"), st.integers(1, 3)), st.tuples(st.just("project"), st.integers(1, 3)),
@@ -83,7 +83,7 @@ async def check(world: World) -> None:
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(account=accounts, schedule=st.lists(steps, max_size=40))
+@given(account=accounts, schedule=st.lists(steps, min_size=10, max_size=50))
 async def test_all_find_the_same_numbers_and_nothing_is_below_zero(redis: Redis, account: dict[str, Any], schedule: list[Any]) -> None:
     server = await vouch(redis, PARTITIONS)
     world = World(redis, server, account_of(new_team_id(random_bytes(16)), SystemClock().unix_ms(), **account))

@@ -245,7 +245,7 @@ async def test_claims_are_restored_where_they_are_missing_and_answered_where_the
         await redis.hset(keys.idempotency(TEAM, name), mapping={"state": state, "event_id": make.event_id(event), "body": "other"})
     await writes.claims([
         claim("missing", 1), claim("waits", 2), claim("stale", 3), claim("answered", 4), claim("bare", 5, first=None),
-        claim("over", 6, ends_ms=now_ms - 1),
+        claim("over", 6, ends_ms=now_ms - 1), claim("paid", 7, first=answer.model_copy(update={"receipt": "{}"})),
     ])  # fmt: skip
 
     async def stored(name: str) -> dict[str, str]:
@@ -253,6 +253,7 @@ async def test_claims_are_restored_where_they_are_missing_and_answered_where_the
 
     whole = {"state": "accepted", "body": "digest", "received": str(NOW), "used": "3", "limit": "10", "charged": "80"}
     assert await stored("missing") == whole | {"event_id": make.event_id(1)}
+    assert await stored("paid") == whole | {"event_id": make.event_id(7), "receipt": "{}"}
     assert await stored("waits") == {"state": "accepted", "event_id": make.event_id(2), "body": "other"}
     assert await stored("stale") == whole | {"event_id": make.event_id(3)}
     assert (await stored("answered"))["event_id"] == make.event_id(91)

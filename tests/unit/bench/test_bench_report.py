@@ -13,8 +13,8 @@ from kite_cli.bench.generation import LoadRun
 from kite_cli.bench.load.job import Outcome
 from kite_cli.bench.machine import Machine
 from kite_cli.bench.options import FULL, SECTIONS, BenchOptions
-from kite_cli.bench.processes import CpuSample, CpuUse
 from kite_cli.bench.payments import Paying
+from kite_cli.bench.processes import CpuSample, CpuUse
 from kite_cli.bench.profiling import profile_of
 from kite_cli.bench.report import markdown
 from kite_cli.bench.results import Results

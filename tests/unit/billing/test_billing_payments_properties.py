@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from kite_billing.domain.payments.events import PaymentObserved, PaymentSettled
 from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Settle, SettleAnswer, Success, Unclear, Valid, Verify
 from kite_common.events.payments import Alternative, Authorization, PaymentSubmitted
 from kite_common.testing import payments as make
@@ -151,6 +152,16 @@ class Payments(RuleBasedStateMachine):
         self.world.events.clear()
 
     @invariant()
+    def nothing_is_credited_that_did_not_stand_in_a_block(self) -> None:
+        for key, event in self.world.decided:
+            if isinstance(event, PaymentSettled | PaymentObserved):
+                record = self.world.folded.get(key)
+                assert record is not None
+                paid = (event.place.transaction, event.place.block_hash, record.payer, int(record.value))
+                assert paid in self.world.chain.ever_paid, (key, event)
+        self.world.decided.clear()
+
+    @invariant()
     def nobody_is_told_more_often_than_they_asked(self) -> None:
         told = Counter(one.submission_id for one in self.world.outcomes)
         assert all(count <= self.asked[submission] for submission, count in told.items())
@@ -165,6 +176,7 @@ class Payments(RuleBasedStateMachine):
         for _ in range(4):
             world.chain.mine()
         world.settle_down()
+        self._everybody_is_answered()
         for _ in range(3):
             world.pass_time(4_000)
             world.chain.mine()
@@ -175,6 +187,24 @@ class Payments(RuleBasedStateMachine):
         self.every_key_is_credited_once_at_most()
         self.nobody_is_told_more_often_than_they_asked()
         assert not {record.state for record in world.records().values()} & {"settling", "unknown", "settled"}
+
+    def _everybody_is_answered(self) -> None:
+        """Whatever happened before: a payment that is shown now gets an answer before its caller gives up, and nothing goes on hanging."""
+        world = self.world
+        again = [world.submit(number, authorization=self._authorization(number), fingerprint=f"{0:064d}") for number in range(3)]
+        for one in again:
+            self.asked[one.submission_id] += 1
+        for _ in range(8):
+            world.settle_down()
+            world.pass_time(1)
+            world.chain.mine()
+        world.settle_down()
+        for one in again:
+            assert world.told(one) is not None, world.record(one.payment_key)
+        assert (world.shared.running, world.shared.breaker.trying) == (0, None)
+        for key in world.records():
+            flight = world.hands.desk.flight(key) if world.hands.desk is not None else None
+            assert flight is None or not (flight.is_running or flight.waiters or flight.asking), (key, flight)
 
     def _authorization(self, number: int) -> Authorization:
         return make.authorization(nonce=word(number, "a"), value="9000000" if number == 2 else "1000000")

@@ -269,7 +269,16 @@ def test_the_page_shows_every_route_escaped() -> None:
     assert [path for path in openapi_document()["paths"] if path not in page] == []
     hostile = openapi_document()
     hostile["info"]["title"] = "<script>alert(1)</script>"
+    offered = hostile["paths"]["/api/v1/plans"]["get"]["responses"]["200"]["content"]["application/json"]
+    offered["examples"] = {"<script>": {"value": {"name": "<script>alert(2)</script>"}}}
     assert "<script" not in documents.render(hostile)
+
+
+def test_the_page_shows_real_requests_and_answers() -> None:
+    page = documents.render(openapi_document())
+    assert "Example: request <code>a_team_on_starter</code>" in page
+    assert "Example: 402 <code>insufficient_funds</code>" in page
+    assert page.count("pay_7hk3n34e4szaefcmtej6hv6ird") == 2, "a payment that is pending, on both routes"
 
 
 async def test_a_reader_that_does_not_read_loses_its_place() -> None:

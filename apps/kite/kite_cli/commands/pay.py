@@ -1,6 +1,8 @@
 """`kitectl pay`: real x402 payments, with the official Python client."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -9,75 +11,85 @@ from kite_cli.failure import CommandFailed
 from kite_cli.options import AsJson, DataFolder, chosen_data, run
 from kite_cli.output import Output, usdc
 
+if TYPE_CHECKING:
+    from kite_cli.pay.team import Order, Receipt
+
 app = typer.Typer(no_args_is_help=True)
 
 _SOURCE = typer.Option("--source", help="Name of the team's first hook endpoint: a-z, 0-9 and hyphen.")
 _PLAN = typer.Option("--plan", help="Name of a plan.")
 _DEPOSIT = typer.Option("--deposit", help="The first deposit in USDC, at least 1.")
-_KEEP = typer.Option("--keep/--no-keep", help="Make it the team that `kitectl send` and `events` speak for here.")
+_KEEP = typer.Option("--keep/--no-keep", help="Keep its credentials (teams/, mode 0600) and let `kitectl send` and `events` speak for it.")
 _AMOUNT = typer.Argument(metavar="USDC", help="How much, for example 0.5.")
 _SINCE = typer.Option("--since", help="Begin after this cursor; without it at the oldest event.")
 _LIMIT = typer.Option("--limit", min=1, max=1_000, help="How many events at most.")
 
+WalletFile = Annotated[
+    Path | None,
+    typer.Option("--wallet-file", help='JSON file with the "private_key" that pays; else KITE_WALLET_KEY, else the folder\'s wallet.'),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", help="16 characters or more. With the same one a repeat pays once; without it a new one is drawn."),
+]
+
 
 @app.callback()
 def pay() -> None:
-    """Pay with x402: open a team, fill its wallet, buy a page of events. The wallet is that of `kitectl wallet show`."""
+    """Pay with x402: open a team, fill its wallet, buy a page of events.
+
+    Money moves: the wallet of `kitectl wallet show` signs, and what it signs is settled on the chain. On the local chain it is worth
+    nothing.
+    """
 
 
 @app.command(epilog="Example: kitectl pay bootstrap --source my-bot --deposit 1")
 def bootstrap(
-    source: Annotated[str, _SOURCE] = "my-bot",
-    deposit: Annotated[str, _DEPOSIT] = "1",
-    plan: Annotated[str, _PLAN] = "starter",
-    keep: Annotated[bool, _KEEP] = True,
-    data: DataFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Open a team by paying its first deposit: no account, no form. Its API key is shown this once, or kept in the data folder."""
+    source: Annotated[str, _SOURCE] = "my-bot", deposit: Annotated[str, _DEPOSIT] = "1", plan: Annotated[str, _PLAN] = "starter",
+    keep: Annotated[bool, _KEEP] = True, wallet_file: WalletFile = None, idempotency_key: IdempotencyKey = None,
+    data: DataFolder = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Open a team by paying its first deposit: no account, no form. Its API key is kept in the data folder, or shown this once."""
     from kite_cli.pay.team import open_team
-    from kite_cli.pay.wallet import find_wallet
 
-    folder, order = chosen_data(data), {"source": source, "deposit_atomic": atomic(deposit), "plan": plan}
-    receipt = run(open_team(folder, find_wallet(folder), order, keep=keep))
-    body = receipt.paid.body
-    table = _table(receipt.to_json())
+    folder, amount = chosen_data(data), atomic(deposit)
+    receipt = run(open_team(_order(folder, wallet_file, idempotency_key), source, plan, amount))
+    table, body = _table(receipt), receipt.paid.body
     table.add_row("team", str(body["team_id"]))
-    table.add_row("its wallet at Kite", usdc(int(body["wallet_balance_atomic"])))
     table.add_row("hook endpoint", str(body["endpoint"]))
-    table.add_row("API key", "kept for `kitectl send` and `events`" if keep else str(body["api_key"]))
+    for what, value in _credentials(folder, body, plan, keep=keep):
+        table.add_row(what, value)
     Output(as_json).result(receipt.to_json() | dict(body), table)
 
 
 @app.command(epilog="Example: kitectl pay deposit 0.5")
-def deposit(amount: Annotated[str, _AMOUNT], data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Deposit into the team's wallet at Kite."""
+def deposit(
+    amount: Annotated[str, _AMOUNT], wallet_file: WalletFile = None, idempotency_key: IdempotencyKey = None, data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Deposit into the team's wallet at Kite. The team is that of `kitectl send`."""
     from kite_cli.pay.team import deposit as deposited
-    from kite_cli.pay.wallet import find_wallet
 
-    folder = chosen_data(data)
-    receipt = run(deposited(folder, find_wallet(folder), atomic(amount)))
-    table = _table(receipt.to_json())
-    table.add_row("team's wallet at Kite", usdc(int(receipt.paid.body["balance_atomic"])))
-    Output(as_json).result(receipt.to_json() | dict(receipt.paid.body), table)
+    wanted = atomic(amount)
+    receipt = run(deposited(_order(chosen_data(data), wallet_file, idempotency_key), wanted))
+    Output(as_json).result(receipt.to_json() | dict(receipt.paid.body), _table(receipt))
 
 
 @app.command(epilog="Example: kitectl pay events --limit 10")
 def events(
-    since: Annotated[str | None, _SINCE] = None, limit: Annotated[int, _LIMIT] = 100, data: DataFolder = None, as_json: AsJson = False
-) -> None:
-    """Read a page of events. It is taken from the team's wallet; if that cannot pay for it, this wallet does."""
+    since: Annotated[str | None, _SINCE] = None, limit: Annotated[int, _LIMIT] = 100, wallet_file: WalletFile = None,
+    idempotency_key: IdempotencyKey = None, data: DataFolder = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Read a page of events. It is taken from the team's wallet; only if that cannot pay for it, this wallet does."""
     from kite_cli.conversation import event_line
     from kite_cli.pay.team import buy_events
-    from kite_cli.pay.wallet import find_wallet
 
-    folder = chosen_data(data)
-    receipt = run(buy_events(folder, find_wallet(folder), since, limit))
-    body = receipt.paid.body
-    cost = int(body["amount_charged_atomic"])
-    last = f"{len(body['events'])} events for {usdc(cost)}"
-    last += f", paid with {receipt.paid.transaction}" if receipt.paid.transaction else ""
-    Output(as_json).result(receipt.to_json() | dict(body), *(event_line(row) for row in body["events"]), last)
+    receipt = run(buy_events(_order(chosen_data(data), wallet_file, idempotency_key), since, limit))
+    body, table = receipt.paid.body, _table(receipt)
+    table.add_row("page", f"{len(body['events'])} events for {usdc(int(body['amount_charged_atomic']))}")
+    if body["has_more"]:
+        table.add_row("go on with", f'--since "{body["next_cursor"]}"')
+    Output(as_json).result(receipt.to_json() | dict(body), *(event_line(row) for row in body["events"]), table)
 
 
 def atomic(text: str) -> int:
@@ -88,11 +100,45 @@ def atomic(text: str) -> int:
     return int(whole or "0") * 1_000_000 + int(decimals.ljust(6, "0"))
 
 
-def _table(receipt: dict[str, Any]) -> Table:
-    table = Table("what", "is")
-    table.add_row("paid", "nothing" if receipt["amount_atomic"] is None else usdc(receipt["amount_atomic"]))
-    table.add_row("transaction", receipt["transaction"] or "-")
-    if receipt["chain_balance_before_atomic"] is not None and receipt["chain_balance_after_atomic"] is not None:
-        before, after = usdc(receipt["chain_balance_before_atomic"]), usdc(receipt["chain_balance_after_atomic"])
-        table.add_row("paying wallet", f"{receipt['payer']}: {before} before, {after} now")
+def _order(data: Path, wallet_file: Path | None, idempotency_key: str | None) -> "Order":
+    from kite_cli.pay.team import Order
+    from kite_cli.pay.wallet import find_wallet
+    from kite_common.ids import uuid7
+    from kite_common.runtime.system import SystemClock, random_bits
+
+    return Order(data, find_wallet(data, wallet_file), idempotency_key or uuid7(SystemClock().unix_ms(), random_bits(74)))
+
+
+def _credentials(data: Path, body: Mapping[str, Any], plan: str, *, keep: bool) -> list[tuple[str, str]]:
+    """Keep a new team's credentials, or tell them; in any case tell them if they cannot be kept, as nobody will again."""
+    from kite_cli.pay.team import keep_team
+
+    if not body["credentials_available"]:
+        return [("API key", "not shown again: this payment is too old, or was made under another --idempotency-key")]
+    shown = [("API key", str(body["api_key"])), ("hook token", str(body["hook_token"]))]
+    if not keep:
+        return shown
+    try:
+        return [("API key, hook token", f"kept in {keep_team(data, body, plan)}")]
+    except OSError as error:
+        return [*shown, ("NOT KEPT", f"{data} cannot be written: {error.strerror}")]
+
+
+def _table(receipt: "Receipt") -> Table:
+    paid = receipt.paid
+    table = Table("what")
+    # A transaction's hash is of no use without its end.
+    table.add_column("is", overflow="fold")
+    table.add_row("asked", receipt.asked)
+    table.add_row("paid", "nothing" if paid.amount_atomic is None else f"{usdc(paid.amount_atomic)} on {paid.network}")
+    table.add_row("transaction", paid.transaction or "-")
+    table.add_row("paying wallet", receipt.wallet.address)
+    table.add_row("  it had, it has", _moved(receipt.chain_before, receipt.chain_after))
+    table.add_row("team's wallet at Kite", _moved(receipt.kite_before, receipt.kite_after))
     return table
+
+
+def _moved(before: int | None, after: int | None) -> str:
+    if after is None:
+        return "not known here"
+    return usdc(after) if before is None else f"{usdc(before)}, {usdc(after)}"

@@ -3,73 +3,86 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
-from kite_cli.pay.client import Paid, PayingClient, paying_client
+from kite_cli.pay.client import Paid, paying_client
 from kite_cli.pay.faucet import local_balance
 from kite_cli.pay.wallet import Wallet
 from kite_cli.private_file import write_private
 from kite_cli.target import DEMO_FILE, ApiSettings, ApiTarget, find_api
 from kite_common.config import load
 
+BOOTSTRAP, INVOICES, EVENTS = "/api/v1/bootstrap/x402", "/api/v1/wallet/invoices", "/api/v1/events"
+TEAMS_FOLDER: Final = "teams"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who pays, for the Kite of which data folder, under which Idempotency-Key."""
+
+    data: Path
+    wallet: Wallet
+    idempotency_key: str
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A paid request: the answer, the payment, and what the paying wallet had before and has now (None: not known here)."""
+    """A paid request: what was asked, the answer, the payment; what the paying wallet and the team's wallet at Kite had before and have now
+    (None: not known, or none)."""
 
+    asked: str
     paid: Paid
     wallet: Wallet
-    before_atomic: int | None
-    after_atomic: int | None
+    chain_before: int | None
+    chain_after: int | None
+    kite_before: int | None
+    kite_after: int | None
 
     def to_json(self) -> dict[str, Any]:
         """The whole, without credentials."""
         return {
-            "payer": self.wallet.address, "transaction": self.paid.transaction, "amount_atomic": self.paid.amount_atomic,
-            "network": self.paid.network, "chain_balance_before_atomic": self.before_atomic,
-            "chain_balance_after_atomic": self.after_atomic,
+            "asked": self.asked, "payer": self.wallet.address, "transaction": self.paid.transaction,
+            "amount_atomic": self.paid.amount_atomic, "network": self.paid.network, "chain_balance_before_atomic": self.chain_before,
+            "chain_balance_after_atomic": self.chain_after,
+            "wallet_balance_before_atomic": self.kite_before, "wallet_balance_after_atomic": self.kite_after,
         }  # fmt: skip
 
 
-async def open_team(data: Path, wallet: Wallet, order: Mapping[str, Any], *, keep: bool) -> Receipt:
-    """Bootstrap a team by paying; with `keep` it becomes the team of the data folder. Raises CommandFailed."""
-    url = gateway_url(data)
-
-    async def pay(client: PayingClient) -> Paid:
-        return await client.call("POST", "/api/v1/bootstrap/x402", json=order)
-
-    receipt = await _paid(data, url, wallet, pay)
-    body = receipt.paid.body
-    if keep and body.get("api_key"):
-        write_private(data / DEMO_FILE, {"team_id": body["team_id"], "api_key": body["api_key"], "plan": order["plan"]})
-    return receipt
+async def open_team(order: Order, source: str, plan: str, deposit_atomic: int) -> Receipt:
+    """Bootstrap a team by paying. Raises CommandFailed."""
+    url, wallet = gateway_url(order.data), order.wallet
+    wanted = {"source": source, "deposit_atomic": deposit_atomic, "plan": plan}
+    before = await local_balance(order.data, wallet.address)
+    async with paying_client(url, wallet, order.idempotency_key) as client:
+        paid = await client.call("POST", BOOTSTRAP, json=wanted)
+    after = await local_balance(order.data, wallet.address)
+    return Receipt(f"POST {BOOTSTRAP}", paid, wallet, before, after, None, int(paid.body["wallet_balance_atomic"]))
 
 
-async def deposit(data: Path, wallet: Wallet, amount_atomic: int) -> Receipt:
+def keep_team(data: Path, body: Mapping[str, Any], plan: str) -> Path:
+    """Make a new team the one of the data folder; the file of its own that its credentials are in, mode 0600, for as long as the folder is.
+
+    A team that was opened so before keeps its file, as its money is worth nothing without its key.
+    """
+    own = data / TEAMS_FOLDER / f"{body['team_id']}.json"
+    own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    kept = {name: body[name] for name in ("team_id", "api_key", "hook_token", "endpoint")} | {"plan": plan}
+    write_private(own, kept)
+    write_private(data / DEMO_FILE, {name: kept[name] for name in ("team_id", "api_key", "plan")})
+    return own
+
+
+async def deposit(order: Order, amount_atomic: int) -> Receipt:
     """Deposit into the team's wallet. Raises CommandFailed."""
-    target = find_api(data)
-
-    async def pay(client: PayingClient) -> Paid:
-        return await client.call(
-            "POST", "/api/v1/wallet/invoices", query={"team_id": target.team.team_id}, json={"amount_atomic": amount_atomic},
-            api_key=target.team.api_key,
-        )  # fmt: skip
-
-    return await _paid(data, target.url, wallet, pay)
+    return await _paid_by_team(order, "POST", INVOICES, {}, {"amount_atomic": amount_atomic})
 
 
-async def buy_events(data: Path, wallet: Wallet, since: str | None, limit: int) -> Receipt:
+async def buy_events(order: Order, since: str | None, limit: int) -> Receipt:
     """Read a page of events, paying for it if the team's wallet cannot. Raises CommandFailed."""
-    target = find_api(data)
-    query = {"team_id": target.team.team_id, "limit": limit} | ({"since": since} if since else {})
-
-    async def pay(client: PayingClient) -> Paid:
-        return await client.call("GET", "/api/v1/events", query=query, api_key=target.team.api_key)
-
-    return await _paid(data, target.url, wallet, pay)
+    return await _paid_by_team(order, "GET", EVENTS, {"limit": limit} | ({"since": since} if since else {}), None)
 
 
 async def team_wallet(data: Path) -> tuple[str | None, int | None]:
@@ -102,8 +115,11 @@ async def _balance(target: ApiTarget) -> int | None:
             raise
 
 
-async def _paid(data: Path, url: str, wallet: Wallet, pay: Any) -> Receipt:
-    before = await local_balance(data, wallet.address)
-    async with paying_client(url, wallet) as client:
-        paid = await pay(client)
-    return Receipt(paid, wallet, before, await local_balance(data, wallet.address))
+async def _paid_by_team(order: Order, method: str, path: str, query: Mapping[str, Any], body: object) -> Receipt:
+    target, data, wallet = find_api(order.data), order.data, order.wallet
+    chain_before, kite_before = await local_balance(data, wallet.address), await _balance(target)
+    async with paying_client(target.url, wallet, order.idempotency_key) as client:
+        whose = {"team_id": target.team.team_id, **query}
+        paid = await client.call(method, path, query=whose, json=body, api_key=target.team.api_key)
+    chain_after, kite_after = await local_balance(data, wallet.address), await _balance(target)
+    return Receipt(f"{method} {path}", paid, wallet, chain_before, chain_after, kite_before, kite_after)

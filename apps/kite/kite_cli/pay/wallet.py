@@ -1,4 +1,4 @@
-"""The wallet a command pays from: a throwaway key in the data folder, or the one the environment names. The key is never printed."""
+"""The wallet a command pays from: a throwaway key in the data folder, or one a file or the environment names. The key is never printed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ class WalletSettings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
-    """An account with its key. `is_own`: the environment named it."""
+    """An account with its key. `is_own`: the environment or a file named it."""
 
     account: Any = field(repr=False)
     is_own: bool = False
@@ -37,8 +37,17 @@ class Wallet:
         return str(self.account.address)
 
 
-def find_wallet(data: Path) -> Wallet:
-    """The wallet of KITE_WALLET_KEY, else that of the data folder, which is made if there is none. Raises CommandFailed."""
+def find_wallet(data: Path, file: Path | None = None) -> Wallet:
+    """The wallet of the file, else that of KITE_WALLET_KEY, else that of the data folder, which is made if there is none.
+
+    Raises CommandFailed, ConfigurationError.
+    """
+    if file is not None:
+        kept = read_private(file)
+        if kept is None:
+            advice = 'Name a JSON file with "private_key": 64 hex digits, such as wallets/demo.json of a data folder.'
+            raise CommandFailed(f"{file} cannot be read", advice, EXIT_CONFIGURATION)
+        return Wallet(_account(str(kept.get("private_key")), str(file)), is_own=True)
     own = load(WalletSettings).wallet_key
     if own is not None:
         return Wallet(_account(own.get_secret_value(), VARIABLE), is_own=True)

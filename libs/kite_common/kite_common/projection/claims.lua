@@ -12,7 +12,8 @@ for place, key in ipairs(KEYS) do
     -- A claim in flight that stands here is from an older copy: its event never came into the log, or the key would not have been free.
     redis.call('DEL', key)
     redis.call('HSET', key, 'state', 'accepted', 'event_id', event, 'body', body)
-    if known == '1' then redis.call('HSET', key, 'received', received, 'used', used, 'limit', limit, 'charged', charged, 'receipt', receipt) end
+    if known == '1' then redis.call('HSET', key, 'received', received, 'used', used, 'limit', limit, 'charged', charged) end
+    if receipt ~= '' then redis.call('HSET', key, 'receipt', receipt) end
     redis.call('PEXPIREAT', key, ends)
   end
 end

@@ -63,12 +63,10 @@ class Fitness:
             await self._facilitator.close()
 
     async def _round(self) -> None:
-        try:
-            problem = await self._problem()
-            self._shared.head = max(self._shared.head, (await self._chain.head()).number)
-        except ChainUnreadable as error:
-            # Once fit, a node that is away is not another chain: each payment finds that out for itself.
-            problem = None if self._shared.fit else f"the chain cannot be read: {error}"
+        chain_problem = await self._chain_problem()
+        self._shared.chain_fit = chain_problem is None
+        # Once fit, a facilitator that is away is not another one: each payment finds that out for itself.
+        problem = chain_problem if chain_problem or self._shared.fit else await self._facilitator.misfit(self._asset.network)
         self._shared.fit = problem is None
         self._metrics.gauge("kite_x402_fit").set(int(self._shared.fit))
         if problem != self._problem_now:
@@ -84,8 +82,15 @@ class Fitness:
         else:
             log.error("payments.unfit", reason=problem)
 
-    async def _problem(self) -> str | None:
-        """What is wrong for certain, None if nothing is. Raises ChainUnreadable."""
+    async def _chain_problem(self) -> str | None:
+        """Why the chain cannot be believed, None if it can. Once it could, a node that is away is not another chain."""
+        try:
+            return await self._misfit()
+        except ChainUnreadable as error:
+            return None if self._shared.chain_fit else f"the chain cannot be read: {error}"
+
+    async def _misfit(self) -> str | None:
+        """What is wrong with the chain for certain, None if nothing is. Raises ChainUnreadable."""
         chain, asset, cursor = self._chain, self._asset, self._cursor()
         if await chain.chain_id() != asset.chain_id:
             return "the chain is another one"
@@ -97,5 +102,5 @@ class Fitness:
         if cursor is not None and self._shared.genesis != cursor.genesis:
             return "the chain is another one than was scanned: chain and log must be kept or dropped together"
         self._is_local = (await chain.client_version()).startswith("anvil/")
-        # Once fit, a facilitator that is away is not another one: each payment finds that out for itself.
-        return None if self._shared.fit else await self._facilitator.misfit(asset.network)
+        self._shared.head = max(self._shared.head, (await chain.head()).number)
+        return None

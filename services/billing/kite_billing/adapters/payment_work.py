@@ -161,7 +161,7 @@ class PaymentWork:
     def _compare_genesis(self, cursor: ScanCursor | None) -> None:
         """On another chain than the one that was scanned every credit would look as if it had never been paid."""
         if cursor is not None and self._shared.genesis not in (None, cursor.genesis):
-            self._shared.fit = False
+            self._shared.fit = self._shared.chain_fit = False
 
     async def _verify(self, partition: int, key: str, record: PaymentRecord) -> None:
         began = monotonic_s()
@@ -209,7 +209,7 @@ class PaymentWork:
         self._facts.put(partition, EvidenceRead(look.key, evidence, head))
 
     async def _evidence(self, look: Look) -> tuple[Evidence, int]:
-        if not self._shared.fit:
+        if not self._shared.chain_fit:
             # What another chain says is no evidence.
             return Unreadable("unfit"), 0
         async with self._looks:
@@ -233,7 +233,7 @@ class PaymentWork:
         """Compare blocks, newest first: a block with the same hash has the same blocks before it."""
         while True:
             await asyncio.sleep(self._watch_s())
-            if not desk.watched or not self._shared.fit:
+            if not desk.watched or not self._shared.chain_fit:
                 continue
             try:
                 await self._compare(partition, desk)
@@ -261,7 +261,7 @@ class PaymentWork:
     async def _scan(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> None:
         while True:
             try:
-                more = self._shared.fit and await self._scan_once(partition, cursor)
+                more = self._shared.chain_fit and await self._scan_once(partition, cursor)
             except ChainUnreadable as error:
                 more = False
                 log.warning("payments.scan_unreadable", reason=str(error))

@@ -33,14 +33,15 @@ _REMEMBERED: Final = 4_096
 
 @dataclass(slots=True)
 class Shared:
-    """What the partitions of a process share. `fit`: chain and facilitator are what they should be; `head`: the newest block seen;
-    `genesis`: the hash of block 0."""
+    """What the partitions of a process share. `chain_fit`: the chain is what it should be, so evidence may be read; `fit`: the facilitator
+    too, so payments may be taken; `head`: the newest block seen; `genesis`: the hash of block 0."""
 
     breaker: Breaker = field(default_factory=Breaker)
     running: int = 0
     unresolved: int = 0
     head: int = 0
     fit: bool = False
+    chain_fit: bool = False
     genesis: str | None = None
 
 

@@ -98,7 +98,7 @@ class Case:
         """All who wait get their outcome, and wait no more."""
         for one in (*self.flight.waiters, *self.flight.asking):
             self.tell(outcome_of(one))
-        self.be(waiters=(), asking=())
+        self.be(waiters=(), asking=(), unclear_since=0)
 
     def decision(self) -> Decision:
         """What came of it."""

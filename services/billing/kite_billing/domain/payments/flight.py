@@ -18,6 +18,7 @@ class Flight:
     `check`: the facilitator would not settle, for `reason`, or the money may be there already (None); the chain is asked first. `prove`:
     the settle call has ended with `answer`. `waiters`: submissions that wait for what comes of it; `asking`: those that are judged once
     the chain has been read. `since`, `looks`: when the reconciler began, and how often it has looked. `seen`: the scanner saw the transfer.
+    `unclear_since`: when it became unclear first while the present waiters wait, 0 = it has not.
     """
 
     doing: Doing = "rest"
@@ -28,6 +29,7 @@ class Flight:
     looking: bool = False
     since: int = 0
     looks: int = 0
+    unclear_since: int = 0
     seen: bool = False
 
     @property

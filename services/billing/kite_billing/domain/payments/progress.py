@@ -244,14 +244,16 @@ def _not_taken(case: Case) -> None:
 
 
 def _unknown(case: Case, answer: SettleAnswer | None, evidence: Evidence) -> None:
-    """After a settle call the chain has not said what came of it: waiters stay three seconds more."""
+    """After a settle call the chain has not said what came of it: waiters stay three seconds more, however often it is called meanwhile."""
     why, end, hint = _told_by(answer)
-    case.note(PaymentUnknown(case.now, why, end, hint))
+    record = case.note(PaymentUnknown(case.now, why, end, hint))
     if isinstance(answer, Unclear) or (isinstance(answer, Success) and isinstance(evidence, Open)):
         case.breaker = case.breaker.unclear(case.key, case.now)
     else:
         case.breaker = case.breaker.clear(case.key)
-    case.be(doing="rest", answer=None, reason=None, since=case.now, looks=0)
+    unclear_since = case.flight.unclear_since or case.now
+    case.be(doing="rest", answer=None, reason=None, since=case.now, looks=0, unclear_since=unclear_since)
+    _pending_if_due(case, record)
 
 
 def _still_unknown(case: Case, record: PaymentRecord) -> None:
@@ -259,7 +261,12 @@ def _still_unknown(case: Case, record: PaymentRecord) -> None:
         # Found at rest: whoever ordered the call is gone, and with it how it ended.
         record = case.note(PaymentUnknown(case.now, INTERRUPTED, "open"))
         case.be(since=case.now, looks=0)
-    elif case.now >= case.flight.since + WAITERS_STAY_MS:
+    else:
+        _pending_if_due(case, record)
+
+
+def _pending_if_due(case: Case, record: PaymentRecord) -> None:
+    if case.now >= (case.flight.unclear_since or case.flight.since) + WAITERS_STAY_MS:
         case.tell_waiters(lambda one: outcomes.pending(record, one.submission_id))
 
 

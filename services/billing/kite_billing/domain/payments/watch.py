@@ -39,7 +39,8 @@ def due(case: Case) -> None:
     if gone_at is not None and now >= gone_at:
         case.removed = True
         return
-    case.be(waiters=tuple(one for one in flight.waiters if now <= one.deadline + LATE_MS))
+    waiters = tuple(one for one in flight.waiters if now <= one.deadline + LATE_MS)
+    case.be(waiters=waiters, unclear_since=flight.unclear_since if waiters else 0)
     if seal_end is not None and now >= seal_end:
         case.note(SealRemoved(now))
     look_at = _look_at(record, flight, now)

@@ -82,8 +82,20 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
     return (
         f'<details><summary><span class="m">{escape(method.upper())}</span> <code>{escape(path)}</code> {escape(operation["summary"])}'
         f"</summary><p>{_prose(operation['description'])}</p>{_table('Parameter', parameters)}{_body(operation)}"
-        f"{_table('Answer', answers)}</details>"
+        f"{_table('Answer', answers)}{_examples(operation)}</details>"
     )
+
+
+def _examples(operation: Mapping[str, Any]) -> str:
+    """Real requests and answers, each folded."""
+    places = [("request", operation.get("requestBody", {})), *operation["responses"].items()]
+    shown = [
+        f"<details><summary>Example: {escape(place)} <code>{escape(name)}</code></summary>{_json(example['value'])}</details>"
+        for place, described in places
+        for content in described.get("content", {}).values()
+        for name, example in content.get("examples", {}).items()
+    ]
+    return "".join(shown)
 
 
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, str]:
