@@ -117,13 +117,13 @@ class Kite:
         """How many ledger entries each event of these teams has."""
         ids = {team.id for team in teams}
         entries = [json.loads(value) for _, _, key, value in await read_all(self.kafka, LEDGER.name, range(PARTITIONS)) if key in ids]
-        return Counter(entry["event_id"] for entry in entries if entry["event_id"] is not None)
+        return Counter(entry["event_id"] for entry in entries if entry["reason"] == "event")
 
-    async def balances(self, teams: list[Team]) -> dict[str, int]:
-        """The sum of each team's ledger."""
+    async def balances(self, teams: list[Team], *, reading: bool = True) -> dict[str, int]:
+        """The sum of each team's ledger; without `reading`, what pages of events have cost is left out."""
         sums: dict[str, int] = {team.id: 0 for team in teams}
         for _, _, key, value in await read_all(self.kafka, LEDGER.name, range(PARTITIONS)):
-            if key in sums:
+            if key in sums and (reading or json.loads(value)["reason"] != "replay"):
                 sums[key] += json.loads(value)["amount_atomic"]
         return sums
 

@@ -57,9 +57,7 @@ async def bodies(kitectl: Kitectl, environment: dict[str, str]) -> list[str]:
 
 async def test_up_says_where_everything_is_and_keeps_a_demo_team(running: Up) -> None:
     assert running.said["ready"] is True
-    assert set(running.said["parts"]) == {
-        "kafka", "valkey", "chain", "gateway", "billing", "delivery", "replay", "facilitator",
-    }  # fmt: skip
+    assert set(running.said["parts"]) == {"kafka", "valkey", "chain", "facilitator", "gateway", "billing", "delivery", "replay"}
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(running.said["gateway"] + "/readyz")).status_code == 200
     assert stat.S_IMODE((running.kitectl.data / "demo.json").stat().st_mode) == 0o600
@@ -119,12 +117,18 @@ async def test_smoke_never_replaces_the_webhook_of_a_team_that_was_given(running
         assert (await http.get(url)).json()["url"] == wanted["url"]
 
 
-async def test_a_new_team_has_its_own_events_and_its_own_wallet(kitectl: Kitectl) -> None:
+async def test_a_new_team_has_its_own_wallet(kitectl: Kitectl) -> None:
     environment = await new_team(kitectl, "--plan", "starter", "--provider", "x402", "--balance", "300")
     assert (await kitectl("send", "a", **environment)).code == 0
     assert (await kitectl("send", "b", **environment)).code == 0
     poor = await kitectl("send", "c", **environment)
     assert (poor.code, "insufficient_funds" in poor.err) == (1, True)
+
+
+async def test_a_new_team_has_its_own_events(kitectl: Kitectl) -> None:
+    environment = await new_team(kitectl, "--plan", "starter", "--provider", "x402", "--balance", "1000000")
+    assert (await kitectl("send", "a", **environment)).code == 0
+    assert (await kitectl("send", "b", **environment)).code == 0
 
     async def all_there() -> bool:
         return await bodies(kitectl, environment) == ["ready?", "a", "b"]
