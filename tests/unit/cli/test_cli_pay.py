@@ -22,7 +22,7 @@ from kite_cli.target import DEMO_FILE, read_team
 
 KEY = "4c" * 32
 ADDRESS = str(Account.from_key(KEY).address)
-UNPAID, PAYMENT = {}, {"payment-signature": "header"}
+PAYMENT = {"payment-signature": "header"}
 
 
 @pytest.mark.parametrize(("text", "amount"), [
@@ -134,7 +134,7 @@ async def test_an_answer_is_an_answer(code: int) -> None:
 
 async def test_a_request_without_a_payment_is_not_sent_again_into_the_dark() -> None:
     with pytest.raises(httpx.ReadError):
-        await posted(Line(broken, status(200)), UNPAID)
+        await posted(Line(broken, status(200)), {})
 
 
 async def test_whether_a_payment_was_sent_is_remembered() -> None:
