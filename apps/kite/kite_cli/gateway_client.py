@@ -136,5 +136,6 @@ def answer_of(answer: httpx.Response) -> dict[str, Any]:
     if not isinstance(body, dict) or not isinstance(body.get("error"), str):
         raise CommandFailed(f"what answers is no Kite gateway (status {answer.status_code})", "Check KITE_PUBLIC_URL.", EXIT_UNAVAILABLE)
     retry = body.get("retry_after_secs")
-    message = printable(str(body.get("message", "")))
+    # Why a payment is refused stands in a field of its own.
+    message = printable(" ".join(str(body[name]) for name in ("message", "reason") if body.get(name)))
     raise ApiRefused(answer.status_code, printable(body["error"]), message, float(retry) if isinstance(retry, int) else None)

@@ -77,14 +77,18 @@ async def test_an_empty_wallet_at_kite_is_no_obstacle_to_a_page(scene: PaidKite)
         return "payment_required" in page.err
 
     await eventually(archived, within_s=30, every_s=0.5, what="a page has its price")
+    dear = await scene.kitectl("pay", "events", "--limit", "1", "--most", "0.09", **environment)
+    assert (dear.code, "at most 0.09 USDC" in dear.err) == (1, True)
     page = (await scene.kitectl("pay", "events", "--limit", "1", "--json", **environment)).document
     assert (page["amount_atomic"], page["amount_charged_atomic"], moved(page)) == (100_000, 100_000, (-100_000, 0))
     assert page["events"][0]["event"]["data"]["body"] == "x"
 
 
 async def test_a_team_that_is_not_kept_is_told_once_and_another_stays_the_current_one(scene: PaidKite) -> None:
-    current = (scene.data / "demo.json").read_text("utf-8")
     wallet = await funded(scene)
+    kept_one = await scene.kitectl("pay", "bootstrap", "--source", "current", **wallet)
+    assert kept_one.code == 0, kept_one.err
+    current = (scene.data / "demo.json").read_text("utf-8")
     opened = await scene.kitectl("pay", "bootstrap", "--source", "other", "--no-keep", **wallet)
     assert opened.code == 0, opened.err
     assert "kite_" in opened.out

@@ -23,6 +23,7 @@ _KEEP = typer.Option("--keep/--no-keep", help="Keep its credentials (teams/, mod
 _AMOUNT = typer.Argument(metavar="USDC", help="How much, for example 0.5.")
 _SINCE = typer.Option("--since", help="Begin after this cursor; without it at the oldest event.")
 _LIMIT = typer.Option("--limit", min=1, max=1_000, help="How many events at most.")
+_MOST = typer.Option("--most", help="What the page may cost at most, in USDC.")
 
 WalletFile = Annotated[
     Path | None,
@@ -53,7 +54,7 @@ def bootstrap(
     from kite_cli.pay.team import open_team
 
     folder, amount = chosen_data(data), atomic(deposit)
-    receipt = run(open_team(_order(folder, wallet_file, idempotency_key), source, plan, amount))
+    receipt = run(open_team(_order(folder, wallet_file, amount, idempotency_key), source, plan, amount))
     table, body = _table(receipt), receipt.paid.body
     table.add_row("team", str(body["team_id"]))
     table.add_row("hook endpoint", str(body["endpoint"]))
@@ -71,22 +72,22 @@ def deposit(
     from kite_cli.pay.team import deposit as deposited
 
     wanted = atomic(amount)
-    receipt = run(deposited(_order(chosen_data(data), wallet_file, idempotency_key), wanted))
+    receipt = run(deposited(_order(chosen_data(data), wallet_file, wanted, idempotency_key), wanted))
     Output(as_json).result(receipt.to_json() | dict(receipt.paid.body), _table(receipt))
 
 
 @app.command(epilog="Example: kitectl pay events --limit 10")
 def events(
-    since: Annotated[str | None, _SINCE] = None, limit: Annotated[int, _LIMIT] = 100, wallet_file: WalletFile = None,
-    idempotency_key: IdempotencyKey = None, data: DataFolder = None, as_json: AsJson = False,
+    since: Annotated[str | None, _SINCE] = None, limit: Annotated[int, _LIMIT] = 100, most: Annotated[str, _MOST] = "1",
+    wallet_file: WalletFile = None, idempotency_key: IdempotencyKey = None, data: DataFolder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Read a page of events. It is taken from the team's wallet; only if that cannot pay for it, this wallet does."""
     from kite_cli.conversation import event_line
     from kite_cli.pay.team import buy_events
 
-    receipt = run(buy_events(_order(chosen_data(data), wallet_file, idempotency_key), since, limit))
+    receipt = run(buy_events(_order(chosen_data(data), wallet_file, atomic(most), idempotency_key), since, limit))
     body, table = receipt.paid.body, _table(receipt)
-    table.add_row("page", f"{len(body['events'])} events for {usdc(int(body['amount_charged_atomic']))}")
+    table.add_row("page", f"{_events(len(body['events']))} for {usdc(int(body['amount_charged_atomic']))}")
     if body["has_more"]:
         table.add_row("go on with", f'--since "{body["next_cursor"]}"')
     Output(as_json).result(receipt.to_json() | dict(body), *(event_line(row) for row in body["events"]), table)
@@ -100,13 +101,15 @@ def atomic(text: str) -> int:
     return int(whole or "0") * 1_000_000 + int(decimals.ljust(6, "0"))
 
 
-def _order(data: Path, wallet_file: Path | None, idempotency_key: str | None) -> "Order":
+def _order(data: Path, wallet_file: Path | None, most_atomic: int, idempotency_key: str | None) -> "Order":
+    from kite_cli.pay.client import Terms
     from kite_cli.pay.team import Order
     from kite_cli.pay.wallet import find_wallet
     from kite_common.ids import uuid7
     from kite_common.runtime.system import SystemClock, random_bits
 
-    return Order(data, find_wallet(data, wallet_file), idempotency_key or uuid7(SystemClock().unix_ms(), random_bits(74)))
+    key = idempotency_key or uuid7(SystemClock().unix_ms(), random_bits(74))
+    return Order(data, find_wallet(data, wallet_file), Terms(most_atomic, key))
 
 
 def _credentials(data: Path, body: Mapping[str, Any], plan: str, *, keep: bool) -> list[tuple[str, str]]:
@@ -136,6 +139,10 @@ def _table(receipt: "Receipt") -> Table:
     table.add_row("  it had, it has", _moved(receipt.chain_before, receipt.chain_after))
     table.add_row("team's wallet at Kite", _moved(receipt.kite_before, receipt.kite_after))
     return table
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def _moved(before: int | None, after: int | None) -> str:

@@ -5,13 +5,13 @@ command that ended without an answer can be repeated without paying twice.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
-from x402 import x402Client
+from x402 import SpendControlAsset, SpendControls, x402Client
 from x402.http.clients.httpx import PaymentError, x402AsyncTransport
 from x402.http.utils import decode_payment_response_header
 from x402.mechanisms.evm import EthAccountSigner
@@ -19,6 +19,7 @@ from x402.mechanisms.evm.exact import register_exact_evm_client
 
 from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.gateway_client import ApiRefused, answer_of
+from kite_cli.output import usdc
 from kite_cli.pay.wallet import Wallet
 
 # A payment waits for the chain, and billing may be coming back from a restart.
@@ -26,8 +27,8 @@ _TIMEOUT_S: Final = 60.0
 _PATIENCE_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 5.0
 _UNAVAILABLE: Final = 503
-# With Retry-After: the payment is under way, by another copy of it.
-_IN_PROGRESS: Final = 409
+# With Retry-After: another copy of the payment is under way, or the team asks for too much at once.
+_LATER: Final = (409, 429)
 _PAYMENT: Final = "payment-signature"
 
 
@@ -41,24 +42,35 @@ class Paid:
     network: str | None
 
 
-class PayingClient:
-    """One wallet's view of a gateway. `idempotency_key`: equal requests with the same key pay once, whatever is signed."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under what a request may pay: at most so much, whatever the gateway asks for; and equal requests with the same key pay once, whatever
+    is signed for them."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str, wire: "_Wire", idempotency_key: str) -> None:
-        self._http, self._url, self._wire, self._idempotency_key = http, url, wire, idempotency_key
+    most_atomic: int
+    idempotency_key: str
+
+
+class PayingClient:
+    """One wallet's view of a gateway, under its terms."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str, wire: "Wire", terms: Terms) -> None:
+        self._http, self._url, self._wire, self._terms = http, url, wire, terms
 
     async def call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, json: object = None, api_key: str | None = None
     ) -> Paid:
         """Send a request, pay if it is asked for, and give the answer. Raises ApiRefused for one >= 400, CommandFailed for none."""
-        headers = {"Idempotency-Key": self._idempotency_key} | ({} if api_key is None else {"Authorization": f"Bearer {api_key}"})
+        headers = {"Idempotency-Key": self._terms.idempotency_key} | ({} if api_key is None else {"Authorization": f"Bearer {api_key}"})
         try:
             answer = await self._http.request(method, self._url + path, params=query, json=json, headers=headers)
             return _paid(answer_of(answer), answer.headers.get("payment-response"))
         except PaymentError as error:
             if isinstance(error.__cause__, httpx.HTTPError):
                 raise self._unanswered(error.__cause__) from error
-            raise CommandFailed(f"the x402 client cannot pay: {error}", "`kitectl wallet show` tells what the wallet has.") from error
+            most = usdc(self._terms.most_atomic)
+            advice = f"Nothing was signed. What may be paid is USDC, and at most {most}; for a page, --most allows more."
+            raise CommandFailed(f"the x402 client does not pay: {error}", advice) from error
         except httpx.HTTPError as error:
             raise self._unanswered(error) from error
         except ApiRefused as error:
@@ -73,25 +85,28 @@ class PayingClient:
         return CommandFailed(f"the gateway at {self._url} does not answer: {type(error).__name__}", advice, EXIT_UNAVAILABLE)
 
     def _repeat(self) -> str:
-        return f"The money may have moved. Repeat the command with --idempotency-key {self._idempotency_key}: together they pay once."
+        key = self._terms.idempotency_key
+        return f"The money may have moved. Repeat the command with --idempotency-key {key}: together they pay once."
 
 
 @asynccontextmanager
-async def paying_client(url: str, wallet: Wallet, idempotency_key: str) -> AsyncIterator[PayingClient]:
+async def paying_client(url: str, wallet: Wallet, terms: Terms) -> AsyncIterator[PayingClient]:
     """A client that signs with the wallet."""
     client = x402Client()
+    most = SpendControlAsset(network="eip155:*", asset="USDC", max_amount_per_payment=str(terms.most_atomic))
+    client.set_spend_controls(SpendControls(allowed_assets=[most]))
     register_exact_evm_client(client, EthAccountSigner(wallet.account))
-    wire = _Wire(httpx.AsyncHTTPTransport())
+    wire = Wire(httpx.AsyncHTTPTransport())
     # Without the proxies of the environment: the address is exactly the one that was chosen.
     async with httpx.AsyncClient(transport=x402AsyncTransport(client, wire), timeout=_TIMEOUT_S, trust_env=False) as http:
-        yield PayingClient(http, url, wire, idempotency_key)
+        yield PayingClient(http, url, wire, terms)
 
 
-class _Wire(httpx.AsyncBaseTransport):
+class Wire(httpx.AsyncBaseTransport):
     """Sends a request with a payment again, byte for byte, until it is answered: that is always safe, signing another one is not."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
-        self._inner = inner
+    def __init__(self, inner: httpx.AsyncBaseTransport, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._inner, self._pause = inner, pause
         self.has_paid = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -111,7 +126,7 @@ class _Wire(httpx.AsyncBaseTransport):
                 if wait_s == 0 or loop.time() + wait_s > deadline:
                     return answer
                 await answer.aclose()
-            await asyncio.sleep(wait_s)
+            await self._pause(wait_s)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -120,7 +135,7 @@ class _Wire(httpx.AsyncBaseTransport):
 def _wait_s(answer: httpx.Response) -> float:
     """After how long the same request is to be sent again; 0 if the answer is the answer."""
     retry = answer.headers.get("retry-after", "")
-    if answer.status_code == _UNAVAILABLE or (answer.status_code == _IN_PROGRESS and retry):
+    if answer.status_code == _UNAVAILABLE or (answer.status_code in _LATER and retry):
         return min(float(retry) if retry.isdigit() and int(retry) else 1.0, _LONGEST_WAIT_S)
     return 0
 

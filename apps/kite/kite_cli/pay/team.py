@@ -8,7 +8,7 @@ from typing import Any, Final
 from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.found import find_stack
 from kite_cli.gateway_client import ApiRefused, gateway_client
-from kite_cli.pay.client import Paid, paying_client
+from kite_cli.pay.client import Paid, Terms, paying_client
 from kite_cli.pay.faucet import local_balance
 from kite_cli.pay.wallet import Wallet
 from kite_cli.private_file import write_private
@@ -21,11 +21,11 @@ TEAMS_FOLDER: Final = "teams"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Who pays, for the Kite of which data folder, under which Idempotency-Key."""
+    """Who pays, for the Kite of which data folder, under which terms."""
 
     data: Path
     wallet: Wallet
-    idempotency_key: str
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ async def open_team(order: Order, source: str, plan: str, deposit_atomic: int) -
     url, wallet = gateway_url(order.data), order.wallet
     wanted = {"source": source, "deposit_atomic": deposit_atomic, "plan": plan}
     before = await local_balance(order.data, wallet.address)
-    async with paying_client(url, wallet, order.idempotency_key) as client:
+    async with paying_client(url, wallet, order.terms) as client:
         paid = await client.call("POST", BOOTSTRAP, json=wanted)
     after = await local_balance(order.data, wallet.address)
     return Receipt(f"POST {BOOTSTRAP}", paid, wallet, before, after, None, int(paid.body["wallet_balance_atomic"]))
@@ -118,7 +118,7 @@ async def _balance(target: ApiTarget) -> int | None:
 async def _paid_by_team(order: Order, method: str, path: str, query: Mapping[str, Any], body: object) -> Receipt:
     target, data, wallet = find_api(order.data), order.data, order.wallet
     chain_before, kite_before = await local_balance(data, wallet.address), await _balance(target)
-    async with paying_client(target.url, wallet, order.idempotency_key) as client:
+    async with paying_client(target.url, wallet, order.terms) as client:
         whose = {"team_id": target.team.team_id, **query}
         paid = await client.call(method, path, query=whose, json=body, api_key=target.team.api_key)
     chain_after, kite_after = await local_balance(data, wallet.address), await _balance(target)

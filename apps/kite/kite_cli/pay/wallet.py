@@ -1,5 +1,6 @@
 """The wallet a command pays from: a throwaway key in the data folder, or one a file or the environment names. The key is never printed."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from kite_common.config import KiteSettings, load
 
 _FILE: Final = Path("wallets") / "demo.json"
 VARIABLE: Final = "KITE_WALLET_KEY"
+_KEY: Final = re.compile(r"(?:0x)?[0-9a-fA-F]{64}")
 
 
 class WalletSettings(BaseSettings):
@@ -69,7 +71,11 @@ def demo_wallet(data: Path) -> Wallet:
 
 
 def _account(key: str, where: str) -> Any:
+    wrong = CommandFailed(f"{where} holds no private key", "It must be 64 hex digits.", EXIT_CONFIGURATION)
+    # The library takes fewer digits, too, as the key of another wallet.
+    if not _KEY.fullmatch(key):
+        raise wrong
     try:
         return Account.from_key(key)
     except Exception:  # noqa: BLE001 - the library's texts hold what it was given
-        raise CommandFailed(f"{where} holds no private key", "It must be 64 hex digits.", EXIT_CONFIGURATION) from None
+        raise wrong from None
