@@ -105,12 +105,12 @@ class Kite:
         ))  # fmt: skip
         assert outcome.refusal is None
         key = auth.new_api_key(random_bytes(auth.RANDOM_BYTES))
-        prefix = auth.parse_api_key(key).prefix
         issued = CredentialIssued(
-            team_id=team_id, id=str(uuid.uuid4()), prefix=prefix, credential="api_key", name="test", permissions=("admin",),
-            created_at=now_ms, secret_hash=auth.hash_secret(self.local.secrets["KITE_API_KEY_PEPPER"].encode(), key),
+            team_id=team_id, id=str(uuid.uuid4()), prefix=auth.parse_api_key(key).prefix, credential="api_key", name="test",
+            permissions=("admin",), created_at=now_ms,
+            secret_hash=auth.hash_secret(self.local.secrets["KITE_API_KEY_PEPPER"].encode(), key),
         )  # fmt: skip
-        await credentials.publish(partition_of(prefix.encode(), PARTITIONS), [encode(issued)])
+        await credentials.publish(partition_of(issued.key.encode(), PARTITIONS), [encode(issued)])
         return Team(team_id, key)
 
     async def ledger(self, teams: list[Team]) -> Counter[str]:

@@ -67,8 +67,11 @@ class Api:
 
     def issue(self, prefix: str, **given: Any) -> str:
         text = f"kite_{prefix}_{'0' * 32}"
-        self.issued[prefix] = make.credential(text, team_id=self.team, **given)
+        self.hold(make.credential(text, team_id=self.team, **given))
         return text
+
+    def hold(self, credential: CredentialIssued) -> None:
+        self.issued[credential.key] = credential
 
     async def project(self, **fields: Any) -> None:
         account: dict[Any, Any] = {"status": "active", "rate_per_min": 0} | fields

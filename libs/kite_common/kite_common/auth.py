@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from kite_common.errors import Malformed
-from kite_common.ids import KeyPrefix
+from kite_common.ids import KeyPrefix, credential_key
 
 Needed = Literal["read", "write", "admin"]
 
@@ -76,6 +76,11 @@ def hash_secret(pepper: bytes, text: str) -> str:
     The texts carry 128 random bits, so a slow password hash would protect nothing more.
     """
     return hmac.digest(pepper, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()
+
+
+def lookup_key(parsed: ParsedKey, pepper: bytes) -> str:
+    """The key under which the credential of a text is, if it was ever issued."""
+    return credential_key(parsed.prefix, hash_secret(pepper, parsed.text))
 
 
 def verify(issued: Issued | None, text: str, pepper: bytes, now_ms: int) -> bool:

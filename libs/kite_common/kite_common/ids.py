@@ -52,6 +52,15 @@ def is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
+def credential_key(prefix: str, secret_hash: str) -> str:
+    """The key of a credential's record: the prefix, and 16 digits of the hash of its text.
+
+    Under the prefix alone two texts drawn with the same 8 digits, which some pair of 80,000 has, would be one record: the later one would
+    end the other.
+    """
+    return f"{prefix}.{secret_hash[:16]}"
+
+
 def uuid7(unix_ms: int, random_bits: int) -> EventId:
     """The UUID version 7 of a time and 74 random bits (RFC 9562, section 5.7), as its 36 character text.
 

@@ -53,7 +53,8 @@ ACCOUNTS: Final = Topic(
 )
 LEDGER: Final = Topic("kite.ledger", "team_id", "delete", None, "one entry per charged event, credit or reversal; ids derived")
 CREDENTIALS: Final = Topic(
-    "kite.credentials", "key prefix", "compact", None, "API keys and hook tokens: hash, team, permissions; never the secret"
+    "kite.credentials", "key prefix.16 digits of the hash", "compact", None,
+    "API keys and hook tokens: hash, team, permissions; never the secret",
 )
 ENDPOINTS: Final = Topic(
     "kite.endpoints", "team_id/source", "compact", None,

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from kite_cli.admin.keys import parse_prefix
+from kite_cli.admin.keys import named, parse_prefix
 from kite_cli.cli import app, told
 from kite_cli.failure import EXIT_CODES, CommandFailed
 from kite_cli.launch import LaunchOptions, next_steps, service_specs
@@ -15,6 +15,7 @@ from kite_cli.local.folders import data_folder
 from kite_cli.local.step import StepFailed
 from kite_cli.services import SERVICES
 from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.testing import make
 
 COMMANDS = (
     "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "hook create",
@@ -57,6 +58,23 @@ def test_the_exit_codes_are_documented() -> None:
 @pytest.mark.parametrize("text", ["0a1b2c3d", "kite_0a1b2c3d", "kite_0a1b2c3d_" + "0" * 32])
 def test_a_key_is_named_by_its_prefix_in_any_form(text: str) -> None:
     assert parse_prefix(text) == "0a1b2c3d"
+
+
+def test_keys_of_the_same_prefix_are_told_apart_by_their_team() -> None:
+    texts = [make.API_KEY, make.API_KEY[:-4] + "0000", make.API_KEY[:-4] + "1111"]
+    ours, theirs, again = (make.credential(text, team_id=team) for text, team in zip(texts, ("team_a", "team_b", "team_b"), strict=True))
+    hook = make.credential(make.HOOK_TOKEN, team_id="team_a", prefix=ours.prefix)
+    assert named([hook, ours], ours.prefix, None) == ours
+    assert named([ours, theirs], ours.prefix, "team_b") == theirs
+    for issued, team, said in (
+        ([ours, theirs], None, f"2 keys begin with kite_{ours.prefix}_, of team_a, team_b"),
+        ([theirs, again], "team_b", f"2 keys begin with kite_{ours.prefix}_, of team_b"),
+        ([hook, theirs], "team_a", f"there is no key kite_{ours.prefix}_... of team_a"),
+        ([], None, f"there is no key kite_{ours.prefix}_..."),
+    ):  # fmt: skip
+        with pytest.raises(CommandFailed) as failed:
+            named(issued, ours.prefix, team)
+        assert failed.value.what == said
 
 
 @pytest.mark.parametrize("text", ["", "0a1b2c3", "kite_0A1B2C3D", "kite_0a1b2c3d_", "0a1b2c3d_" + "g" * 32, "0a1b2c3d\n"])

@@ -55,7 +55,7 @@ def _issued(**given: Any) -> CredentialIssued:
 
 
 def _credentials(*issued: CredentialIssued) -> tuple[TableCredentials, FakeTable]:
-    table = FakeTable({one.prefix: one for one in issued})
+    table = FakeTable({one.key: one for one in issued})
     return TableCredentials(table, make.PEPPER), table
 
 
@@ -80,8 +80,20 @@ def test_any_other_text_names_nobody(text: str) -> None:
 def test_a_revocation_holds_at_once() -> None:
     credentials, table = _credentials(_issued())
     assert credentials.identify(make.API_KEY, NOW) is not None
-    table.rows[make.API_KEY[5:13]] = _issued(revoked_at=NOW)
+    table.rows[_issued().key] = _issued(revoked_at=NOW)
     assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_keys_that_begin_with_the_same_digits_open_each_their_own_team() -> None:
+    other = make.API_KEY[:-1] + ("0" if make.API_KEY[-1] != "0" else "1")
+    theirs = make.credential(other, team_id="team_other")
+    credentials, table = _credentials(_issued(), theirs)
+    assert [holder and holder.team_id for key in (make.API_KEY, other) if (holder := credentials.identify(key, NOW))] == [
+        make.TEAM, "team_other"
+    ]  # fmt: skip
+    table.rows[theirs.key] = theirs.model_copy(update={"revoked_at": NOW})
+    assert credentials.identify(other, NOW) is None
+    assert credentials.identify(make.API_KEY, NOW) is not None
 
 
 def test_a_removed_key_is_dead_at_once() -> None:
@@ -100,7 +112,7 @@ def test_a_remembered_key_still_expires() -> None:
 def test_new_permissions_hold_at_once() -> None:
     credentials, table = _credentials(_issued())
     credentials.identify(make.API_KEY, NOW)
-    table.rows[make.API_KEY[5:13]] = _issued(permissions=("read",))
+    table.rows[_issued().key] = _issued(permissions=("read",))
     again = credentials.identify(make.API_KEY, NOW)
     assert again is not None
     assert again.permissions == ("read",)

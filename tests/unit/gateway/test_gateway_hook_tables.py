@@ -43,7 +43,7 @@ def _sealed(secret: str, source: str = "github", key: bytes = KEY, expires_at: i
 
 def _hooks(*endpoints: HookEndpoint, credentials: tuple[CredentialIssued, ...] = (make.credential(TOKEN),)) -> TableHooks:
     stored = Held({one.key: one for one in endpoints})
-    return TableHooks(stored, Held({one.prefix: one for one in credentials}), make.PEPPER, (KEY,))
+    return TableHooks(stored, Held({one.key: one for one in credentials}), make.PEPPER, (KEY,))
 
 
 def test_a_live_token_opens_an_endpoint_nobody_has_written_down() -> None:
@@ -99,7 +99,7 @@ def test_a_secret_that_cannot_be_unsealed_lets_nobody_in(sealed: SealedSecret) -
 
 
 def test_until_everything_is_known_nobody_is_judged_and_afterwards_always() -> None:
-    endpoints, credentials = Held(), Held({make.credential(TOKEN).prefix: make.credential(TOKEN)}, NOT_YET)
+    endpoints, credentials = Held(), Held({make.credential(TOKEN).key: make.credential(TOKEN)}, NOT_YET)
     hooks = TableHooks(endpoints, credentials, make.PEPPER, (KEY,))
     with pytest.raises(Unavailable):
         hooks.find(TEAM, "github", TOKEN, NOW)

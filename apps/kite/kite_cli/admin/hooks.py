@@ -225,8 +225,6 @@ def _new_secret(source: str) -> str:
 
 async def _issue(known: _Hooks, source: str) -> str:
     now_ms, text = SystemClock().unix_ms(), auth.new_hook_token(random_bytes(auth.RANDOM_BYTES))
-    while known.credentials.get(auth.parse_hook_token(text).prefix) is not None:
-        text = auth.new_hook_token(random_bytes(auth.RANDOM_BYTES))
     await known.write(CREDENTIALS.name, CredentialIssued(
         team_id=known.team_id, id=uuid7(now_ms, random_bits(74)), prefix=auth.parse_hook_token(text).prefix, credential="hook_token",
         name=source, permissions=(), source=source, created_at=now_ms, secret_hash=auth.hash_secret(known.target.needed_pepper(), text),

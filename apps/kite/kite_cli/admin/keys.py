@@ -1,7 +1,7 @@
 """API keys as records of kite.credentials: issued, revoked. The text of a key is handed to the caller once and kept nowhere."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -71,21 +71,33 @@ async def issue(
     return NewKey(issued.id, issued.prefix, text, issued.permissions, issued.expires_at)
 
 
-async def revoke_key(target: LogTarget, prefix: str) -> CredentialIssued:
-    """Make a key useless; one that is revoked already stays as it is. Raises CommandFailed if there is no key of that prefix."""
-    kafka, partition = Kafka(target.kafka_bootstrap, client_id="kitectl"), partition_of(prefix.encode(), target.partitions)
-    publisher = publisher_of_keys(target)
-    table: Table[CredentialIssued] = Table(kafka, CREDENTIALS.name, target.partitions, _credential, only=(partition,))
+async def revoke_key(target: LogTarget, prefix: str, team_id: str | None = None) -> CredentialIssued:
+    """Make a key useless; one that is revoked already stays as it is. `team_id` says whose, should teams have keys of the same prefix.
+
+    Raises CommandFailed if that names no key, or several.
+    """
+    kafka, publisher = Kafka(target.kafka_bootstrap, client_id="kitectl"), publisher_of_keys(target)
+    table: Table[CredentialIssued] = Table(kafka, CREDENTIALS.name, target.partitions, _credential)
     async with running(f"Kafka at {target.kafka_bootstrap}", publisher, table):
         await table.refreshed()
-        known = table.get(prefix)
-        if known is None:
-            raise CommandFailed(f"there is no key kite_{prefix}_...", "The 8 digits after `kite_` name a key; look at them once more.")
+        known = named((one for _, one in table.items()), prefix, team_id)
         if known.revoked_at is not None:
             return known
         revoked = known.model_copy(update={"revoked_at": SystemClock().unix_ms()})
         await _write(publisher, target, revoked)
         return revoked
+
+
+def named(issued: Iterable[CredentialIssued], prefix: str, team_id: str | None) -> CredentialIssued:
+    """The API key that a prefix names, of this team or of any. Raises CommandFailed if there is none, or more than one."""
+    found = [one for one in issued if one.prefix == prefix and one.credential == "api_key" and team_id in (None, one.team_id)]
+    if not found:
+        whose = "" if team_id is None else f" of {team_id}"
+        raise CommandFailed(f"there is no key kite_{prefix}_...{whose}", "The 8 digits after `kite_` name a key; look at them once more.")
+    if len(found) > 1:
+        teams = ", ".join(sorted({one.team_id for one in found}))
+        raise CommandFailed(f"{len(found)} keys begin with kite_{prefix}_, of {teams}", "Say whose is meant: --team-id.")
+    return found[0]
 
 
 def parse_prefix(text: str) -> str:

@@ -76,10 +76,9 @@ async def _open(sender: CommandSender, credentials: Publisher, pepper: bytes) ->
     if outcome.refusal is not None:
         raise BenchFailed(f"billing refuses to open an account: {outcome.refusal}")
     key = auth.new_api_key(random_bytes(auth.RANDOM_BYTES))
-    prefix = auth.parse_api_key(key).prefix
     issued = CredentialIssued(
-        team_id=team_id, id=uuid7(now_ms, random_bits(74)), prefix=prefix, credential="api_key", name="bench", permissions=("admin",),
-        created_at=now_ms, secret_hash=auth.hash_secret(pepper, key),
+        team_id=team_id, id=uuid7(now_ms, random_bits(74)), prefix=auth.parse_api_key(key).prefix, credential="api_key", name="bench",
+        permissions=("admin",), created_at=now_ms, secret_hash=auth.hash_secret(pepper, key),
     )  # fmt: skip
-    await credentials.publish(partition_of(prefix.encode(), PARTITIONS), [encode(issued)])
+    await credentials.publish(partition_of(issued.key.encode(), PARTITIONS), [encode(issued)])
     return Sender(team_id, key)

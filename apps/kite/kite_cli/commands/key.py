@@ -28,6 +28,7 @@ _TEAM = typer.Option("--team-id", help="The team the key opens.")
 _NAME = typer.Option("--name", help="What the key is for, for people.")
 _PERMISSION = typer.Option("--permission", help="What the key may do: read < write < admin.")
 _DAYS = typer.Option("--days", min=1, max=36_500, help="How long it lives; without it until it is revoked.")
+_WHOSE = typer.Option("--team-id", help="Whose key, should keys of several teams begin with these digits.")
 _PREFIX = typer.Argument(metavar="PREFIX", help="The 8 digits after `kite_` (the whole key works too, but stays in the shell's history).")
 
 
@@ -61,13 +62,15 @@ def create(
 
 
 @app.command(epilog="Example: kitectl key revoke 0a1b2c3d")
-def revoke(prefix: Annotated[str, _PREFIX], data: DataFolder = None, as_json: AsJson = False) -> None:
+def revoke(
+    prefix: Annotated[str, _PREFIX], team_id: Annotated[str | None, _WHOSE] = None, data: DataFolder = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Make a key useless, everywhere within a second. Revoking it again changes nothing."""
     from kite_cli.admin.keys import parse_prefix, revoke_key
     from kite_cli.target import find_log
     from kite_common.clock import rfc3339
 
-    known = run(revoke_key(find_log(chosen_data(data)), parse_prefix(prefix)))
+    known = run(revoke_key(find_log(chosen_data(data)), parse_prefix(prefix), team_id))
     revoked_at = None if known.revoked_at is None else rfc3339(known.revoked_at)
     document = {"team_id": known.team_id, "id": known.id, "key_prefix": known.prefix, "revoked_at": revoked_at}
     Output(as_json).result(document, f"kite_{known.prefix}_... of {known.team_id} is revoked since {revoked_at}")

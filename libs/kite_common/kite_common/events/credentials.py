@@ -3,12 +3,13 @@
 from typing import ClassVar, Literal
 
 from kite_common.events.fact import TeamFact, UnixMs
+from kite_common.ids import credential_key
 
 Permission = Literal["read", "write", "admin", "*"]
 
 
 class CredentialIssued(TeamFact):
-    """The state of one credential, keyed by its public prefix; issued again with `revoked_at` set it is dead.
+    """The state of one credential, keyed by prefix and hash; issued again with `revoked_at` set it is dead.
 
     `secret_hash` is the hex HMAC-SHA256 of the whole text under the pepper (`kite_common.auth`). Times are milliseconds.
     """
@@ -29,4 +30,4 @@ class CredentialIssued(TeamFact):
 
     @property
     def key(self) -> str:
-        return self.prefix
+        return credential_key(self.prefix, self.secret_hash)

@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from typing import Final, Protocol
 
-from kite_common.auth import is_live, parse_api_key, verify
+from kite_common.auth import is_live, lookup_key, parse_api_key, verify
 from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
 from kite_common.events.credentials import CredentialIssued
@@ -15,7 +15,6 @@ from kite_gateway.domain.access import Principal
 
 # Keys whose check is remembered, some 300 bytes each.
 _REMEMBERED: Final = 10_000
-_PREFIX_AT: Final = slice(5, 13)
 
 
 def decode_credential(record: Input) -> CredentialIssued | None:
@@ -27,7 +26,7 @@ class IssuedCredentials(Protocol):
     """The followed topic of credentials: `kite_common.stream.table.Table`."""
 
     def get(self, key: str) -> CredentialIssued | None:
-        """The newest state of the credential with this prefix."""
+        """The newest state of the credential with this key (`kite_common.auth.lookup_key`)."""
         ...
 
     def readiness(self) -> Readiness:
@@ -39,7 +38,7 @@ class TableCredentials:
     """Credentials over the followed topic.
 
     A verified text is remembered by its digest together with the record it was verified against, so it is not hashed under the
-    pepper again; when the topic brings another record for that prefix, the memory no longer counts.
+    pepper again; when the topic brings another record for that credential, the memory no longer counts.
     """
 
     def __init__(self, issued: IssuedCredentials, pepper: bytes) -> None:
@@ -51,7 +50,7 @@ class TableCredentials:
         """The holder of a good key, None for any other text. Raises Unavailable until all keys are known."""
         digest = hashlib.sha256(key_text.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
-        if known is not None and self._issued.get(key_text[_PREFIX_AT]) is known[0] and is_live(known[0], now_ms):
+        if known is not None and self._issued.get(known[0].key) is known[0] and is_live(known[0], now_ms):
             self._verified.move_to_end(digest)
             return known[1]
         # Once read, what is known stays usable while the brokers are away: nothing can be issued or revoked then either.
@@ -66,7 +65,7 @@ class TableCredentials:
             parsed = parse_api_key(key_text)
         except Malformed:
             return None
-        issued = self._issued.get(parsed.prefix)
+        issued = self._issued.get(lookup_key(parsed, self._pepper))
         if issued is not None and issued.credential != "api_key":
             issued = None
         if not verify(issued, key_text, self._pepper, now_ms) or issued is None:

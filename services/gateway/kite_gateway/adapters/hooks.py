@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from kite_common.auth import hash_matches, is_live, parse_hook_token
+from kite_common.auth import hash_matches, is_live, lookup_key, parse_hook_token
 from kite_common.crypto import unseal
 from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
@@ -57,7 +57,7 @@ class TableHooks:
 
     def _token(self, team_id: TeamId, source: str, text: str, now_ms: int) -> TokenState:
         try:
-            issued = self._issued.get(parse_hook_token(text).prefix)
+            issued = self._issued.get(lookup_key(parse_hook_token(text), self._pepper))
         except Malformed:
             return "wrong"
         if issued is not None and not _is_of(issued, team_id, source):

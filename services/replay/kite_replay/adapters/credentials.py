@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from kite_common.auth import parse_api_key, verify
+from kite_common.auth import lookup_key, parse_api_key, verify
 from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
 from kite_common.events.credentials import CredentialIssued
@@ -21,7 +21,7 @@ class IssuedCredentials(Protocol):
     """The followed topic of credentials: `kite_common.stream.table.Table`."""
 
     def get(self, key: str) -> CredentialIssued | None:
-        """The newest state of the credential with this prefix."""
+        """The newest state of the credential with this key (`kite_common.auth.lookup_key`)."""
         ...
 
     def readiness(self) -> Readiness:
@@ -43,7 +43,7 @@ class TableCredentials:
             parsed = parse_api_key(key_text)
         except Malformed:
             return None
-        issued = self._issued.get(parsed.prefix)
+        issued = self._issued.get(lookup_key(parsed, self._pepper))
         if issued is not None and issued.credential != "api_key":
             issued = None
         if not verify(issued, key_text, self._pepper, now_ms) or issued is None:
