@@ -1,5 +1,6 @@
 """POST /bootstrap/x402 and POST /wallet/invoices over fakes: every answer, every error, and what is handed to billing. No network."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,7 @@ from kite_common.x402 import key
 from kite_common.x402.key import payment_id, team_of
 from kite_common.x402.networks import checksum
 from kite_common.x402.quote import Quote, read_quote
+from kite_gateway.adapters.http import paid
 from support.paid_gateway import (
     BOOTSTRAP,
     CREDENTIALS,
@@ -549,6 +551,19 @@ async def test_over_the_rate_limit_no_payment_is_looked_at(purpose: str, gateway
     body = problem(await ask(client, purpose, payments.header()), 429, "rate_limit_exceeded")
     assert body["retry_after_secs"] >= 1
     assert gateway.submitted == []
+
+
+async def test_who_wants_a_team_has_a_moment_to_say_which(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paid, "STRANGERS_S", 0.05)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        answer = await client.post(BOOTSTRAP, content=trickle())
+    problem(answer, 400, "invalid_json")
+    assert answer.headers["connection"] == "close"
 
 
 async def test_an_address_is_told_its_limit(client: httpx.AsyncClient) -> None:
