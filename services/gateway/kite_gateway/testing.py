@@ -6,12 +6,13 @@ FakeReservations is also the reference of adapters/lua/admit.lua: the same check
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
-from kite_common.clock import utc_day
-from kite_common.errors import KiteError
+from kite_common.clock import FrozenClock, utc_day
+from kite_common.errors import KiteError, Unavailable
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
@@ -343,13 +344,16 @@ def standing(**given: Any) -> Standing:
 @dataclass(slots=True)
 class FakeBilling:
     """Standings, SubscriptionChanges and Commands of teams in memory: commands are carried out at once, unless `failure` is raised or
-    `refusal` given instead, or nothing is projected. `gate`, if set, is awaited before."""
+    `refusal` given instead, or nothing is projected. `gate`, if set, is awaited before. With a `clock`, late ones are not sent, and
+    the process stands still for `pause_ms` after a change has begun."""
 
     standings: dict[TeamId, Standing] = field(default_factory=dict)
     failure: KiteError | None = None
     refusal: CommandRefusal | None = None
     projects: bool = True
     gate: asyncio.Event | None = None
+    clock: FrozenClock | None = None
+    pause_ms: int = 0
     sent: list[Command] = field(default_factory=list)
     under_way: dict[TeamId, CommandId] = field(default_factory=dict)
 
@@ -365,15 +369,19 @@ class FakeBilling:
         if change.provider_changes and known.reserved_atomic > 0 and team_id not in self.under_way:
             return Begun.MONEY_RESERVED
         self.under_way[team_id] = change.command_id
+        if self.clock is not None:
+            self.clock.advance(timedelta(milliseconds=self.pause_ms))
         return Begun.BEGUN
 
     async def end(self, team_id: TeamId, command_id: CommandId) -> None:
         if self.under_way.get(team_id) == command_id:
             del self.under_way[team_id]
 
-    async def send(self, command: Command) -> CommandOutcome:
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
         if self.gate is not None:
             await self.gate.wait()
+        if self.clock is not None and not_after_ms is not None and self.clock.unix_ms() > not_after_ms:
+            raise Unavailable("the write came too late")
         if self.failure is not None:
             raise self.failure
         assert isinstance(command, Subscribe)

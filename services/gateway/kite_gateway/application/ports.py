@@ -118,8 +118,11 @@ class SubscriptionChanges(Protocol):
 class Commands(Protocol):
     """Commands to billing (`kite_common.projection.outcomes.CommandSender`)."""
 
-    async def send(self, command: Command) -> CommandOutcome:
-        """Send a command and wait for its outcome. Raises Unavailable (nothing was sent) or OutcomeOpen: send the same again."""
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
+        """Send a command, not after that time, and wait for its outcome.
+
+        Raises Unavailable (nothing was sent, nor will be) or OutcomeOpen: send the same again.
+        """
         ...
 
 
