@@ -415,16 +415,23 @@ class FakeClientRateLimits:
 
 @dataclass(slots=True)
 class FakeWebhookConfigs:
-    """Configs in memory."""
+    """Configs in memory. With a `clock`, late ones are not stored, and the process stands still for `pause_ms` after it has read one."""
 
     configs: dict[str, WebhookConfigured] = field(default_factory=dict)
+    clock: FrozenClock | None = None
+    pause_ms: int = 0
 
     async def current(self, team_id: TeamId) -> WebhookConfigured | None:
         await asyncio.sleep(0)
-        return self.configs.get(team_id)
+        known = self.configs.get(team_id)
+        if self.clock is not None:
+            self.clock.advance(timedelta(milliseconds=self.pause_ms))
+        return known
 
-    async def store(self, config: WebhookConfigured) -> None:
+    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
         await asyncio.sleep(0)
+        if self.clock is not None and self.clock.unix_ms() > not_after_ms:
+            raise Unavailable("the write came too late")
         self.configs[config.team_id] = config
 
 

@@ -166,8 +166,8 @@ class WebhookConfigs(Protocol):
         """The config, active or not, with everything that was stored before the call. Raises Unavailable."""
         ...
 
-    async def store(self, config: WebhookConfigured) -> None:
-        """Store a config; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
+    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
+        """Store a config, not after that time; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
         ...
 
 
