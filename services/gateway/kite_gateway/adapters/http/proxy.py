@@ -36,9 +36,14 @@ _MOST_PER_TEAM: Final = 8
 # The same of all teams together: a quarter of the requests in flight by default, so that a replay that stands still stops nothing else.
 _MOST: Final = 128
 _CROWDED_RETRY_S: Final = 1
+# The same for a part that replay sends and one that the client takes.
 _PART_TIMEOUT_S: Final = 20.0
 _PRIVATE: Final = {"Cache-Control": "private, no-store"}
 _CHUNK_BYTES: Final = 64 * 1024
+_OPEN: Final = (
+    "No answer came in time. A page that costs something may have been charged, and reading it again may be charged again; "
+    "a payment that was sent along may be sent again."
+)
 # An offer repeats the URL of its request, encoded twice: what the server takes for a request's head (32 KiB) becomes that much at most.
 _MAX_HEADER_BYTES: Final = 256 * 1024
 # RFC 9110, section 7.6.1, and what each side sets for itself.
@@ -53,7 +58,10 @@ _NOT_RETURNED: Final = _HOP_BY_HOP | {
 
 
 class ReplayProxy:
-    """Passes requests on to the replay service at `base_url`; a Component because it holds connections."""
+    """Passes requests on to the replay service at `base_url`; a Component because it holds connections.
+
+    `timeout_s` is how long an answer may take to begin. However long it is, whoever takes it part by part gets all of it: it may be paid.
+    """
 
     name = "replay_proxy"
 
@@ -63,7 +71,7 @@ class ReplayProxy:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hold the connections until stopped."""
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
         # The library would take 100 connections and let the next request wait; what bounds them are the requests in flight.
         connections, no_cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(
@@ -84,10 +92,12 @@ class ReplayProxy:
         if self._session is None:
             return _unavailable(context)
         try:
-            answer = await self._session.request(request.method, self._url(request), headers=_sent(context), allow_redirects=False)
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._session.request(request.method, self._url(request), headers=_sent(context), allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("replay.unavailable", reason=type(error).__name__, request_id=context.request_id)
-            return _unavailable(context)
+            not_asked = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            return _unavailable(context, None if not_asked else _OPEN)
         response = TimedStream(_chunks(answer), answer.status)
         response.raw_headers = _returned(answer.raw_headers)
         return response
@@ -186,8 +196,13 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     # An answer that breaks off must break off here too: an error ends the connection, a silent end would look complete.
     async with answer:
-        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+        while chunk := await _part(answer):
             yield chunk
+
+
+async def _part(answer: aiohttp.ClientResponse) -> bytes:
+    async with asyncio.timeout(_PART_TIMEOUT_S):
+        return await answer.content.read(_CHUNK_BYTES)
 
 
 def _sent(context: Context) -> dict[str, str]:
@@ -211,5 +226,5 @@ async def _refused(error: ApiError, scope: Scope, receive: Receive, send: Send) 
     await problem_response(error, context_of(scope))(scope, receive, send)
 
 
-def _unavailable(context: Context) -> Response:
-    return problem_response(ApiError("replay_unavailable", retry_after_s=_RETRY_S, headers=_PRIVATE), context)
+def _unavailable(context: Context, text: str | None = None) -> Response:
+    return problem_response(ApiError("replay_unavailable", text, retry_after_s=_RETRY_S, headers=_PRIVATE), context)
