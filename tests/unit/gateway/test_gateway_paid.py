@@ -576,14 +576,16 @@ async def test_an_address_is_told_its_limit(client: httpx.AsyncClient) -> None:
 async def test_without_payments_on_this_server_both_are_503(header: str | None, purpose: str) -> None:
     async with PaidGateway(terms=None).client() as client:
         answer = await ask(client, purpose, header)
-    problem(answer, 503, "x402_unconfigured")
+    body = problem(answer, 503, "x402_unconfigured")
+    assert answer.headers["retry-after"] == str(body["retry_after_secs"]) == "2"
     assert "payment-required" not in answer.headers
 
 
 async def test_without_a_key_to_seal_with_nobody_pays_for_a_team_but_deposits_go_on() -> None:
     gateway = PaidGateway(terms=payments.terms(cipher_keys=()), payments=crediting().payments)
     async with gateway.client() as client:
-        problem(await ask(client, "bootstrap", payments.header()), 503, "bootstrap_unconfigured")
+        body = problem(await ask(client, "bootstrap", payments.header()), 503, "bootstrap_unconfigured")
+        assert body["retry_after_secs"] == 2
         assert gateway.submitted == []
         assert (await ask(client, "deposit", payments.header())).status_code == 200
 
