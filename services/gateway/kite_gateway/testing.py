@@ -50,13 +50,14 @@ class Account:
     day_used: int = 0
     balance: int = 1_000_000
     max_payload: int = 262_144
+    debt: int = 0
 
 
 async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
     """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
     values: dict[str, str | int] = {
         "applied": 1, "plan_id": "", "plan_name": "", "charged": 0, "replay_price": 0, "max_payload": 262_144,
-        "sources_limit": 10, "monthly": 0, "debt": 0, "revision": 0, **asdict(account),
+        "sources_limit": 10, "monthly": 0, "revision": 0, **asdict(account),
     }  # fmt: skip
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
 
@@ -182,7 +183,7 @@ class FakeReservations:
         held = self._of(request.team_id).values()
         found = replace(
             self._counted(request.team_id, account, facts), price_atomic=price, subscription_id=account.subscription,
-            available_atomic=account.balance - sum(one.amount for one in held),
+            available_atomic=account.balance - sum(one.amount for one in held), debt_atomic=account.debt,
         )  # fmt: skip
         outcome = _first_failing(found)
         if outcome is not Outcome.ADMITTED or not reserves:
@@ -317,7 +318,8 @@ class FakeTopUpBilling:
             return plain.model_copy(update=self.instead)
         amount, team_id = int(submitted.authorization.value), TeamId(submitted.target.team_id or "")
         account = self.reservations.accounts[team_id]
-        self.reservations.accounts[team_id] = replace(account, balance=account.balance + amount)
+        owed = min(account.debt, amount)
+        self.reservations.accounts[team_id] = replace(account, balance=account.balance + amount - owed, debt=account.debt - owed)
         paid = PaymentPayer(
             transaction="0x" + "5a" * 32, network="eip155:84532", payer=submitted.authorization.from_address, amount_atomic=amount
         )
@@ -493,6 +495,12 @@ async def a_refusal_names_price_and_what_is_free(harness: ReservationsHarness) -
     await harness.reservations.admit(harness.request(team))
     facts = await harness.reservations.admit(harness.request(team))
     assert (facts.outcome, facts.price_atomic, facts.available_atomic) == (Outcome.WALLET_TOO_LOW, 100, 50)
+
+
+async def a_refusal_names_what_the_next_credit_pays_first(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(price=100, balance=0, debt=5_000_000))
+    for facts in (await harness.reservations.peek(harness.request(team)), await harness.reservations.admit(harness.request(team))):
+        assert (facts.outcome, facts.debt_atomic, facts.available_atomic) == (Outcome.WALLET_TOO_LOW, 5_000_000, 0)
 
 
 async def a_flat_plan_takes_nothing_from_the_wallet(harness: ReservationsHarness) -> None:
@@ -685,6 +693,7 @@ async def a_released_payment_may_be_admitted_again_under_the_same_event(harness:
 
 RESERVATIONS_SUITE: Final[tuple[Behaviour, ...]] = (
     an_unknown_account_is_not_admitted, a_wallet_pays_for_what_it_holds_and_no_more, a_refusal_names_price_and_what_is_free,
+    a_refusal_names_what_the_next_credit_pays_first,
     a_flat_plan_takes_nothing_from_the_wallet, the_month_ends_at_its_limit, a_day_that_is_over_counts_nothing,
     a_period_that_is_over_counts_nothing, without_an_active_subscription_nothing_is_reserved, a_rate_ends_at_its_burst,
     a_confirmed_claim_gives_its_first_answer, a_claim_in_flight_holds_its_key, a_released_claim_frees_its_key_and_its_money,
