@@ -358,6 +358,7 @@ class FakeBilling:
     pause_ms: int = 0
     sent: list[Command] = field(default_factory=list)
     under_way: dict[TeamId, CommandId] = field(default_factory=dict)
+    begun_together: set[CommandId] = field(default_factory=set)
 
     async def of(self, team_id: TeamId) -> Standing | None:
         return self.standings.get(team_id)
@@ -370,14 +371,17 @@ class FakeBilling:
             return Begun.ANOTHER_UNDER_WAY
         if change.provider_changes and known.reserved_atomic > 0 and team_id not in self.under_way:
             return Begun.MONEY_RESERVED
+        if team_id in self.under_way:
+            self.begun_together.add(change.command_id)
         self.under_way[team_id] = change.command_id
         if self.clock is not None:
             self.clock.advance(timedelta(milliseconds=self.pause_ms))
         return Begun.BEGUN
 
-    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
-        if self.under_way.get(team_id) == command_id:
+    async def end(self, team_id: TeamId, command_id: CommandId, *, has_outcome: bool) -> None:
+        if self.under_way.get(team_id) == command_id and (has_outcome or command_id not in self.begun_together):
             del self.under_way[team_id]
+            self.begun_together.discard(command_id)
 
     async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
         if self.gate is not None:

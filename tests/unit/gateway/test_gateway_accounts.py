@@ -317,6 +317,32 @@ async def test_equal_changes_at_once_are_one_and_another_one_waits(gateway: Gate
     assert len({command.command_id for command in gateway.billing.sent}) == 1
 
 
+class HalfClosedLog(FakeBilling):
+    """Takes nothing of the first sender; the others wait at the gate."""
+
+    asked: int = 0
+
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
+        self.asked += 1
+        if self.asked == 1:
+            await eventually(lambda: self.begun_together, every_s=0, what="a repeat has begun the change, too")
+            raise Unavailable("away")
+        return await super().send(command, not_after_ms=not_after_ms)
+
+
+async def test_a_change_that_one_sender_could_not_send_goes_on_while_its_repeat_may_have() -> None:
+    billing = HalfClosedLog({TEAM: standing()})
+    billing.gate = asyncio.Event()
+    async with Gateway(billing).client() as client:
+        asks = [asyncio.create_task(client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH)) for _ in range(2)]
+        done, _ = await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
+        assert [one.result().status_code for one in done] == [503]
+        assert TEAM in billing.under_way, "the other's command may be in the log"
+        billing.gate.set()
+        assert sorted(one.status_code for one in await asyncio.gather(*asks)) == [200, 503]
+    assert billing.under_way == {}
+
+
 async def test_there_and_back_and_there_again_are_three_changes(gateway: Gateway, client: httpx.AsyncClient) -> None:
     starter = GROWTH | {"plan_id": make.plan("starter").id}
     for body in (GROWTH, starter, GROWTH):

@@ -61,14 +61,14 @@ class ChangeSubscription:
         try:
             outcome = await self.commands.send(command, not_after_ms=sent_at + _HAND_OVER_MS)
         except Unavailable:
-            await self.changes.end(team_id, change.command_id)
+            await self.changes.end(team_id, change.command_id, has_outcome=False)
             raise
         try:
             if outcome.refusal is not None:
                 return self._refused(outcome.refusal)
             return await self._changed(team_id, change)
         finally:
-            await self.changes.end(team_id, change.command_id)
+            await self.changes.end(team_id, change.command_id, has_outcome=True)
 
     async def _not_begun(self, team_id: TeamId, change: SubscriptionChange, begun: Begun) -> Standing | NotChanged:
         """A repeat that came while the first one was being made finds it made."""

@@ -110,8 +110,11 @@ class SubscriptionChanges(Protocol):
         """
         ...
 
-    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
-        """It has an outcome, or was never sent. Best effort: it ends by itself when it is projected, or has provably not been sent."""
+    async def end(self, team_id: TeamId, command_id: CommandId, *, has_outcome: bool) -> None:
+        """It has an outcome, or this sender has surely not sent it: then it goes on if a repeat has begun it, too.
+
+        Best effort: it ends by itself when it is projected, or has provably not been sent.
+        """
         ...
 
 
