@@ -103,11 +103,11 @@ def _redis(settings: ReplaySettings) -> Redis:
 
 
 def _allowances(settings: ReplaySettings, redis: Redis) -> RedisAllowances:
-    free = load_catalog(settings).by_name("free")
     return RedisAllowances(
         redis,
+        settings.partitions,
         team_rate_limit=settings.team_rate_limit,
-        rate_unsubscribed=free.requests_per_minute if free is not None else 60,
+        rate_unsubscribed=load_catalog(settings).requests_per_minute_without_subscription,
         fallback_atomic=settings.x402_replay_price_atomic if settings.x402_replay_fallback else None,
     )
 

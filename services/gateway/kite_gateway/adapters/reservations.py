@@ -27,7 +27,8 @@ _REPEATS: Final = (Outcome.REPLAYED, Outcome.DUPLICATE)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator decides: a rate for all teams (None: the plan's), the rate without a subscription, the longest billing lag."""
+    """What the operator decides: a rate for all teams (None: the plan's), the rate without a subscription (0: no limit), the longest
+    billing lag."""
 
     every_team_per_minute: int | None
     without_subscription_per_minute: int
