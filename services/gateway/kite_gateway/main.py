@@ -17,7 +17,7 @@ from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
-from kite_common.stream.table import Table
+from kite_common.stream.table import SILENT_AFTER_S, Table
 from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402_settings import terms_of
 from kite_gateway.adapters.arrivals import PolledArrivals
@@ -61,8 +61,11 @@ def build(settings: GatewaySettings) -> list[Component]:
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
     catalog = load_catalog(settings)
     limits = Limits(settings.team_rate_limit, catalog.requests_per_minute_without_subscription or 0, settings.max_billing_lag_s)
-    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
-    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
+    credentials = Table(
+        kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
+        silent_after_s=SILENT_AFTER_S,
+    )  # fmt: skip
+    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics, silent_after_s=SILENT_AFTER_S)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)

@@ -130,15 +130,23 @@ def test_a_hook_token_of_that_prefix_is_no_api_key() -> None:
     assert credentials.identify(make.API_KEY, NOW) is None
 
 
-def test_until_all_keys_are_known_nobody_is_refused_for_good() -> None:
+def test_while_not_all_keys_are_known_nobody_is_refused_for_good() -> None:
     credentials, table = _credentials()
     table.state = Readiness(ready=False, reason="loading")
     with pytest.raises(Unavailable):
         credentials.identify(make.API_KEY, NOW)
     table.state = READY
     assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_a_process_that_hears_of_no_revocation_lets_nobody_in_any_more() -> None:
+    credentials, table = _credentials(_issued())
+    assert credentials.identify(make.API_KEY, NOW) is not None
     table.state = Readiness(ready=False, reason="brokers away")
-    assert credentials.identify(make.API_KEY, NOW) is None
+    with pytest.raises(Unavailable):
+        credentials.identify(make.API_KEY, NOW)
+    table.state = READY
+    assert credentials.identify(make.API_KEY, NOW) is not None
 
 
 def test_a_record_becomes_its_credential_and_a_tombstone_none() -> None:
