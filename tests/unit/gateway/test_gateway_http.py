@@ -588,7 +588,7 @@ async def test_who_has_no_good_key_holds_no_answer_of_a_replay_that_stands_still
 async def test_all_teams_together_read_so_many_answers_at_once_and_no_more() -> None:
     replay, clock = HeldReplay(), FrozenClock(NOW)
     teams = [TeamId(f"team_{number}") for number in range(3)]
-    holders = {team: replace(_holder("read"), team_id=team) for team in teams}
+    holders: dict[str, Principal] = {team: replace(_holder("read"), team_id=team) for team in teams}
     endpoint = ReplayEndpoint(replay, Bearer(FakeCredentials(holders), FakeRateLimits(), clock), most=2)
     app = Edge(Starlette(routes=[Route(EVENTS, endpoint)]), max_in_flight=9, cors=Cors(()), metrics=Metrics(), random_bits=random_bits)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://kite") as client:

@@ -167,7 +167,8 @@ async def test_an_event_that_costs_more_than_a_top_up_asks_for_its_price() -> No
 async def test_a_team_in_debt_pays_it_together_with_its_event(route: Route) -> None:
     gateway = Gateway(replace(EMPTY, balance=0, debt=5_000_000))
     asked = await gateway.send(route)
-    body, required = asked.json(), decode_payment_required_header(asked.headers["payment-required"])
+    body = asked.json()
+    required: Any = decode_payment_required_header(asked.headers["payment-required"])
     assert (body["required_atomic"], body["available_atomic"], body["debt_atomic"]) == (100, 0, 5_000_000)
     assert required.accepts[0].amount == body["accepts"][0]["maxAmountRequired"] == "5000100"
     usual = await gateway.send(route, pay())
