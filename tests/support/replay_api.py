@@ -55,7 +55,9 @@ class Api:
         self.clock = FrozenClock(from_unix_ms(NOW_MS))
         self.issued = Issued()
         self.key = self.issue("a1b2c3d4")
-        allowances = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=fallback_atomic)
+        allowances = RedisAllowances(
+            redis, PARTITIONS, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=fallback_atomic
+        )  # fmt: skip
         self.log, credentials = MemoryUsageLog(), TableCredentials(self.issued, make.PEPPER)
         charge = ChargePage(RedisPageCharges(redis, PARTITIONS), self.log, self.clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
         serve = ServePage(ReadEvents(archive, Retention(90), self.clock), charge)

@@ -250,7 +250,7 @@ class World:
     async def give_change_up(self) -> None:
         """The command of the change is surely not in the log."""
         if self.change is not None and not self.sent:
-            await self.changes.end(self.team_id, self.change.command_id)
+            await self.changes.end(self.team_id, self.change.command_id, has_outcome=True)
             self.change = None
 
     async def standing(self) -> Standing:

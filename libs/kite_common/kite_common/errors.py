@@ -82,6 +82,10 @@ CODES: Final[Mapping[str, ErrorCode]] = _codes(
 )
 
 
+_AWAY: Final = 503
+_AWAY_RETRY_S: Final = 2
+
+
 class KiteError(Exception):
     """Root of all errors raised on purpose."""
 
@@ -90,7 +94,7 @@ class KiteError(Exception):
 class ApiError(KiteError):
     """An answer >= 400: `code` is a key of CODES, `extra` goes into the body beside `error` and `message`.
 
-    `retry_after_s` (whole seconds, at least 1) becomes `Retry-After` and `retry_after_secs`.
+    `retry_after_s` (whole seconds, at least 1) becomes `Retry-After` and `retry_after_secs`; every 503 has one, since clients ask for it.
     Raises KeyError when built with a code that is not in the list: a defect, found by the first test that runs it.
     """
 
@@ -104,6 +108,8 @@ class ApiError(KiteError):
     def __post_init__(self) -> None:
         super().__init__(self.code)
         self.row = CODES[self.code]
+        if self.retry_after_s is None and self.status == _AWAY:
+            self.retry_after_s = _AWAY_RETRY_S
 
     @property
     def status(self) -> int:

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Final
 
 from kite_common.errors import ConfigurationError
 from kite_common.ids import is_uuid
 from kite_common.money import UNLIMITED
+
+# What deployments that have renamed it get.
+_WITHOUT_A_FREE_PLAN_PER_MINUTE: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,12 @@ class Catalog:
     def by_id(self, plan_id: str) -> Plan | None:
         """The plan of that UUID, whatever its case."""
         return next((plan for plan in self.plans if plan.id == plan_id.lower()), None)
+
+    @property
+    def requests_per_minute_without_subscription(self) -> int | None:
+        """The rate of teams without an active subscription, in every service: as on the plan free (wire contract, 2.4). None = no limit."""
+        free = self.by_name("free")
+        return _WITHOUT_A_FREE_PLAN_PER_MINUTE if free is None else free.requests_per_minute
 
 
 @cache

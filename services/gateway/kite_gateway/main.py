@@ -17,7 +17,7 @@ from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
-from kite_common.stream.table import Table
+from kite_common.stream.table import SILENT_AFTER_S, Table
 from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402_settings import terms_of
 from kite_gateway.adapters.arrivals import PolledArrivals
@@ -48,8 +48,6 @@ from kite_gateway.application.open_hook import OpenHook
 from kite_gateway.settings import GatewaySettings
 
 SERVICE: Final = "gateway"
-# Requests a minute of a team without an active subscription: as on the plan free (wire contract, 2.4).
-_WITHOUT_SUBSCRIPTION_PER_MINUTE: Final = 60
 # Longest wait until a config can be seen after it was stored, or before it is read.
 _CONFIG_TIMEOUT_S: Final = 5.0
 
@@ -61,9 +59,13 @@ def build(settings: GatewaySettings) -> list[Component]:
     kafka = Kafka(settings.kafka_bootstrap, f"kite-{SERVICE}-{settings.instance}")
     redis = connect(settings.redis_url, settings.redis_timeout_s)
     stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
-    limits = Limits(settings.team_rate_limit, _WITHOUT_SUBSCRIPTION_PER_MINUTE, settings.max_billing_lag_s)
-    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
-    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
+    catalog = load_catalog(settings)
+    limits = Limits(settings.team_rate_limit, catalog.requests_per_minute_without_subscription or 0, settings.max_billing_lag_s)
+    credentials = Table(
+        kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
+        silent_after_s=SILENT_AFTER_S,
+    )  # fmt: skip
+    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics, silent_after_s=SILENT_AFTER_S)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)
@@ -79,7 +81,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
     known = TableCredentials(credentials, pepper)
-    public, catalog = Public(RedisClientRateLimits(runner)), load_catalog(settings)
+    public = Public(RedisClientRateLimits(runner))
     standings = RedisStandings(runner, place_of, stream_time.of, stream_time.server_of)
     changes = RedisSubscriptionChanges(runner, place_of, stream_time.of, stream_time.server_of)
     arrivals = PolledArrivals(runner, place_of, known, clock)

@@ -29,4 +29,7 @@ class GatewaySettings(X402Settings):
     max_billing_lag_s: float = Field(
         120.0, gt=0, description="admission stops (503) when billing is further behind the log than this many seconds"
     )
-    replay_timeout_s: float = Field(30.0, gt=0, le=300, description="longest time the replay service may take for one answer")
+    replay_timeout_s: float = Field(
+        60.0, gt=0, le=300,
+        description="longest time until an answer of the replay service begins; longer than X402_WAIT_S and reading a page together",
+    )  # fmt: skip

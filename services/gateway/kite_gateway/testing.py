@@ -6,12 +6,13 @@ FakeReservations is also the reference of adapters/lua/admit.lua: the same check
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
-from kite_common.clock import utc_day
-from kite_common.errors import KiteError
+from kite_common.clock import FrozenClock, utc_day
+from kite_common.errors import KiteError, Unavailable
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
@@ -49,13 +50,14 @@ class Account:
     day_used: int = 0
     balance: int = 1_000_000
     max_payload: int = 262_144
+    debt: int = 0
 
 
 async def project(redis: Redis, team_id: TeamId, account: Account) -> None:
     """Write an account where admission reads it, as billing projects it. The only place of the gateway's tests that does."""
     values: dict[str, str | int] = {
         "applied": 1, "plan_id": "", "plan_name": "", "charged": 0, "replay_price": 0, "max_payload": 262_144,
-        "sources_limit": 10, "monthly": 0, "debt": 0, "revision": 0, **asdict(account),
+        "sources_limit": 10, "monthly": 0, "revision": 0, **asdict(account),
     }  # fmt: skip
     await redis.hset(keys.account(team_id), mapping={name: values[name] for name in keys.ACCOUNT_FIELDS})
 
@@ -181,7 +183,7 @@ class FakeReservations:
         held = self._of(request.team_id).values()
         found = replace(
             self._counted(request.team_id, account, facts), price_atomic=price, subscription_id=account.subscription,
-            available_atomic=account.balance - sum(one.amount for one in held),
+            available_atomic=account.balance - sum(one.amount for one in held), debt_atomic=account.debt,
         )  # fmt: skip
         outcome = _first_failing(found)
         if outcome is not Outcome.ADMITTED or not reserves:
@@ -316,7 +318,8 @@ class FakeTopUpBilling:
             return plain.model_copy(update=self.instead)
         amount, team_id = int(submitted.authorization.value), TeamId(submitted.target.team_id or "")
         account = self.reservations.accounts[team_id]
-        self.reservations.accounts[team_id] = replace(account, balance=account.balance + amount)
+        owed = min(account.debt, amount)
+        self.reservations.accounts[team_id] = replace(account, balance=account.balance + amount - owed, debt=account.debt - owed)
         paid = PaymentPayer(
             transaction="0x" + "5a" * 32, network="eip155:84532", payer=submitted.authorization.from_address, amount_atomic=amount
         )
@@ -343,15 +346,19 @@ def standing(**given: Any) -> Standing:
 @dataclass(slots=True)
 class FakeBilling:
     """Standings, SubscriptionChanges and Commands of teams in memory: commands are carried out at once, unless `failure` is raised or
-    `refusal` given instead, or nothing is projected. `gate`, if set, is awaited before."""
+    `refusal` given instead, or nothing is projected. `gate`, if set, is awaited before. With a `clock`, late ones are not sent, and
+    the process stands still for `pause_ms` after a change has begun."""
 
     standings: dict[TeamId, Standing] = field(default_factory=dict)
     failure: KiteError | None = None
     refusal: CommandRefusal | None = None
     projects: bool = True
     gate: asyncio.Event | None = None
+    clock: FrozenClock | None = None
+    pause_ms: int = 0
     sent: list[Command] = field(default_factory=list)
     under_way: dict[TeamId, CommandId] = field(default_factory=dict)
+    begun_together: set[CommandId] = field(default_factory=set)
 
     async def of(self, team_id: TeamId) -> Standing | None:
         return self.standings.get(team_id)
@@ -364,16 +371,23 @@ class FakeBilling:
             return Begun.ANOTHER_UNDER_WAY
         if change.provider_changes and known.reserved_atomic > 0 and team_id not in self.under_way:
             return Begun.MONEY_RESERVED
+        if team_id in self.under_way:
+            self.begun_together.add(change.command_id)
         self.under_way[team_id] = change.command_id
+        if self.clock is not None:
+            self.clock.advance(timedelta(milliseconds=self.pause_ms))
         return Begun.BEGUN
 
-    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
-        if self.under_way.get(team_id) == command_id:
+    async def end(self, team_id: TeamId, command_id: CommandId, *, has_outcome: bool) -> None:
+        if self.under_way.get(team_id) == command_id and (has_outcome or command_id not in self.begun_together):
             del self.under_way[team_id]
+            self.begun_together.discard(command_id)
 
-    async def send(self, command: Command) -> CommandOutcome:
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
         if self.gate is not None:
             await self.gate.wait()
+        if self.clock is not None and not_after_ms is not None and self.clock.unix_ms() > not_after_ms:
+            raise Unavailable("the write came too late")
         if self.failure is not None:
             raise self.failure
         assert isinstance(command, Subscribe)
@@ -407,16 +421,23 @@ class FakeClientRateLimits:
 
 @dataclass(slots=True)
 class FakeWebhookConfigs:
-    """Configs in memory."""
+    """Configs in memory. With a `clock`, late ones are not stored, and the process stands still for `pause_ms` after it has read one."""
 
     configs: dict[str, WebhookConfigured] = field(default_factory=dict)
+    clock: FrozenClock | None = None
+    pause_ms: int = 0
 
     async def current(self, team_id: TeamId) -> WebhookConfigured | None:
         await asyncio.sleep(0)
-        return self.configs.get(team_id)
+        known = self.configs.get(team_id)
+        if self.clock is not None:
+            self.clock.advance(timedelta(milliseconds=self.pause_ms))
+        return known
 
-    async def store(self, config: WebhookConfigured) -> None:
+    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
         await asyncio.sleep(0)
+        if self.clock is not None and self.clock.unix_ms() > not_after_ms:
+            raise Unavailable("the write came too late")
         self.configs[config.team_id] = config
 
 
@@ -478,6 +499,12 @@ async def a_refusal_names_price_and_what_is_free(harness: ReservationsHarness) -
     await harness.reservations.admit(harness.request(team))
     facts = await harness.reservations.admit(harness.request(team))
     assert (facts.outcome, facts.price_atomic, facts.available_atomic) == (Outcome.WALLET_TOO_LOW, 100, 50)
+
+
+async def a_refusal_names_what_the_next_credit_pays_first(harness: ReservationsHarness) -> None:
+    team = await harness.open(Account(price=100, balance=0, debt=5_000_000))
+    for facts in (await harness.reservations.peek(harness.request(team)), await harness.reservations.admit(harness.request(team))):
+        assert (facts.outcome, facts.debt_atomic, facts.available_atomic) == (Outcome.WALLET_TOO_LOW, 5_000_000, 0)
 
 
 async def a_flat_plan_takes_nothing_from_the_wallet(harness: ReservationsHarness) -> None:
@@ -670,6 +697,7 @@ async def a_released_payment_may_be_admitted_again_under_the_same_event(harness:
 
 RESERVATIONS_SUITE: Final[tuple[Behaviour, ...]] = (
     an_unknown_account_is_not_admitted, a_wallet_pays_for_what_it_holds_and_no_more, a_refusal_names_price_and_what_is_free,
+    a_refusal_names_what_the_next_credit_pays_first,
     a_flat_plan_takes_nothing_from_the_wallet, the_month_ends_at_its_limit, a_day_that_is_over_counts_nothing,
     a_period_that_is_over_counts_nothing, without_an_active_subscription_nothing_is_reserved, a_rate_ends_at_its_burst,
     a_confirmed_claim_gives_its_first_answer, a_claim_in_flight_holds_its_key, a_released_claim_frees_its_key_and_its_money,

@@ -17,6 +17,7 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
+from kite_common.stream.table import SILENT_AFTER_S
 from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS, PAYMENTS
 from kite_common.x402.offers import RequestFacts
@@ -61,7 +62,10 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
     dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
-    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
+    credentials = FollowedTopic(
+        kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
+        silent_after_s=SILENT_AFTER_S,
+    )  # fmt: skip
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
         _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS,
@@ -103,11 +107,11 @@ def _redis(settings: ReplaySettings) -> Redis:
 
 
 def _allowances(settings: ReplaySettings, redis: Redis) -> RedisAllowances:
-    free = load_catalog(settings).by_name("free")
     return RedisAllowances(
         redis,
+        settings.partitions,
         team_rate_limit=settings.team_rate_limit,
-        rate_unsubscribed=free.requests_per_minute if free is not None else 60,
+        rate_unsubscribed=load_catalog(settings).requests_per_minute_without_subscription,
         fallback_atomic=settings.x402_replay_price_atomic if settings.x402_replay_fallback else None,
     )
 

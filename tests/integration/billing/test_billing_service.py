@@ -57,7 +57,7 @@ class Log:
     prefix: str
     producer: AIOKafkaProducer
 
-    async def publish(self, partition: int, records: Sequence[Record]) -> int:
+    async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:  # noqa: ARG002
         for record in records:
             await self.write(COMMANDS.name, record, partition)
         return 0

@@ -124,10 +124,26 @@ async def test_an_end_that_comes_late_ends_no_other_change(redis: Redis) -> None
     first = change_of(world.team_id, await world.standing(), FLAT, "x402")
     assert first is not None
     await world.changes.begin(world.team_id, first)
-    await world.changes.end(world.team_id, first.command_id)
+    await world.changes.end(world.team_id, first.command_id, has_outcome=True)
     await world.begin_change(DEAR, "x402")
-    await world.changes.end(world.team_id, first.command_id)
+    await world.changes.end(world.team_id, first.command_id, has_outcome=True)
     assert await world.changes.begin(world.team_id, first) is Begun.ANOTHER_UNDER_WAY
+
+
+async def test_what_a_repeat_may_have_sent_ends_with_an_outcome_only(redis: Redis) -> None:
+    world = await world_of(redis)
+    wanted = change_of(world.team_id, await world.standing(), FLAT, "clerk")
+    other = change_of(world.team_id, await world.standing(), DEAR, "x402")
+    assert wanted is not None
+    assert other is not None
+    for senders, outcome, left in ((1, False, False), (2, False, True), (0, False, True), (1, True, False)):
+        for _ in range(senders):
+            assert await world.changes.begin(world.team_id, wanted) is Begun.BEGUN
+        await world.changes.end(world.team_id, wanted.command_id, has_outcome=outcome)
+        assert bool(await redis.hget(keys.account(world.team_id), keys.CHANGING)) is left
+        if left:
+            assert await world.changes.begin(world.team_id, other) is Begun.ANOTHER_UNDER_WAY
+            assert await admits(world) is Outcome.PROVIDER_CHANGING
 
 
 async def test_of_many_changes_at_once_one_begins(redis: Redis) -> None:

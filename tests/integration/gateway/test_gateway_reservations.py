@@ -19,6 +19,7 @@ from kite_common.projection import keys
 from kite_common.projection.server import server_id
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
+from kite_common.testing import make
 from kite_gateway.adapters.ids import RandomIds
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.reservations import Limits, RedisRateLimits, RedisReservations
@@ -26,6 +27,7 @@ from kite_gateway.adapters.scripts import ScriptRunner, connect
 from kite_gateway.domain.admission import AdmissionRequest, Claim, Facts, Outcome, PaidWith
 from kite_gateway.domain.rate_limit import UNIT, Bucket, full, take
 from kite_gateway.testing import (
+    PAYMENT,
     RESERVATIONS_SUITE,
     WITHOUT_SUBSCRIPTION_PER_MINUTE,
     Account,
@@ -154,6 +156,15 @@ async def test_a_claim_marked_by_billing_alone_is_never_taken_twice(harness: Red
     team, claim = await harness.open(Account()), Claim("a" * 32, "body")
     await harness.redis.hset(keys.idempotency(team, claim.id), "state", "accepted")
     assert (await harness.admit(team, claim)).outcome is Outcome.KEY_REUSED
+
+
+async def test_a_claim_that_came_back_without_its_first_answer_stays_taken(harness: RedisHarness) -> None:
+    team = await harness.open(Account())
+    delivered, paid = harness.request(team, delivery="d" * 32), replace(harness.request(team), payment=PAYMENT)
+    for claim in ("d" * 32, PAYMENT.claim):
+        await harness.redis.hset(keys.idempotency(team, claim), mapping={"state": "accepted", "event_id": make.EVENT_ID, "body": ""})
+    outcomes = [(await harness.reservations.admit(one)).outcome for one in (delivered, paid)]
+    assert outcomes == [Outcome.DELIVERY_IN_FLIGHT, Outcome.PAID_IN_FLIGHT]
 
 
 async def test_a_lapsed_reservation_frees_its_money_its_quota_and_its_key(harness: RedisHarness) -> None:

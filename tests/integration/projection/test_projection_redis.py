@@ -588,7 +588,7 @@ class BillingBehind:
     answers: bool = True
     published: list[tuple[int, Record]] = field(default_factory=list)
 
-    async def publish(self, partition: int, records: Sequence[Record]) -> int:
+    async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:  # noqa: ARG002
         self.published += [(partition, record) for record in records]
         if self.answers:
             command = decode(records[0].headers, records[0].value)

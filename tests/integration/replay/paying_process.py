@@ -74,7 +74,7 @@ async def main(team: str, key: str, topic: str, partitions: int, folder: str, fa
     publisher = Publisher(Kafka(os.environ["KITE_KAFKA_BOOTSTRAP"]), topic, partitions)
     issued = make.credential(key, team_id=team)
     credentials = TableCredentials(Issued({issued.key: issued}), make.PEPPER)
-    allowances = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=None)
+    allowances = RedisAllowances(redis, partitions, team_rate_limit=None, rate_unsubscribed=None)
     log = FaultyLog(KafkaUsageLog(publisher, partitions), fault)
     charge = ChargePage(RedisPageCharges(redis, partitions), log, clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
     # Nobody shows a payment here, so nothing is ever submitted.

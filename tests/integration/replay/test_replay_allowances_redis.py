@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
 
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
+from kite_common.log_position import partition_of
 from kite_common.projection import keys
+from kite_gateway.testing import vouch
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.domain.price import Tariff
+
+PARTITIONS: Final = 8
 
 
 @pytest.fixture
@@ -22,11 +26,12 @@ async def redis(stack: Any) -> AsyncIterator[Redis]:
 
 
 def allowances(redis: Redis, team_rate_limit: int | None = None) -> RedisAllowances:
-    return RedisAllowances(redis, team_rate_limit=team_rate_limit, rate_unsubscribed=60)
+    return RedisAllowances(redis, PARTITIONS, team_rate_limit=team_rate_limit, rate_unsubscribed=60)
 
 
 async def project(redis: Redis, team: str, status: str = "active", rate: int = 300) -> TeamId:
     await redis.hset(keys.account(TeamId(team)), mapping={"status": status, "rate_per_min": rate})
+    await vouch(redis, PARTITIONS)
     return TeamId(team)
 
 
@@ -84,7 +89,7 @@ async def test_an_x402_team_is_told_its_price_and_what_its_wallet_has_free(redis
 async def test_without_a_subscription_the_fallback_names_the_price_and_the_wallet_pays_nothing(redis: Redis, team: str) -> None:
     team_id = await project(redis, team, status="none")
     await redis.hset(keys.account(team_id), "balance", 1_000)
-    fallback = RedisAllowances(redis, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=7)
+    fallback = RedisAllowances(redis, PARTITIONS, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=7)
     assert (await fallback.take(team_id)).tariff == Tariff(7, 0)
     assert (await allowances(redis).take(team_id)).tariff is None
 
@@ -93,6 +98,18 @@ async def test_a_team_that_is_not_projected_is_unavailable_and_leaves_nothing_be
     with pytest.raises(Unavailable):
         await allowances(redis).take(TeamId(team))
     assert not await redis.exists(keys.bucket(TeamId(team)))
+
+
+async def test_an_older_copy_of_the_accounts_is_not_read(redis: Redis, team: str) -> None:
+    team_id = await project(redis, team)
+    server = keys.server_field(partition_of(team.encode(), PARTITIONS))
+    for elsewhere in ("0" * 40, None):
+        await (redis.hdel(keys.PROJECTED, server) if elsewhere is None else redis.hset(keys.PROJECTED, server, elsewhere))
+        with pytest.raises(Unavailable):
+            await allowances(redis).take(team_id)
+    assert not await redis.exists(keys.bucket(team_id))
+    await vouch(redis, PARTITIONS)
+    assert (await allowances(redis).take(team_id)).rate is not None
 
 
 async def test_a_bucket_is_forgotten_when_it_is_full_again(redis: Redis, team: str) -> None:

@@ -52,7 +52,7 @@ class Scene:
     team: TeamId = field(default_factory=lambda: ids.new_team_id(random_bytes(16)))
     key: str = field(default_factory=lambda: f"kite_{token_hex(4)}_{'0' * 32}")
 
-    async def publish(self, partition: int, records: Any) -> int:
+    async def publish(self, partition: int, records: Any, *, not_after_ms: int | None = None) -> int:  # noqa: ARG002
         """What a CommandSender needs of a publisher."""
         for record in records:
             assert isinstance(record, Record)

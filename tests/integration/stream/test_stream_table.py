@@ -9,6 +9,7 @@ from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
+from kite_common.testing.eventually import eventually
 from support.log import PARTITIONS, new_topic, record, running
 
 
@@ -86,3 +87,13 @@ async def test_a_partition_that_is_not_followed_is_not_waited_for_without_end(ka
         await publisher.publish(1, [record("b", "1")])
         with pytest.raises(TimeoutError):
             await table.refreshed(1, timeout_s=0.3)
+
+
+async def test_brokers_that_have_nothing_new_are_heard_all_the_same(kafka: Kafka) -> None:
+    topic = await new_topic(kafka, "compact")
+    publisher, table = Publisher(kafka, topic, PARTITIONS), Table(kafka, topic, PARTITIONS, text, silent_after_s=5)
+    async with running(publisher, table):
+        await publisher.publish(0, [record("a", "1")])
+        began = table._heard_s
+        await eventually(lambda: table._heard_s > began + 2, within_s=10, what="both partitions are answered for")
+        assert table.readiness().ready

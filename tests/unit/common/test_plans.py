@@ -96,6 +96,14 @@ def test_a_file_with_plans_of_another_shape_is_refused(text: str) -> None:
         parse_catalog(text)
 
 
+def test_without_a_subscription_a_team_asks_as_on_the_plan_free() -> None:
+    assert shipped_catalog().requests_per_minute_without_subscription == 60
+    free = GOOD.replace('"team"', '"free"')
+    assert parse_catalog(free).requests_per_minute_without_subscription is None
+    assert parse_catalog(free.replace('minute = "unlimited"', "minute = 7")).requests_per_minute_without_subscription == 7
+    assert parse_catalog(GOOD).requests_per_minute_without_subscription == 60, "no plan free"
+
+
 def test_the_shipped_file_says_nothing_twice() -> None:
     plans = shipped_catalog().plans
     assert len({plan.id for plan in plans}) == len({plan.name for plan in plans}) == len(plans) == 5

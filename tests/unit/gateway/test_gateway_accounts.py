@@ -1,6 +1,7 @@
 """Plans, subscription, wallet and usage over fakes: every field, every error, repeats that change nothing. No network."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -287,6 +288,15 @@ async def test_what_was_surely_not_sent_is_no_change_under_way(
     assert (await client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH)).status_code == 200, "the repeat goes through"
 
 
+@pytest.mark.parametrize(("pause_ms", "sent"), [(4_000, 1), (120_000, 0)])
+async def test_a_change_is_not_sent_any_more_once_its_process_has_stood_still(pause_ms: int, sent: int) -> None:
+    clock = FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC))
+    billing = FakeBilling({TEAM: standing()}, clock=clock, pause_ms=pause_ms)
+    with contextlib.suppress(Unavailable):
+        await ChangeSubscription(billing, billing, billing, clock)(TEAM, GROWTH["plan_id"], "x402")
+    assert (len(billing.sent), billing.under_way) == (sent, {})
+
+
 async def test_a_provider_is_not_changed_while_money_is_reserved(gateway: Gateway, client: httpx.AsyncClient) -> None:
     free = {"plan_id": make.plan("free").id, "provider": "clerk"}
     assert_problem(await client.post(SUBSCRIPTION + OURS, headers=WRITER, json=free), 409, "subscription_conflict")
@@ -307,6 +317,32 @@ async def test_equal_changes_at_once_are_one_and_another_one_waits(gateway: Gate
     assert len({command.command_id for command in gateway.billing.sent}) == 1
 
 
+class HalfClosedLog(FakeBilling):
+    """Takes nothing of the first sender; the others wait at the gate."""
+
+    asked: int = 0
+
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
+        self.asked += 1
+        if self.asked == 1:
+            await eventually(lambda: self.begun_together, every_s=0, what="a repeat has begun the change, too")
+            raise Unavailable("away")
+        return await super().send(command, not_after_ms=not_after_ms)
+
+
+async def test_a_change_that_one_sender_could_not_send_goes_on_while_its_repeat_may_have() -> None:
+    billing = HalfClosedLog({TEAM: standing()})
+    billing.gate = asyncio.Event()
+    async with Gateway(billing).client() as client:
+        asks = [asyncio.create_task(client.post(SUBSCRIPTION + OURS, headers=WRITER, json=GROWTH)) for _ in range(2)]
+        done, _ = await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
+        assert [one.result().status_code for one in done] == [503]
+        assert TEAM in billing.under_way, "the other's command may be in the log"
+        billing.gate.set()
+        assert sorted(one.status_code for one in await asyncio.gather(*asks)) == [200, 503]
+    assert billing.under_way == {}
+
+
 async def test_there_and_back_and_there_again_are_three_changes(gateway: Gateway, client: httpx.AsyncClient) -> None:
     starter = GROWTH | {"plan_id": make.plan("starter").id}
     for body in (GROWTH, starter, GROWTH):
@@ -324,8 +360,8 @@ async def test_an_outcome_before_its_projection_is_no_answer_yet(gateway: Gatewa
 class OvertakenBilling(FakeBilling):
     """Makes another change after each one, before its outcome is told."""
 
-    async def send(self, command: Command) -> CommandOutcome:
-        outcome = await super().send(command)
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
+        outcome = await super().send(command, not_after_ms=not_after_ms)
         made, pro = self.standings[TEAM], make.plan("pro")
         self.standings[TEAM] = replace(made, plan_id=pro.id, plan_name=pro.name, revision=made.revision + 1)
         return outcome

@@ -21,10 +21,12 @@ from kite_common.log_position import partition_of
 from kite_common.runtime.component import READY, Readiness
 from kite_common.stream.group import Input
 from kite_common.testing import make
+from kite_common.testing.eventually import eventually
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
 from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, webhook_config
 from kite_gateway.adapters.http.app import openapi_document
-from kite_gateway.adapters.http.context import read_head
+from kite_gateway.adapters.http.bodies import Bodies
+from kite_gateway.adapters.http.context import Context, read_head
 from kite_gateway.adapters.http.request import ClientGone, idempotency_claim, json_object, read_body, team_id_of
 from kite_gateway.adapters.place import places
 from kite_gateway.adapters.webhook_configs import CipherSeal
@@ -52,6 +54,11 @@ def _issued(**given: Any) -> CredentialIssued:
         "secret_hash": auth.hash_secret(make.PEPPER, make.API_KEY), "created_at": 1,
     }  # fmt: skip
     return CredentialIssued(**(values | given))
+
+
+def context(head: Mapping[bytes, bytes] | None = None) -> Context:
+    """A request with these headers."""
+    return Context("id", head or {}, [])
 
 
 def _credentials(*issued: CredentialIssued) -> tuple[TableCredentials, FakeTable]:
@@ -122,15 +129,23 @@ def test_a_hook_token_of_that_prefix_is_no_api_key() -> None:
     assert credentials.identify(make.API_KEY, NOW) is None
 
 
-def test_until_all_keys_are_known_nobody_is_refused_for_good() -> None:
+def test_while_not_all_keys_are_known_nobody_is_refused_for_good() -> None:
     credentials, table = _credentials()
     table.state = Readiness(ready=False, reason="loading")
     with pytest.raises(Unavailable):
         credentials.identify(make.API_KEY, NOW)
     table.state = READY
     assert credentials.identify(make.API_KEY, NOW) is None
+
+
+def test_a_process_that_hears_of_no_revocation_lets_nobody_in_any_more() -> None:
+    credentials, table = _credentials(_issued())
+    assert credentials.identify(make.API_KEY, NOW) is not None
     table.state = Readiness(ready=False, reason="brokers away")
-    assert credentials.identify(make.API_KEY, NOW) is None
+    with pytest.raises(Unavailable):
+        credentials.identify(make.API_KEY, NOW)
+    table.state = READY
+    assert credentials.identify(make.API_KEY, NOW) is not None
 
 
 def test_a_record_becomes_its_credential_and_a_tombstone_none() -> None:
@@ -210,7 +225,7 @@ async def test_a_body_passes_if_and_only_if_it_fits(chunks: list[bytes], limit: 
 
     whole = b"".join(chunks)
     try:
-        found: bytes | str = await read_body(receive, {}, limit)
+        found: bytes | str = await read_body(receive, context(), limit)
     except ApiError as error:
         found = error.code
     assert found == (whole if len(whole) <= limit else "payload_too_large")
@@ -222,7 +237,7 @@ async def test_any_announced_length_above_the_limit_is_enough(announced: bytes) 
         raise AssertionError("the body must not be read")
 
     with pytest.raises(ApiError) as caught:
-        await read_body(receive, {b"content-length": announced})
+        await read_body(receive, context({b"content-length": announced}))
     assert caught.value.code == "payload_too_large"
 
 
@@ -232,7 +247,7 @@ async def test_a_body_that_never_begins_is_given_up() -> None:
         raise AssertionError("never")
 
     with pytest.raises(ApiError) as caught:
-        await read_body(receive, {b"content-length": b"10"}, timeout_s=0.01)
+        await read_body(receive, context({b"content-length": b"10"}), timeout_s=0.01)
     assert (caught.value.code, caught.value.headers) == ("invalid_json", {"Connection": "close"})
 
 
@@ -241,7 +256,48 @@ async def test_a_client_that_hangs_up_before_its_body_gets_no_answer() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientGone):
-        await read_body(receive, {})
+        await read_body(receive, context())
+
+
+async def never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError("never")
+
+
+def sending(bodies: Bodies, host: str, team_id: str | None = None) -> "asyncio.Task[bytes]":
+    """A request whose body never comes."""
+    begun = Context("id", {}, [], team_id=team_id, bodies=bodies, client_host=host)
+    return asyncio.create_task(read_body(never, begun, timeout_s=30))
+
+
+async def test_slow_bodies_make_room_and_who_has_most_of_them_begins() -> None:
+    bodies = Bodies(4)
+    one, *crowd = sending(bodies, "192.0.2.1"), *(sending(bodies, f"2001:db8::{host:x}") for host in range(3))
+    await asyncio.sleep(0)
+    team = sending(bodies, "192.0.2.1", "team_a")
+    done, _ = await asyncio.wait({one, *crowd, team}, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {crowd[0]}, "the first of the network that sends most"
+    error = crowd[0].exception()
+    assert isinstance(error, ApiError)
+    assert (error.code, error.retry_after_s, error.headers) == ("overloaded", 1, {"Connection": "close"})
+    for task in (one, *crowd, team):
+        task.cancel()
+    await asyncio.gather(one, *crowd, team, return_exceptions=True)
+    assert (bodies._of, bodies._waiting) == ({}, 0)
+
+
+async def test_a_body_that_is_there_passes_however_many_do_not_come() -> None:
+    bodies = Bodies(2)
+    slow = [sending(bodies, f"192.0.2.{host}") for host in range(6)]
+    await asyncio.sleep(0)
+
+    async def whole() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    assert await read_body(whole, Context("id", {}, [], bodies=bodies)) == b"{}"
+    await eventually(lambda: sum(task.done() for task in slow) == 5, every_s=0, what="they have made room")
+    slow[-1].cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
 
 
 def test_claims_tell_scopes_keys_and_bodies_apart() -> None:

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
 import orjson
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from kite_common.clock import FrozenClock, to_unix_ms
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
@@ -23,6 +26,9 @@ from kite_common.testing.eventually import eventually
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
 from kite_gateway.adapters.http.bearer import Bearer
+from kite_gateway.adapters.http.cors import Cors
+from kite_gateway.adapters.http.edge import Edge
+from kite_gateway.adapters.http.proxy import ReplayEndpoint
 from kite_gateway.adapters.http.public import Public
 from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
@@ -386,6 +392,22 @@ async def test_more_than_can_be_worked_on_is_refused_at_once() -> None:
     assert gateway.metrics.value("kite_gateway_in_flight") == 0
 
 
+async def test_a_team_that_trickles_its_messages_takes_no_place_from_whole_ones() -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with Gateway(max_in_flight=4).client() as client:
+        slow = [asyncio.create_task(client.post(SEND + OURS, headers=WRITER, content=trickle())) for _ in range(4)]
+        await eventually(lambda: sum(one.done() for one in slow) == 2, every_s=0.001, what="half of the places are free again")
+        whole = await client.post(SEND + OURS, headers=WRITER, json=MESSAGE)
+        refused = [one.result() for one in slow[:2]]
+        for one in slow:
+            one.cancel()
+    assert whole.status_code == 202
+    assert [assert_problem(one, 503, "overloaded")["retry_after_secs"] for one in refused] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
@@ -547,12 +569,36 @@ async def test_one_team_reads_at_most_eight_answers_at_once_and_takes_no_place_f
     async with Gateway(replay=replay).client() as client:
         readers = await _eight_under_way(replay, client)
         assert_problem(await client.get(EVENTS + OURS, headers=WRITER), 429, "rate_limit_exceeded")
-        others = [{"Authorization": "Bearer other team"}, {"Authorization": "Bearer nobody's"}, {}]
-        readers += [asyncio.create_task(client.get(EVENTS + OURS, headers=headers)) for headers in others]
-        await eventually(lambda: replay.asked == 11, every_s=0.001, what="the requests of others are passed on")
+        readers += [asyncio.create_task(client.get(EVENTS + OURS, headers={"Authorization": "Bearer other team"}))]
+        await eventually(lambda: replay.asked == 9, every_s=0.001, what="the request of another is passed on")
         replay.let_go.set()
         assert {(answer.status_code, answer.text) for answer in await asyncio.gather(*readers)} == {(200, "part, end")}
         assert (await client.get(EVENTS + OURS, headers=WRITER)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer nobody's"}, {}])
+async def test_who_has_no_good_key_holds_no_answer_of_a_replay_that_stands_still(headers: dict[str, str]) -> None:
+    replay = HeldReplay()
+    async with Gateway(replay=replay).client() as client:
+        answer = await client.get(EVENTS + OURS, headers=headers)
+    assert_problem(answer, 401, "unauthorized")
+    assert (answer.headers["www-authenticate"], answer.headers["cache-control"], replay.asked) == ("Bearer", "private, no-store", 0)
+
+
+async def test_all_teams_together_read_so_many_answers_at_once_and_no_more() -> None:
+    replay, clock = HeldReplay(), FrozenClock(NOW)
+    teams = [TeamId(f"team_{number}") for number in range(3)]
+    holders: dict[str, Principal] = {team: replace(_holder("read"), team_id=team) for team in teams}
+    endpoint = ReplayEndpoint(replay, Bearer(FakeCredentials(holders), FakeRateLimits(), clock), most=2)
+    app = Edge(Starlette(routes=[Route(EVENTS, endpoint)]), max_in_flight=9, cors=Cors(()), metrics=Metrics(), random_bits=random_bits)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://kite") as client:
+        asks = [partial(client.get, EVENTS, headers={"Authorization": f"Bearer {team}"}) for team in teams]
+        readers = [asyncio.create_task(ask()) for ask in asks[:2]]
+        await eventually(lambda: replay.asked == 2, every_s=0.001, what="two answers are under way")
+        assert assert_problem(await asks[2](), 503, "overloaded")["retry_after_secs"] == 1
+        replay.let_go.set()
+        await asyncio.gather(*readers)
+        assert (await asks[2]()).status_code == 200
 
 
 async def test_a_reader_that_goes_away_leaves_its_place() -> None:

@@ -1,5 +1,6 @@
 """POST /bootstrap/x402 and POST /wallet/invoices over fakes: every answer, every error, and what is handed to billing. No network."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,7 @@ from kite_common.x402 import key
 from kite_common.x402.key import payment_id, team_of
 from kite_common.x402.networks import checksum
 from kite_common.x402.quote import Quote, read_quote
+from kite_gateway.adapters.http import paid
 from support.paid_gateway import (
     BOOTSTRAP,
     CREDENTIALS,
@@ -551,6 +553,19 @@ async def test_over_the_rate_limit_no_payment_is_looked_at(purpose: str, gateway
     assert gateway.submitted == []
 
 
+async def test_who_wants_a_team_has_a_moment_to_say_which(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paid, "STRANGERS_S", 0.05)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        answer = await client.post(BOOTSTRAP, content=trickle())
+    problem(answer, 400, "invalid_json")
+    assert answer.headers["connection"] == "close"
+
+
 async def test_an_address_is_told_its_limit(client: httpx.AsyncClient) -> None:
     answer = await ask(client, "bootstrap")
     assert (answer.headers["ratelimit-limit"], answer.headers["ratelimit-remaining"]) == ("300", "299")
@@ -561,14 +576,16 @@ async def test_an_address_is_told_its_limit(client: httpx.AsyncClient) -> None:
 async def test_without_payments_on_this_server_both_are_503(header: str | None, purpose: str) -> None:
     async with PaidGateway(terms=None).client() as client:
         answer = await ask(client, purpose, header)
-    problem(answer, 503, "x402_unconfigured")
+    body = problem(answer, 503, "x402_unconfigured")
+    assert answer.headers["retry-after"] == str(body["retry_after_secs"]) == "2"
     assert "payment-required" not in answer.headers
 
 
 async def test_without_a_key_to_seal_with_nobody_pays_for_a_team_but_deposits_go_on() -> None:
     gateway = PaidGateway(terms=payments.terms(cipher_keys=()), payments=crediting().payments)
     async with gateway.client() as client:
-        problem(await ask(client, "bootstrap", payments.header()), 503, "bootstrap_unconfigured")
+        body = problem(await ask(client, "bootstrap", payments.header()), 503, "bootstrap_unconfigured")
+        assert body["retry_after_secs"] == 2
         assert gateway.submitted == []
         assert (await ask(client, "deposit", payments.header())).status_code == 200
 

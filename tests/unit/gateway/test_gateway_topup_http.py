@@ -164,6 +164,27 @@ async def test_an_event_that_costs_more_than_a_top_up_asks_for_its_price() -> No
 
 
 @ROUTES
+async def test_a_team_in_debt_pays_it_together_with_its_event(route: Route) -> None:
+    gateway = Gateway(replace(EMPTY, balance=0, debt=5_000_000))
+    asked = await gateway.send(route)
+    body = asked.json()
+    required: Any = decode_payment_required_header(asked.headers["payment-required"])
+    assert (body["required_atomic"], body["available_atomic"], body["debt_atomic"]) == (100, 0, 5_000_000)
+    assert required.accepts[0].amount == body["accepts"][0]["maxAmountRequired"] == "5000100"
+    usual = await gateway.send(route, pay())
+    assert (usual.status_code, usual.json()["reason"]) == (402, "invalid_exact_evm_payload_authorization_value_mismatch")
+    answer = await gateway.send(route, pay(value="5000100"))
+    assert (answer.status_code, gateway.stored) == (202, [answer.json()["id"]])
+    assert (gateway.balance, gateway.reservations.accounts[TEAM].debt) == (100, 0)
+
+
+async def test_a_small_debt_changes_nothing_of_the_usual_offer() -> None:
+    asked = await Gateway(replace(EMPTY, debt=999_900)).send(SEND)
+    assert asked.json()["accepts"][0]["maxAmountRequired"] == "1000000"
+    assert (await Gateway(replace(EMPTY, debt=999_901)).send(SEND)).json()["accepts"][0]["maxAmountRequired"] == "1000001"
+
+
+@ROUTES
 async def test_a_payment_fills_the_wallet_and_the_event_is_taken_from_it(route: Route) -> None:
     gateway = Gateway()
     answer = await gateway.send(route, pay())

@@ -213,6 +213,21 @@ async def test_deactivating_happens_once() -> None:
     assert await configure.read(TEAM) is None
 
 
+async def test_a_process_that_stood_still_writes_no_config_over_what_came_meanwhile() -> None:
+    clock = FrozenClock(NOW)
+    configs = FakeWebhookConfigs(clock=clock)
+    configure = ConfigureWebhook(configs, FakeSeal(), clock, CountingIds())
+    first = await configure.replace(TEAM, WANTED)
+    configs.pause_ms = 4_000
+    assert await configure.replace(TEAM, WANTED) is not None, "slow is not late"
+    known, configs.pause_ms = dict(configs.configs), 120_000
+    for late in (configure.replace(TEAM, WANTED), configure.deactivate(TEAM)):
+        with pytest.raises(Unavailable):
+            await late
+    assert first is not None
+    assert configs.configs == known
+
+
 async def test_without_a_sealing_key_nothing_is_stored() -> None:
     configure, configs = _webhooks(has_key=False)
     assert await configure.replace(TEAM, WANTED) is None

@@ -4,11 +4,14 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import Response
 
 from kite_common.errors import ApiError, Malformed
 from kite_common.events.ledger import LedgerEntry
 from kite_common.ids import TeamId
 from kite_common.testing import make
+from kite_replay.adapters.http.answers import answered
 from kite_replay.adapters.http.ledger import page_body
 from kite_replay.application.read_ledger import LedgerPage, LedgerRequest, ReadLedger
 from kite_replay.domain.ledger import FoundEntry, LedgerCursor, encode, parse
@@ -102,6 +105,17 @@ def test_an_entry_is_written_as_the_contract_says() -> None:
 def test_only_charges_of_events_name_one(reason: str, event_id: str | None) -> None:
     [entry] = orjson.loads(_body(make.ledger_entry(reason=reason)))["entries"]
     assert (entry["reason"], entry["event_id"]) == (reason, event_id)
+
+
+async def test_an_entry_of_a_newer_version_is_no_answer_yet() -> None:
+    fact = orjson.dumps(orjson.loads(make.ledger_entry().to_json()) | {"v": 99})
+
+    async def answer(_request: Request, _limits: dict[str, str]) -> Response:
+        return Response(page_body(LedgerPage((FoundEntry(7, ENTRY, NOW_MS, fact),), None)))
+
+    answered_with = await answered(Request({"type": "http"}), answer)
+    assert (answered_with.status_code, orjson.loads(answered_with.body)["error"]) == (503, "service_unavailable")
+    assert answered_with.headers["retry-after"] == "1"
 
 
 def _body(entry: LedgerEntry) -> bytes:

@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import Response
 
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.errors import ApiError, OutcomeOpen, Unavailable
 from kite_common.ids import EventId, TeamId, uuid7
+from kite_replay.adapters.http.answers import answered
 from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.ports import Paid
 from kite_replay.application.read_events import ReadEvents, ReadRequest, cursor_of
@@ -151,6 +156,20 @@ async def test_a_usage_that_may_be_in_the_log_keeps_its_money_held_for_billing()
         await shop.get(shop.tariff())
     [(usage, _)] = shop.log.appended
     assert shop.wallet.held == {usage.usage_id: 30}
+
+
+async def test_whoever_may_have_paid_a_page_is_not_told_that_repeating_is_safe() -> None:
+    def failing(error: Exception) -> Callable[[Request, dict[str, str]], Awaitable[Response]]:
+        async def answer(_request: Request, _limits: dict[str, str]) -> Response:
+            raise error
+
+        return answer
+
+    request = Request({"type": "http"})
+    told = [orjson.loads((await answered(request, failing(error))).body) for error in (OutcomeOpen("?"), Unavailable("away"))]
+    assert [one["error"] for one in told] == ["service_unavailable"] * 2
+    assert "charged again" in told[0]["message"]
+    assert "is safe" in told[1]["message"]
 
 
 async def test_a_caller_that_hangs_up_does_not_stop_the_release() -> None:

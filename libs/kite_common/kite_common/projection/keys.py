@@ -3,8 +3,9 @@
 All keys of one team share the hash slot `{team_id}`, so one script may touch them all. Nothing here talks to Redis.
 
     kite:{team}:account       hash   the projected account; fields below; written by billing behind the fence `applied`; and `changing`,
-                                     "<Redis time in ms> <1: nothing is admitted meanwhile> <command id>": a change of the subscription
-                                     is under way; set by the gateway that sends it, removed by it or when the change is projected
+                                     "<Redis time in ms> <1: nothing is admitted meanwhile> <command id>", behind it " +" once several
+                                     have begun it: a change of the subscription is under way; set by the gateway that sends it,
+                                     removed by it or when the change is projected
     kite:{team}:reservations  zset   event id -> Redis time in ms at which it was reserved; written by admission,
                                      removed by billing when the usage is in the ledger, or when it has lapsed
     kite:{team}:replays       zset   usage id of a page taken from the wallet -> Redis time in ms at which it was reserved; written by

@@ -19,8 +19,8 @@ from kite_common.runtime.component import READY, Readiness
 class Publishes(Protocol):
     """What is needed of `kite_common.stream.publisher.Publisher` on kite.commands."""
 
-    async def publish(self, partition: int, records: Sequence[Record]) -> int:
-        """Append the records together; raises Unavailable (nothing written) or OutcomeOpen."""
+    async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:
+        """Append the records together; raises Unavailable (nothing written, also later) or OutcomeOpen."""
         ...
 
 
@@ -44,8 +44,10 @@ class CommandSender:
         """Listen for wake-ups until stopped."""
         await self._wakeups.run(stop)
 
-    async def send(self, command: Command) -> CommandOutcome:
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
         """Publish a command and wait for its outcome; a repeat of a command id that has an outcome gets that one.
+
+        After `not_after_ms` (wall clock) it is not published any more: what it was decided on may have changed meanwhile.
 
         Raises Unavailable if nothing was written, OutcomeOpen if the outcome did not come in time: send the same command again.
         """
@@ -54,7 +56,8 @@ class CommandSender:
         if known is not None:
             return known
         with self._wakeups.expect(command.command_id) as expected:
-            await self._publisher.publish(partition_of(command.team_id.encode(), self._partitions), (encode(command),))
+            partition = partition_of(command.team_id.encode(), self._partitions)
+            await self._publisher.publish(partition, (encode(command),), not_after_ms=not_after_ms)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return decode_as(CommandOutcome, await expected.outcome(outcome_key))

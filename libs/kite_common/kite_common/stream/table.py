@@ -12,6 +12,7 @@ from kite_common.errors import Malformed
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.system import monotonic_s
 from kite_common.stream.ends import Ends
 from kite_common.stream.input import Input, input_of
 from kite_common.stream.kafka import Kafka
@@ -22,6 +23,8 @@ ValueT = TypeVar("ValueT")
 _POLL_MS: Final = 1_000
 _RESTART_S: Final = 0.5
 _REFRESH_S: Final = 5.0
+# How long what was revoked may still open something in a process that is cut off; the brokers answer twice a second.
+SILENT_AFTER_S: Final = 30.0
 
 
 class Table(Generic[ValueT]):
@@ -30,11 +33,13 @@ class Table(Generic[ValueT]):
     `decode` turns a record into its value; None removes the key. A record it raises Malformed for, such as one of a newer version, is
     logged and leaves the key as it was, or removes it if `unreadable_removes`: for values that open something, which may be taken back.
     `only` are the partitions followed from the start, None = all; `own` and `release` change them while it runs.
+    `silent_after_s`: not ready once the brokers of a partition have not answered for that long, for values that may be taken back where
+    this process cannot see it.
     """
 
     def __init__(
         self, kafka: Kafka, topic: str, partitions: int, decode: Callable[[Input], ValueT | None], only: Iterable[int] | None = None,
-        metrics: Metrics | None = None, *, unreadable_removes: bool = False,
+        metrics: Metrics | None = None, *, unreadable_removes: bool = False, silent_after_s: float | None = None,
     ) -> None:  # fmt: skip
         self.name, self._unreadable_removes = f"table-{topic}", unreadable_removes
         self._kafka, self._topic, self._decode, self._metrics = kafka, topic, decode, metrics
@@ -47,6 +52,10 @@ class Table(Generic[ValueT]):
         self._stale: set[int] = set()
         self._ends = Ends(kafka, topic)
         self._rewired, self._moved = asyncio.Event(), asyncio.Condition()
+        self._silent_after_s = silent_after_s
+        # When the brokers last answered for each partition, as the client tells it, and when that was new here (monotonic).
+        self._answered: dict[int, tuple[int | None, float]] = {}
+        self._heard_s = 0.0
 
     def get(self, key: str) -> ValueT | None:
         """The newest value of a key, None if it has none."""
@@ -58,9 +67,13 @@ class Table(Generic[ValueT]):
         return ((key, value) for key, (_, value) in list(self._values.items()))
 
     def readiness(self) -> Readiness:
-        """Ready once every followed partition has been read to the end it had."""
+        """Ready once every followed partition has been read to the end it had, and while the brokers answer if that is asked for."""
         behind = len(self._wanted - self._loaded)
-        return READY if not behind else Readiness(ready=False, reason=f"{behind} partitions are being read")
+        if behind:
+            return Readiness(ready=False, reason=f"{behind} partitions are being read")
+        if self._silent_after_s is not None and monotonic_s() - self._heard_s > self._silent_after_s:
+            return Readiness(ready=False, reason=f"the brokers have not answered for {self._silent_after_s:.0f} s")
+        return READY
 
     async def own(self, partition: int) -> None:
         """Follow a partition; returns once it has been read to its end, however long the brokers are away."""
@@ -141,6 +154,7 @@ class Table(Generic[ValueT]):
     async def _read(self, consumer: AIOKafkaConsumer, followed: Sequence[TopicPartition]) -> None:
         """Read until what is followed changes."""
         ends = await consumer.end_offsets(followed)
+        self._hear(consumer, followed)
         rewired = asyncio.create_task(self._rewired.wait())
         try:
             while not rewired.done():
@@ -152,6 +166,7 @@ class Table(Generic[ValueT]):
                     await asyncio.wait({polling})
                     break
                 self._apply(polling.result())
+                self._hear(consumer, followed)
                 await self._advance(consumer, followed)
         finally:
             rewired.cancel()
@@ -182,6 +197,17 @@ class Table(Generic[ValueT]):
             self._values.pop(key, None)
         else:
             self._values[key] = (partition, value)
+
+    def _hear(self, consumer: AIOKafkaConsumer, followed: Sequence[TopicPartition]) -> None:
+        """An empty poll may have met nobody: the client repeats what fails. It tells when each partition was last answered for."""
+        if self._silent_after_s is None:
+            return
+        now = monotonic_s()
+        for one in followed:
+            told, known = consumer.last_poll_timestamp(one), self._answered.get(one.partition)
+            if known is None or told not in (None, known[0]):
+                self._answered[one.partition] = told, now
+        self._heard_s = min(self._answered[one.partition][1] for one in followed)
 
     async def _advance(self, consumer: AIOKafkaConsumer, followed: Sequence[TopicPartition]) -> None:
         """Take over how far the consumer is: compaction leaves gaps, so the last record's offset does not tell."""

@@ -51,9 +51,9 @@ class Purchase:
     if_new: Alternative | None = None
 
 
-def topup_amount(terms: PaymentTerms, price_atomic: int) -> int:
-    """What an empty wallet is asked for: the usual deposit, or the price if that is higher."""
-    return max(terms.topup_atomic, price_atomic)
+def topup_amount(terms: PaymentTerms, least_atomic: int) -> int:
+    """What an empty wallet is asked for: the usual deposit, or what is needed at least if that is more."""
+    return max(terms.topup_atomic, least_atomic)
 
 
 def payment_error(

@@ -30,7 +30,7 @@ class IssuedCredentials(Protocol):
         ...
 
     def readiness(self) -> Readiness:
-        """Ready once the whole topic has been read."""
+        """Ready once the whole topic has been read, and while the brokers answer."""
         ...
 
 
@@ -43,20 +43,18 @@ class TableCredentials:
 
     def __init__(self, issued: IssuedCredentials, pepper: bytes) -> None:
         self._issued, self._pepper = issued, pepper
-        self._loaded = False
         self._verified: OrderedDict[bytes, tuple[CredentialIssued, Principal]] = OrderedDict()
 
     def identify(self, key_text: str, now_ms: int) -> Principal | None:
-        """The holder of a good key, None for any other text. Raises Unavailable until all keys are known."""
+        """The holder of a good key, None for any other text. Raises Unavailable while not all keys are known."""
+        # Not what is remembered either: whoever hears nothing does not hear of a revocation.
+        if not self._issued.readiness().ready:
+            raise Unavailable("the API keys are not all known now")
         digest = hashlib.sha256(key_text.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
         if known is not None and self._issued.get(known[0].key) is known[0] and is_live(known[0], now_ms):
             self._verified.move_to_end(digest)
             return known[1]
-        # Once read, what is known stays usable while the brokers are away: nothing can be issued or revoked then either.
-        self._loaded = self._loaded or self._issued.readiness().ready
-        if not self._loaded:
-            raise Unavailable("the API keys are not all known yet")
         return self._verify(key_text, digest, now_ms)
 
     def _verify(self, key_text: str, digest: bytes, now_ms: int) -> Principal | None:

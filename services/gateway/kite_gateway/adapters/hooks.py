@@ -41,14 +41,11 @@ class TableHooks:
 
     def __init__(self, endpoints: FollowedEndpoints, issued: IssuedCredentials, pepper: bytes, cipher_keys: Sequence[bytes]) -> None:
         self._endpoints, self._issued, self._pepper, self._cipher_keys = endpoints, issued, pepper, cipher_keys
-        self._loaded = False
 
     def find(self, team_id: TeamId, source: str, token: str | None, now_ms: int) -> KnownHook:
         """A token that is live opens an endpoint nobody has written down: it has no secret. Raises Unavailable."""
-        # Once read, what is known stays usable while the brokers are away: nothing can be changed then either.
-        self._loaded = self._loaded or (self._endpoints.readiness().ready and self._issued.readiness().ready)
-        if not self._loaded:
-            raise Unavailable("the hooks are not all known yet")
+        if not (self._endpoints.readiness().ready and self._issued.readiness().ready):
+            raise Unavailable("the hooks are not all known now")
         state = "none" if token is None else self._token(team_id, source, token, now_ms)
         stored = self._endpoints.get(endpoint_key(team_id, source))
         if stored is None:

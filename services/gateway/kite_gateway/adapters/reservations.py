@@ -27,7 +27,8 @@ _REPEATS: Final = (Outcome.REPLAYED, Outcome.DUPLICATE)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator decides: a rate for all teams (None: the plan's), the rate without a subscription, the longest billing lag."""
+    """What the operator decides: a rate for all teams (None: the plan's), the rate without a subscription (0: no limit), the longest
+    billing lag."""
 
     every_team_per_minute: int | None
     without_subscription_per_minute: int
@@ -132,9 +133,10 @@ def _facts(reply: list[Any]) -> Facts:
     if len(reply) == 4:
         return Facts(outcome, *reply[1:])
     at_ms, per_minute, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available = reply[1:12]
+    repeats = outcome in _REPEATS
     return Facts(
         outcome, at_ms, per_minute, level, month_used, month_limit, day_used, day_limit, period_start, period_end, price, available,
-        reply[12].decode(), _first_answer(reply) if outcome in _REPEATS else None,
+        reply[12].decode(), _first_answer(reply) if repeats else None, debt_atomic=0 if repeats else reply[13],
     )  # fmt: skip
 
 

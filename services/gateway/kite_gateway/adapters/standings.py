@@ -61,10 +61,10 @@ class RedisSubscriptionChanges:
         ), _vouched_for(self._server_of(place.partition)))  # fmt: skip
         return Begun(reply)
 
-    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
+    async def end(self, team_id: TeamId, command_id: CommandId, *, has_outcome: bool) -> None:
         """Nothing happens if Redis is away."""
         try:
-            await self._runner.run(self._end, (keys.account(team_id),), (command_id,))
+            await self._runner.run(self._end, (keys.account(team_id),), (command_id, int(has_outcome)))
         except Unavailable:
             return
 

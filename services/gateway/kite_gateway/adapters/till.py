@@ -45,8 +45,8 @@ class TopUpTill:
 
     def _purchase(self, due: Due) -> Purchase:
         match due:
-            case Needed(price):
-                return self._top_up(price)
+            case Needed(least):
+                return self._top_up(least)
             case NotNeeded():
                 return self._top_up(0, NOT_NEEDED)
             case NotSold(refused):
@@ -55,8 +55,8 @@ class TopUpTill:
             case _:
                 assert_never(due)
 
-    def _top_up(self, price_atomic: int, if_new: Alternative | None = None) -> Purchase:
-        return Purchase(_PURPOSE, topup_amount(self.terms, price_atomic), Target(team_id=self.team_id), _DESCRIPTION, if_new)
+    def _top_up(self, least_atomic: int, if_new: Alternative | None = None) -> Purchase:
+        return Purchase(_PURPOSE, topup_amount(self.terms, least_atomic), Target(team_id=self.team_id), _DESCRIPTION, if_new)
 
 
 def _refuse(due: Due, error: ApiError) -> None:

@@ -56,10 +56,10 @@ class TableWebhookConfigs:
             raise Unavailable("the webhook configs cannot be read now") from error
         return self._table.get(team_id)
 
-    async def store(self, config: WebhookConfigured) -> None:
-        """Durable and visible here on return. Raises Unavailable (nothing written) or OutcomeOpen."""
+    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
+        """Durable and visible here on return. Raises Unavailable (nothing written, also later) or OutcomeOpen."""
         partition = self._place_of(TeamId(config.team_id)).partition
-        offset = await self._publisher.publish(partition, (encode(config),))
+        offset = await self._publisher.publish(partition, (encode(config),), not_after_ms=not_after_ms)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._table.reached(partition, offset)

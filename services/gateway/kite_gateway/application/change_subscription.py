@@ -16,6 +16,9 @@ from kite_gateway.application.ports import Commands, Standings, SubscriptionChan
 from kite_gateway.domain.standing import Standing
 from kite_gateway.domain.subscription_change import Begun, NotChanged, SubscriptionChange, change_of, has
 
+# From before the change begins to the hand-over of its command: far shorter than what a begun change takes to lapse. A process that stood
+# still for longer must not send it: the change is over for all others, and another one may have been made.
+_HAND_OVER_MS: Final = 5_000
 _RESERVED: Final = "Messages are being charged; change the provider when reserved_atomic is 0."
 _OVERTAKEN: Final = "The change was made, and another one after it; look at what the subscription is."
 _REFUSED: Final[dict[CommandRefusal, NotChanged]] = {
@@ -48,23 +51,24 @@ class ChangeSubscription:
         return await asyncio.shield(asyncio.create_task(self._change(team_id, change)))
 
     async def _change(self, team_id: TeamId, change: SubscriptionChange) -> Standing | NotChanged:
+        sent_at = self.clock.unix_ms()
         begun = await self.changes.begin(team_id, change)
         if begun is not Begun.BEGUN:
             return await self._not_begun(team_id, change, begun)
         command = Subscribe(
-            team_id=team_id, command_id=change.command_id, sent_at=self.clock.unix_ms(), plan_id=change.plan_id, provider=change.provider
+            team_id=team_id, command_id=change.command_id, sent_at=sent_at, plan_id=change.plan_id, provider=change.provider
         )
         try:
-            outcome = await self.commands.send(command)
+            outcome = await self.commands.send(command, not_after_ms=sent_at + _HAND_OVER_MS)
         except Unavailable:
-            await self.changes.end(team_id, change.command_id)
+            await self.changes.end(team_id, change.command_id, has_outcome=False)
             raise
         try:
             if outcome.refusal is not None:
                 return self._refused(outcome.refusal)
             return await self._changed(team_id, change)
         finally:
-            await self.changes.end(team_id, change.command_id)
+            await self.changes.end(team_id, change.command_id, has_outcome=True)
 
     async def _not_begun(self, team_id: TeamId, change: SubscriptionChange, begun: Begun) -> Standing | NotChanged:
         """A repeat that came while the first one was being made finds it made."""

@@ -1,10 +1,12 @@
 """The team's outbound webhook config: read, replace, deactivate. Knows no HTTP.
 
 Writes of one team happen one after another in this process, and each starts from everything stored before it; two gateways that write
-at the same moment leave the later one's config.
+at the same moment leave the later one's config. A moment it is: what was read longer ago is not written over any more, also by a process
+that stood still.
 """
 
 import asyncio
+from typing import Final
 from weakref import WeakValueDictionary
 
 from kite_common.clock import Clock
@@ -12,6 +14,9 @@ from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import TeamId
 from kite_gateway.application.ports import Ids, SecretSeal, WebhookConfigs
 from kite_gateway.domain.webhook_config import WantedConfig, configured, deactivated, identity
+
+# From before the current config is read to the hand-over of the new one.
+_HAND_OVER_MS: Final = 5_000
 
 
 class ConfigureWebhook:
@@ -37,16 +42,17 @@ class ConfigureWebhook:
             if sealed is None:
                 return None
             config = configured(current, wanted, team_id, new_id, sealed, now_ms)
-            await self._configs.store(config)
+            await self._configs.store(config, not_after_ms=now_ms + _HAND_OVER_MS)
             return config
 
     async def deactivate(self, team_id: TeamId) -> bool:
         """End the active config, durable on return; False if there is none. Raises Unavailable, OutcomeOpen."""
         async with self._lock(team_id):
+            now_ms = self._clock.unix_ms()
             current = await self._configs.current(team_id)
             if current is None or not current.active:
                 return False
-            await self._configs.store(deactivated(current, self._clock.unix_ms()))
+            await self._configs.store(deactivated(current, now_ms), not_after_ms=now_ms + _HAND_OVER_MS)
             return True
 
     def _lock(self, team_id: TeamId) -> asyncio.Lock:

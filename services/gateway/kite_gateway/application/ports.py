@@ -110,16 +110,22 @@ class SubscriptionChanges(Protocol):
         """
         ...
 
-    async def end(self, team_id: TeamId, command_id: CommandId) -> None:
-        """It has an outcome, or was never sent. Best effort: it ends by itself when it is projected, or has provably not been sent."""
+    async def end(self, team_id: TeamId, command_id: CommandId, *, has_outcome: bool) -> None:
+        """It has an outcome, or this sender has surely not sent it: then it goes on if a repeat has begun it, too.
+
+        Best effort: it ends by itself when it is projected, or has provably not been sent.
+        """
         ...
 
 
 class Commands(Protocol):
     """Commands to billing (`kite_common.projection.outcomes.CommandSender`)."""
 
-    async def send(self, command: Command) -> CommandOutcome:
-        """Send a command and wait for its outcome. Raises Unavailable (nothing was sent) or OutcomeOpen: send the same again."""
+    async def send(self, command: Command, *, not_after_ms: int | None = None) -> CommandOutcome:
+        """Send a command, not after that time, and wait for its outcome.
+
+        Raises Unavailable (nothing was sent, nor will be) or OutcomeOpen: send the same again.
+        """
         ...
 
 
@@ -163,8 +169,8 @@ class WebhookConfigs(Protocol):
         """The config, active or not, with everything that was stored before the call. Raises Unavailable."""
         ...
 
-    async def store(self, config: WebhookConfigured) -> None:
-        """Store a config; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
+    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
+        """Store a config, not after that time; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
         ...
 
 

@@ -94,6 +94,7 @@ class Facts:
 
     `at_ms` is the time of Redis; periods and days are judged by it. `level` is the token bucket's, `per_minute` 0 = no limit.
     `first` is set on REPLAYED and DUPLICATE only, `largest_bytes` on PAYLOAD_TOO_LARGE only.
+    `debt_atomic` is what the next credits pay before the wallet has anything of them.
     """
 
     outcome: Outcome
@@ -111,6 +112,7 @@ class Facts:
     subscription_id: str = ""
     first: FirstAnswer | None = None
     largest_bytes: int = 0
+    debt_atomic: int = 0
 
 
 RefusalCode = Literal[
@@ -130,10 +132,11 @@ class QuotaUsed:
 
 @dataclass(frozen=True, slots=True)
 class FundsMissing:
-    """What one event costs and what the wallet has free for it."""
+    """What one event costs and what the wallet has free for it; and what credits pay first."""
 
     required_atomic: int
     available_atomic: int
+    debt_atomic: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,8 @@ def _refused(facts: Facts, rate: RateLimit | None) -> Refused:
     if facts.outcome in (Outcome.MONTH_USED_UP, Outcome.DAY_USED_UP):
         return _quota_exceeded(facts, rate)
     if facts.outcome is Outcome.WALLET_TOO_LOW:
-        return Refused("insufficient_funds", rate, detail=FundsMissing(facts.price_atomic, max(0, facts.available_atomic)))
+        funds = FundsMissing(facts.price_atomic, max(0, facts.available_atomic), facts.debt_atomic)
+        return Refused("insufficient_funds", rate, detail=funds)
     code, retry_after_s = _PLAIN[facts.outcome]
     return Refused(code, rate, retry_after_s)
 

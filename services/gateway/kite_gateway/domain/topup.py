@@ -19,9 +19,9 @@ _BEHIND_THE_PAYMENT: Final = ("no_active_subscription", "quota_exceeded")
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """The wallet cannot pay for the event, which costs that much."""
+    """The wallet cannot pay for the event. A payment of less than this would leave it that way: debt comes before the event."""
 
-    price_atomic: int
+    least_atomic: int
     refused: Refused
 
 
@@ -48,7 +48,7 @@ def due_of(decision: Decision) -> Due | Replayed | Refused:
     if isinstance(decision, Replayed):
         return decision
     if isinstance(decision.detail, FundsMissing):
-        return Needed(decision.detail.required_atomic, decision)
+        return Needed(decision.detail.required_atomic + decision.detail.debt_atomic, decision)
     return NotSold(decision) if decision.code in _BEHIND_THE_PAYMENT else decision
 
 

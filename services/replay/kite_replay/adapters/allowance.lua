@@ -1,7 +1,12 @@
 -- One read of a team: what its account says, and one request from its token bucket, which bearer routes and hooks of all services share.
 -- The bucket is the gateway's: t in units (60,000 a request), ts in ms of Redis, whole numbers only; a refused request changes nothing.
--- KEYS: account, bucket, reserved. ARGV: 1 rate for all teams or '', 2 rate without an active subscription. 0 = no limit.
+-- KEYS: account, bucket, reserved, marks of the projection. ARGV: 1 rate for all teams or '', 2 rate without an active subscription, 0 = no
+-- limit, 3 the team's partition
 -- Returns: status (false: the account is not known here), provider, price of a row, balance, reserved, rate, units left, allowed
+-- Another server process than the one billing wrote the accounts to may hold an older copy: a plan that ended, a wallet that was spent.
+local id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if redis.call('HGET', KEYS[4], ARGV[3] .. ':server') ~= id then return {false} end
+
 local account = redis.call('HMGET', KEYS[1], 'status', 'rate_per_min', 'provider', 'replay_price', 'balance')
 local status = account[1]
 if not status then return {false} end

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from kite_common.errors import Unavailable
 from kite_common.ids import TeamId
+from kite_common.log_position import partition_of
 from kite_common.projection import keys
 from kite_common.runtime.component import READY, Readiness
 from kite_replay.domain.allowance import Allowance, rate_limit
@@ -21,16 +22,18 @@ UNSUBSCRIBED: Final = frozenset({keys.NO_SUBSCRIPTION, "cancelled"})
 class RedisAllowances:
     """Takes one request from the team's bucket and tells what is left; a Component that closes its client at the end.
 
-    `team_rate_limit` holds for every team if given; `rate_unsubscribed` for teams without an active subscription (None = no limit).
+    `partitions`: how many every team topic has. `team_rate_limit` holds for every team if given; `rate_unsubscribed` for teams without an
+    active subscription (None = no limit).
     `fallback_atomic` is the price of a row for teams without a subscription (None: they may not read).
     """
 
     name = "redis"
 
     def __init__(
-        self, redis: Redis, *, team_rate_limit: int | None, rate_unsubscribed: int | None, fallback_atomic: int | None = None
-    ) -> None:
-        self._redis, self._fallback_atomic = redis, fallback_atomic
+        self, redis: Redis, partitions: int, *, team_rate_limit: int | None, rate_unsubscribed: int | None,
+        fallback_atomic: int | None = None,
+    ) -> None:  # fmt: skip
+        self._redis, self._partitions, self._fallback_atomic = redis, partitions, fallback_atomic
         script = resources.files(__package__).joinpath("allowance.lua").read_text(encoding="utf-8")
         self._script = redis.register_script(script)
         self._arguments = ["" if team_rate_limit is None else team_rate_limit, rate_unsubscribed or 0]
@@ -45,10 +48,13 @@ class RedisAllowances:
         return READY
 
     async def take(self, team_id: TeamId) -> Allowance:
-        """Count one request of this team. Raises Unavailable if Redis is away or does not know the team (it was wiped)."""
-        names = [keys.account(team_id), keys.bucket(team_id), keys.reserved(team_id)]
+        """Count one request of this team. Raises Unavailable if Redis is away or does not know the team (it was wiped).
+
+        Also while Redis is not the server process that billing wrote the accounts to.
+        """
+        names = [keys.account(team_id), keys.bucket(team_id), keys.reserved(team_id), keys.PROJECTED]
         try:
-            found = await self._script(keys=names, args=self._arguments)
+            found = await self._script(keys=names, args=[*self._arguments, partition_of(team_id.encode(), self._partitions)])
         except (RedisError, OSError) as error:
             raise Unavailable("Redis is away") from error
         if found[0] is None:

@@ -25,7 +25,7 @@ class IssuedCredentials(Protocol):
         ...
 
     def readiness(self) -> Readiness:
-        """Ready once the whole topic has been read."""
+        """Ready once the whole topic has been read, and while the brokers answer."""
         ...
 
 
@@ -38,7 +38,7 @@ class TableCredentials:
     def identify(self, key_text: str, now_ms: int) -> Principal | None:
         """The holder of a key that is good at `now_ms`, None for any other text. Raises Unavailable until all keys are known."""
         if not self._issued.readiness().ready:
-            raise Unavailable("the API keys are not all known yet")
+            raise Unavailable("the API keys are not all known now")
         try:
             parsed = parse_api_key(key_text)
         except Malformed:

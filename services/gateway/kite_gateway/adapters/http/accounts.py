@@ -182,7 +182,7 @@ def add_routes(app: FastAPI, bearer: Bearer, accounts: Accounts) -> None:
     @app.post(SUBSCRIPTION, response_model=SubscribedAnswer)
     async def subscribe(request: Request) -> SubscribedAnswer:
         team_id = bearer.authorize(request.scope, "write")
-        plan_id, provider = _wanted(json_object(await read_body(request.receive, context_of(request.scope).head)), x402=accounts.x402)
+        plan_id, provider = _wanted(json_object(await read_body(request.receive, context_of(request.scope))), x402=accounts.x402)
         await bearer.take_token(request.scope, team_id)
         plan = accounts.catalog.by_id(plan_id)
         if plan is None:

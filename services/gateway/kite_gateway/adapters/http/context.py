@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kite_gateway.adapters.http.bodies import Bodies
+from kite_gateway.domain.client import client_of
 from kite_gateway.domain.rate_limit import RateLimit
 
 _KEY: Final = "kite"
@@ -22,6 +24,14 @@ class Context:
     code: str | None = None
     # Set by the edge when the answer begins: from then on nothing else can be answered.
     answered: bool = field(default=False)
+    # Of all requests of this process; a request that came without has nobody to make room for.
+    bodies: Bodies = field(default_factory=lambda: Bodies(1), repr=False)
+    client_host: str | None = None
+
+    @property
+    def whose(self) -> str:
+        """The team, once it is known, or the client: who a request is counted as before anything of it is paid."""
+        return self.team_id or client_of(self.client_host)
 
     def tell_rate(self, rate: RateLimit | None) -> None:
         """Put the rate limit on the answer, if there is one (wire contract, 2.4)."""

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kite_common.errors import ApiError
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_gateway.adapters.http.bodies import Bodies
 from kite_gateway.adapters.http.context import Context, Header, attach, read_head
 from kite_gateway.adapters.http.cors import Cors
 from kite_gateway.adapters.http.problems import problem_response
@@ -33,6 +34,8 @@ class Edge:
     def __init__(self, app: ASGIApp, *, max_in_flight: int, cors: Cors, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
         self._app, self._max_in_flight, self._cors, self._random_bits = app, max_in_flight, cors, random_bits
         self._in_flight = 0
+        # Half of the places: the other half is for work, however slowly bodies are sent.
+        self._bodies = Bodies((max_in_flight + 1) // 2)
         self._refused = metrics.counter("kite_gateway_refused_total")
         metrics.gauge("kite_gateway_in_flight").set_function(lambda: self._in_flight)
         overloaded = ApiError("overloaded", retry_after_s=_OVERLOAD_RETRY_S)
@@ -62,7 +65,8 @@ class Edge:
         if preflight is not None:
             await _send(send, 204, b"", [*extra, *preflight])
             return
-        context = Context(extra[0][1].decode(), head, extra)
+        client = scope.get("client")
+        context = Context(extra[0][1].decode(), head, extra, bodies=self._bodies, client_host=client[0] if client else None)
         attach(scope, context)
 
         async def send_with_extra(message: Message) -> None:

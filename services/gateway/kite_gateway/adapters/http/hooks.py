@@ -21,7 +21,7 @@ from kite_gateway.adapters.http.messages import UsageOut, usage_out
 from kite_gateway.adapters.http.openapi import Operation, Parameter
 from kite_gateway.adapters.http.paid import PAYMENT_PARAMETERS
 from kite_gateway.adapters.http.problems import api_error, problem_response
-from kite_gateway.adapters.http.request import bearer_token, idempotency_claim, read_bytes, refuse_encoding, refuse_size
+from kite_gateway.adapters.http.request import STRANGERS_S, bearer_token, idempotency_claim, read_bytes, refuse_encoding, refuse_size
 from kite_gateway.application.accept_message import Accepted, Submission
 from kite_gateway.application.accept_paid import Answer
 from kite_gateway.application.open_hook import Knock, OpenHook
@@ -34,8 +34,6 @@ log = get_logger("kite.gateway")
 PATH: Final = "/hooks/{team_id}/{source}"
 PATH_WITH_TOKEN: Final = PATH + "/{hook_token}"
 MAX_BODY_BYTES: Final = 262_144
-# How long a body of unknown length is read of whom nobody knows.
-_STRANGERS_S: Final = 1.0
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
 
 
@@ -136,7 +134,7 @@ class HooksEndpoint:
         if not is_source(source):
             raise ApiError("not_found")
         await self._refuse_strangers(scope, receive, context, source)
-        body = await read_bytes(receive, context.head, MAX_BODY_BYTES)
+        body = await read_bytes(receive, context, MAX_BODY_BYTES)
         team_id, request = self._opened(scope, context, source, body)
         context.team_id = team_id
         refuse_encoding(context.head)
@@ -162,7 +160,7 @@ class HooksEndpoint:
         refuse_size(context.head, MAX_BODY_BYTES)
         if b"content-length" not in context.head:
             try:
-                await read_bytes(receive, context.head, MAX_BODY_BYTES, _STRANGERS_S)
+                await read_bytes(receive, context, MAX_BODY_BYTES, STRANGERS_S)
             except ApiError as error:
                 if error.code == "payload_too_large":
                     raise

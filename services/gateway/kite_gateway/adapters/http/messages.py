@@ -119,7 +119,7 @@ class MessagesEndpoint:
     async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> Told:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every other answer than 202."""
         team_id = self._bearer.authorize(scope, "write")
-        body = await read_body(receive, context.head)
+        body = await read_body(receive, context)
         claim = idempotency_claim(context.head, _CLAIM_SCOPE, body)
         message = read_message(json_object(body))
         if not isinstance(message, AgentMessage):

@@ -34,6 +34,7 @@ PAYMENT_REQUIRED_SCHEMA: Final[Mapping[str, Any]] = {
         "reason": {"type": "string", "description": "Of invalid_payment: why the payment was refused, one of x402's reasons."},
         "required_atomic": {**_WHOLE, "description": "Of insufficient_funds: what the event costs."},
         "available_atomic": {**_WHOLE, "description": "Of insufficient_funds: what the wallet has free."},
+        "debt_atomic": {**_WHOLE, "description": "Of insufficient_funds, if there is any: what a payment is taken for first."},
         "rows": {**_WHOLE, "description": "Of a page: how many rows it has."},
         "amount_atomic": {**_WHOLE, "description": "Of a page: what it costs."},
         "x402Version": {"type": "integer", "const": 1},

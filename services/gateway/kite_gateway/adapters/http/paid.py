@@ -23,7 +23,7 @@ from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.openapi import Operation, Parameter
 from kite_gateway.adapters.http.public import PUBLIC_CODES, Public
-from kite_gateway.adapters.http.request import json_object, read_body
+from kite_gateway.adapters.http.request import STRANGERS_S, json_object, read_body
 from kite_gateway.application.checkout import Checkout
 from kite_gateway.application.ports import Arrivals, Standings
 from kite_gateway.domain.purchase import MIN_BOOTSTRAP_ATOMIC, BadRequest, WantedTeam, wanted_deposit, wanted_team
@@ -137,7 +137,7 @@ def add_routes(app: FastAPI, bearer: Bearer, paid: Paid) -> None:
         context_of(request.scope).keep_private()
         await paid.public.take_token(request.scope)
         terms = _terms_for_new_teams(paid.checkout)
-        body = await read_body(request.receive, context_of(request.scope).head)
+        body = await read_body(request.receive, context_of(request.scope), timeout_s=STRANGERS_S)
         wanted = _checked(wanted_team(json_object(body), terms.max_deposit_atomic))
         outcome = await _charge(paid.checkout, facts_of(request.scope, body), *_team(wanted, paid.catalog))
         answer = _bootstrapped(outcome, terms)
@@ -149,7 +149,7 @@ def add_routes(app: FastAPI, bearer: Bearer, paid: Paid) -> None:
     async def invoice(request: Request) -> Response:
         team_id = bearer.authorize(request.scope, "write")
         terms = _terms(paid.checkout)
-        body = await read_body(request.receive, context_of(request.scope).head)
+        body = await read_body(request.receive, context_of(request.scope))
         amount = _checked(wanted_deposit(json_object(body), terms.max_deposit_atomic))
         await bearer.take_token(request.scope, team_id)
         refusal = await _deposit_refusal(paid.standings, team_id)

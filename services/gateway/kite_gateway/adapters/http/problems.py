@@ -55,7 +55,10 @@ def refusal_error(refused: Refused) -> ApiError:
         quota = refused.detail
         extra = {"scope": quota.scope, "events_used": quota.events_used, "events_limit": quota.events_limit}
     elif isinstance(refused.detail, FundsMissing):
-        extra = {"required_atomic": refused.detail.required_atomic, "available_atomic": refused.detail.available_atomic}
+        funds = refused.detail
+        extra = {"required_atomic": funds.required_atomic, "available_atomic": funds.available_atomic}
+        if funds.debt_atomic > 0:
+            extra["debt_atomic"] = funds.debt_atomic
     elif isinstance(refused.detail, PayloadLimit):
         return payload_too_large(refused.detail.max_bytes)
     return ApiError(refused.code, extra=extra, retry_after_s=refused.retry_after_s)

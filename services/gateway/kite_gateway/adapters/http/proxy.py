@@ -1,7 +1,8 @@
 """Paths that the replay service answers, so that all of /api/v1 is one origin. Passes on, understands nothing.
 
-Answers are streamed. Checks, limits and errors of these routes are replay's; only its absence is answered here. No route takes a body, so
-none is read: nobody can hold a place among the requests in flight by sending one slowly. Whoever reads answers slowly holds few of them.
+Answers are streamed. Checks, limits and errors of these routes are replay's; only its absence is answered here, and who has no good key: a
+replay that stands still must not hold what is asked by nobody. No route takes a body, so none is read: nobody can hold a place among the
+requests in flight by sending one slowly. Whoever reads answers slowly holds few of them.
 """
 
 import asyncio
@@ -32,10 +33,17 @@ _CONNECT_TIMEOUT_S: Final = 2.0
 _RETRY_S: Final = 2
 # Answers of one team under way at once in this process. A page is read in well under a second by whoever reads it.
 _MOST_PER_TEAM: Final = 8
+# The same of all teams together: a quarter of the requests in flight by default, so that a replay that stands still stops nothing else.
+_MOST: Final = 128
 _CROWDED_RETRY_S: Final = 1
+# The same for a part that replay sends and one that the client takes.
 _PART_TIMEOUT_S: Final = 20.0
 _PRIVATE: Final = {"Cache-Control": "private, no-store"}
 _CHUNK_BYTES: Final = 64 * 1024
+_OPEN: Final = (
+    "No answer came in time. A page that costs something may have been charged, and reading it again may be charged again; "
+    "a payment that was sent along may be sent again."
+)
 # An offer repeats the URL of its request, encoded twice: what the server takes for a request's head (32 KiB) becomes that much at most.
 _MAX_HEADER_BYTES: Final = 256 * 1024
 # RFC 9110, section 7.6.1, and what each side sets for itself.
@@ -50,7 +58,10 @@ _NOT_RETURNED: Final = _HOP_BY_HOP | {
 
 
 class ReplayProxy:
-    """Passes requests on to the replay service at `base_url`; a Component because it holds connections."""
+    """Passes requests on to the replay service at `base_url`; a Component because it holds connections.
+
+    `timeout_s` is how long an answer may take to begin. However long it is, whoever takes it part by part gets all of it: it may be paid.
+    """
 
     name = "replay_proxy"
 
@@ -60,7 +71,7 @@ class ReplayProxy:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hold the connections until stopped."""
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
         # The library would take 100 connections and let the next request wait; what bounds them are the requests in flight.
         connections, no_cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(
@@ -81,10 +92,12 @@ class ReplayProxy:
         if self._session is None:
             return _unavailable(context)
         try:
-            answer = await self._session.request(request.method, self._url(request), headers=_sent(context), allow_redirects=False)
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._session.request(request.method, self._url(request), headers=_sent(context), allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("replay.unavailable", reason=type(error).__name__, request_id=context.request_id)
-            return _unavailable(context)
+            not_asked = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            return _unavailable(context, None if not_asked else _OPEN)
         response = TimedStream(_chunks(answer), answer.status)
         response.raw_headers = _returned(answer.raw_headers)
         return response
@@ -106,29 +119,30 @@ class Forwards(Protocol):
 
 
 class ReplayEndpoint:
-    """Plain ASGI: one request is passed on, unless as many answers as a team may read at once are under way for its team.
+    """Plain ASGI: one request with a good key is passed on, unless as many answers as may be read at once are under way, for its team or
+    for all."""
 
-    Only answers to a good key are large enough to be held by reading slowly; so only these count, and nobody can use another's places up.
-    """
-
-    def __init__(self, proxy: Forwards, bearer: Bearer, most_per_team: int = _MOST_PER_TEAM) -> None:
-        self._proxy, self._bearer, self._most_per_team = proxy, bearer, most_per_team
+    def __init__(self, proxy: Forwards, bearer: Bearer, most_per_team: int = _MOST_PER_TEAM, most: int = _MOST) -> None:
+        self._proxy, self._bearer, self._most_per_team, self._most = proxy, bearer, most_per_team, most
         self._under_way: Counter[TeamId] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry. Raises Unavailable until all keys are known."""
         team_id = self._bearer.holder(scope)
-        if team_id is not None and self._under_way[team_id] >= self._most_per_team:
-            return await _crowded(context_of(scope))(scope, receive, send)
+        if team_id is None:
+            return await _refused(ApiError("unauthorized", headers=_PRIVATE), scope, receive, send)
+        if self._under_way[team_id] >= self._most_per_team:
+            text = f"At most {self._most_per_team} answers of one team are read at once."
+            error = ApiError("rate_limit_exceeded", text, retry_after_s=_CROWDED_RETRY_S, headers=_PRIVATE)
+            return await _refused(error, scope, receive, send)
+        if self._under_way.total() >= self._most:
+            return await _refused(ApiError("overloaded", retry_after_s=_CROWDED_RETRY_S, headers=_PRIVATE), scope, receive, send)
         with self._place(team_id):
             answer = await self._proxy.forward(Request(scope, receive, send))
             return await answer(scope, receive, send)
 
     @contextmanager
-    def _place(self, team_id: TeamId | None) -> Iterator[None]:
-        if team_id is None:
-            yield
-            return
+    def _place(self, team_id: TeamId) -> Iterator[None]:
         self._under_way[team_id] += 1
         try:
             yield
@@ -182,8 +196,13 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     # An answer that breaks off must break off here too: an error ends the connection, a silent end would look complete.
     async with answer:
-        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+        while chunk := await _part(answer):
             yield chunk
+
+
+async def _part(answer: aiohttp.ClientResponse) -> bytes:
+    async with asyncio.timeout(_PART_TIMEOUT_S):
+        return await answer.content.read(_CHUNK_BYTES)
 
 
 def _sent(context: Context) -> dict[str, str]:
@@ -203,10 +222,9 @@ def _named(connection: str) -> set[str]:
     return {part.strip().lower() for part in connection.split(",") if part.strip()}
 
 
-def _crowded(context: Context) -> Response:
-    text = f"At most {_MOST_PER_TEAM} answers of one team are read at once."
-    return problem_response(ApiError("rate_limit_exceeded", text, retry_after_s=_CROWDED_RETRY_S, headers=_PRIVATE), context)
+async def _refused(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    await problem_response(error, context_of(scope))(scope, receive, send)
 
 
-def _unavailable(context: Context) -> Response:
-    return problem_response(ApiError("replay_unavailable", retry_after_s=_RETRY_S, headers=_PRIVATE), context)
+def _unavailable(context: Context, text: str | None = None) -> Response:
+    return problem_response(ApiError("replay_unavailable", text, retry_after_s=_RETRY_S, headers=_PRIVATE), context)

@@ -10,12 +10,17 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Receive
 
 from kite_common.errors import ApiError, Malformed
+from kite_gateway.adapters.http.context import Context
 from kite_gateway.domain.admission import Claim
 from kite_gateway.domain.json_value import read_json
 
 MAX_BODY_BYTES: Final = 65_536
 # A client that trickles its body holds a place among the requests in flight no longer than this.
 _BODY_TIMEOUT_S: Final = 15.0
+# The same of whom nobody knows: no key, no token.
+STRANGERS_S: Final = 1.0
+_CROWDED_RETRY_S: Final = 1
+_CLOSE: Final = {"Connection": "close"}
 _IDEMPOTENCY_KEY: Final = re.compile(rb"[!-~]{1,255}")
 
 
@@ -39,26 +44,26 @@ def team_id_of(query_string: bytes) -> str | None:
 
 
 async def read_body(
-    receive: Receive, head: Mapping[bytes, bytes], max_bytes: int = MAX_BODY_BYTES, timeout_s: float = _BODY_TIMEOUT_S
+    receive: Receive, context: Context, max_bytes: int = MAX_BODY_BYTES, timeout_s: float = _BODY_TIMEOUT_S
 ) -> bytes:
     """The request body of at most `max_bytes`, as it is: not compressed.
 
-    Raises ApiError: payload_too_large, then unsupported_media_type (order of checks: size before syntax), or ClientGone.
+    Raises ApiError: payload_too_large, then unsupported_media_type (order of checks: size before syntax), overloaded, or ClientGone.
     """
-    body = await read_bytes(receive, head, max_bytes, timeout_s)
-    refuse_encoding(head)
+    body = await read_bytes(receive, context, max_bytes, timeout_s)
+    refuse_encoding(context.head)
     return body
 
 
 async def read_bytes(
-    receive: Receive, head: Mapping[bytes, bytes], max_bytes: int = MAX_BODY_BYTES, timeout_s: float = _BODY_TIMEOUT_S
+    receive: Receive, context: Context, max_bytes: int = MAX_BODY_BYTES, timeout_s: float = _BODY_TIMEOUT_S
 ) -> bytes:
     """The bytes of a request's body, whatever their encoding. Content-Length alone is enough to refuse; a stream is cut off at the limit.
 
-    Raises ApiError payload_too_large, or ClientGone.
+    Raises ApiError payload_too_large, overloaded if it was slow and others had to have its place, or ClientGone.
     """
-    refuse_size(head, max_bytes)
-    body = await _receive_all(receive, max_bytes, timeout_s)
+    refuse_size(context.head, max_bytes)
+    body = await _receive_all(receive, context, max_bytes, timeout_s)
     if len(body) > max_bytes:
         raise payload_too_large(max_bytes)
     return body
@@ -106,22 +111,24 @@ def idempotency_claim(head: Mapping[bytes, bytes], scope: bytes, body: bytes) ->
     return Claim(hashlib.sha256(scope + b"\n" + key).hexdigest()[:32], hashlib.sha256(body).hexdigest())
 
 
-async def _receive_all(receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
+async def _receive_all(receive: Receive, context: Context, max_bytes: int, timeout_s: float) -> bytes:
     """What is sent, cut off behind the limit; the time counts from the call on, also if no byte ever comes."""
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(timeout_s):
-            while size <= max_bytes:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk: bytes = message.get("body", b"")
-                chunks.append(chunk)
-                size += len(chunk)
-                if not message.get("more_body", False):
-                    break
+        async with asyncio.timeout(timeout_s) as timeout:
+            with context.bodies.place(context.whose, timeout) as place:
+                while size <= max_bytes:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    chunk: bytes = message.get("body", b"")
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if not message.get("more_body", False):
+                        break
     except TimeoutError:
-        late = f"The body did not arrive within {timeout_s:.0f} seconds."
-        raise ApiError("invalid_json", late, headers={"Connection": "close"}) from None
+        if place.given_up:
+            raise ApiError("overloaded", retry_after_s=_CROWDED_RETRY_S, headers=_CLOSE) from None
+        raise ApiError("invalid_json", f"The body did not arrive within {timeout_s:.0f} seconds.", headers=_CLOSE) from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

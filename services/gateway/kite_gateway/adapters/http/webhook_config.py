@@ -89,7 +89,7 @@ def add_routes(app: FastAPI, bearer: Bearer, configure: ConfigureWebhook, *, all
     @app.put(PATH, response_model=WebhookConfigStored)
     async def replace(request: Request) -> WebhookConfigStored:
         team_id = bearer.authorize(request.scope, "write")
-        body = await read_body(request.receive, context_of(request.scope).head)
+        body = await read_body(request.receive, context_of(request.scope))
         wanted = _wanted(body, allow_private=allow_private)
         await bearer.take_token(request.scope, team_id)
         config = await configure.replace(team_id, wanted)

@@ -7,7 +7,8 @@
 --       12 whether a token is taken (0|1), 13 whether it is reserved (0|1), 14 lifetime of the payment's claim (s), 0 = no payment,
 --       15 receipt of the payment ('' = none)
 -- Returns: outcome, time, rate, level, month used, month limit, day used, day limit, period start, period end, price, available,
---          subscription [, first event id, first received, first used, first limit, first charged, receipt of its payment];
+--          subscription, debt;  REPLAYED, DUPLICATE: ..., subscription, first event id, first received, first used, first limit, first
+--          charged, receipt of its payment;
 --          TOO_LARGE: outcome, time, largest
 
 local ADMITTED, UNKNOWN, RATE, REPLAYED, IN_PROGRESS, REUSED, NO_SUBSCRIPTION, MONTH, DAY, WALLET = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -17,7 +18,7 @@ local claim_key, delivery_key = ARGV[8] ~= '' and KEYS[5] or nil, ARGV[10] == '1
 local payment_place = ARGV[14] ~= '0' and (claim_key and 6 or 5) or 0
 
 local account = redis.call('HMGET', KEYS[1], 'status', 'provider', 'subscription', 'rate_per_min', 'price', 'changing', 'max_payload',
-  unpack(COUNTED))
+  'debt', unpack(COUNTED))
 local status = account[1]
 if not status then return {UNKNOWN, now} end
 
@@ -44,7 +45,8 @@ local rate = rate_of(status, account[4], ARGV[5], ARGV[6])
 local level, allowed = take(KEYS[4], rate, now, ARGV[12] == '0')
 if not allowed then return {RATE, now, rate, level} end
 
--- What stands in a claim, and whether its event was accepted. A claim in flight whose reservation is gone was refused, released or
+-- What stands in a claim, and whether its event was accepted; one read back from the log may be without its first answer (claims.lua), then
+-- it stays taken. A claim in flight whose reservation is gone was refused, released or
 -- lapsed: it is free.
 local function held_by(key)
   local claim = key and redis.call('HMGET', key, 'state', 'body', 'event_id', 'received', 'used', 'limit', 'charged', 'receipt') or {}
@@ -68,7 +70,7 @@ end
 -- A payment is for one event, whichever Idempotency-Key its repeats carry: the event's id is the payment's own, so it must not be logged twice.
 claim, accepted = held_by(KEYS[payment_place])
 if claim then
-  if not accepted then return {PAID_IN_FLIGHT, now, rate, level} end
+  if not accepted or not claim[4] then return {PAID_IN_FLIGHT, now, rate, level} end
   return first(REPLAYED, claim)
 end
 
@@ -79,11 +81,11 @@ if status ~= 'active' then return {NO_SUBSCRIPTION, now, rate, level} end
 
 claim, accepted = held_by(delivery_key)
 if claim then
-  if not accepted or not claim[3] then return {DELIVERING, now, rate, level} end
+  if not accepted or not claim[4] then return {DELIVERING, now, rate, level} end
   return first(DUPLICATE, claim)
 end
 
-local usage = usage_now({unpack(account, 8)}, KEYS[2], now, lapsed_before)
+local usage = usage_now({unpack(account, 9)}, KEYS[2], now, lapsed_before)
 local month_used, day_used = usage.month_used, usage.day_used
 local price = account[2] == 'x402' and tonumber(account[5]) or 0
 local available = usage.balance - tonumber(redis.call('HGET', KEYS[3], 'total') or 0)
@@ -106,4 +108,4 @@ if outcome == ADMITTED and ARGV[13] == '1' then
 end
 
 return {outcome, now, rate, level, month_used, usage.month_limit, day_used, usage.day_limit, usage.period_start, usage.period_end, price,
-  available, account[3] or ''}
+  available, account[3] or '', tonumber(account[8] or 0)}

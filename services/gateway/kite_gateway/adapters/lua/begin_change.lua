@@ -9,8 +9,12 @@ local BEGUN, BUSY, RESERVED = 0, 1, 2
 local now, lapsed_before = now_ms(), tonumber(ARGV[5]) - tonumber(ARGV[6])
 local account = redis.call('HMGET', KEYS[1], 'changing', 'subscription', 'revision', 'price', 'status')
 
-local under_way = changing(account[1], lapsed_before)
-if under_way then return under_way == ARGV[1] and BEGUN or BUSY end
+local under_way, _, together = changing(account[1], lapsed_before)
+if under_way and under_way ~= ARGV[1] then return BUSY end
+if under_way then
+  if not together then redis.call('HSET', KEYS[1], 'changing', account[1] .. ' +') end
+  return BEGUN
+end
 if not account[5] or (account[2] or '') ~= ARGV[2] or (account[3] or '0') ~= ARGV[3] then return BUSY end
 
 local closed = 0

@@ -64,11 +64,11 @@ local function held_before(key, reserved, before)
   return sum
 end
 
--- A change of the subscription that is under way: whether nothing is admitted meanwhile, and its command; nothing if there is none, or if it
--- has provably never reached the log.
+-- A change of the subscription that is under way: its command, whether nothing is admitted meanwhile, and whether several have begun it;
+-- nothing if there is none, or if it has provably never reached the log.
 local function changing(text_of_it, lapsed_before)
   if not text_of_it then return nil end
-  local at, closed, command = string.match(text_of_it, '^(%d+) ([01]) (.+)$')
+  local at, closed, command, together = string.match(text_of_it, '^(%d+) ([01]) (%S+)(.*)$')
   if not at or tonumber(at) < lapsed_before then return nil end
-  return command, closed == '1'
+  return command, closed == '1', together ~= ''
 end

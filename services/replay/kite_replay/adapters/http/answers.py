@@ -11,6 +11,7 @@ from kite_replay.adapters.http import problems
 from kite_replay.domain.allowance import RateLimit
 from kite_replay.domain.query import parse_limit
 
+_OPEN: Final = "Whether the page was charged is not known yet: reading it again may be charged again."
 _PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
 
@@ -21,8 +22,10 @@ async def answered(request: Request, answer: Callable[[Request, dict[str, str]],
         response = await answer(request, limits)
     except ApiError as error:
         response = problems.answer(error)
-    except (Unavailable, OutcomeOpen):
+    except Unavailable:
         response = problems.answer(ApiError("service_unavailable", retry_after_s=1))
+    except OutcomeOpen:
+        response = problems.answer(ApiError("service_unavailable", _OPEN, retry_after_s=1))
     response.headers.update(_PRIVATE | limits)
     return response
 

@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kite_common.clock import Clock, rfc3339
-from kite_common.errors import ApiError, Malformed
+from kite_common.errors import ApiError, Malformed, Unavailable
 from kite_common.events.codec import decode_as
 from kite_common.events.ledger import LedgerEntry, PaymentReference
+from kite_common.runtime.observe import get_logger
 from kite_common.x402.networks import checksum
 from kite_replay.adapters.http.answers import answered, limit_of, rate_headers
 from kite_replay.adapters.http.authenticate import Credentials, authenticate
@@ -20,6 +21,8 @@ from kite_replay.domain import ledger as cursors
 from kite_replay.domain.access import Principal
 from kite_replay.domain.allowance import rate_refusal
 from kite_replay.domain.ledger import FoundEntry
+
+log = get_logger("kite.replay.http")
 
 PATH: Final = "/api/v1/ledger"
 
@@ -59,8 +62,13 @@ def ledger_request(request: Request, principal: Principal) -> LedgerRequest:
 
 
 def page_body(page: LedgerPage) -> bytes:
-    """The JSON of a page."""
-    return orjson.dumps({"entries": list(map(_entry, page.entries)), "next_cursor": page.next_cursor, "has_more": page.has_more})
+    """The JSON of a page. Raises Unavailable if an entry cannot be read here: a newer Kite wrote it, which answers soon."""
+    try:
+        entries = list(map(_entry, page.entries))
+    except Malformed as error:
+        log.error("ledger.entry_unreadable", problem=str(error))  # noqa: TRY400 - a stack tells nothing that the problem does not
+        raise Unavailable("an entry of the ledger cannot be read") from error
+    return orjson.dumps({"entries": entries, "next_cursor": page.next_cursor, "has_more": page.has_more})
 
 
 def _entry(found: FoundEntry) -> dict[str, Any]:
