@@ -88,9 +88,8 @@ def test_keys_that_begin_with_the_same_digits_open_each_their_own_team() -> None
     other = make.API_KEY[:-1] + ("0" if make.API_KEY[-1] != "0" else "1")
     theirs = make.credential(other, team_id="team_other")
     credentials, table = _credentials(_issued(), theirs)
-    assert [holder and holder.team_id for key in (make.API_KEY, other) if (holder := credentials.identify(key, NOW))] == [
-        make.TEAM, "team_other"
-    ]  # fmt: skip
+    holders = [credentials.identify(key, NOW) for key in (make.API_KEY, other)]
+    assert [holder.team_id for holder in holders if holder is not None] == [make.TEAM, "team_other"]
     table.rows[theirs.key] = theirs.model_copy(update={"revoked_at": NOW})
     assert credentials.identify(other, NOW) is None
     assert credentials.identify(make.API_KEY, NOW) is not None
