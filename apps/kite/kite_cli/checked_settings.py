@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +22,13 @@ from kite_common.config import KiteSettings, SettingRow, load, load_catalog, mas
 from kite_common.errors import ConfigurationError
 from kite_common.x402_settings import X402Settings, payment_problems
 
-_FACILITATOR_KEY = "X402_FACILITATOR_EVM_PRIVATE_KEY"
+
+class _FacilitatorKey(BaseSettings):
+    """Whether there is one."""
+
+    model_config = KiteSettings.model_config
+
+    key: SecretStr | None = Field(None, validation_alias="X402_FACILITATOR_EVM_PRIVATE_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,16 @@ def check_services(wanted: Sequence[str], data: Path) -> list[Checked]:
 
 def _usual(stack: FoundStack | None) -> Sequence[str]:
     """The services that are there: the facilitator only where it has its key."""
-    has_facilitator = FACILITATOR in stack.pids if stack is not None else _FACILITATOR_KEY in os.environ
+    has_facilitator = FACILITATOR in stack.pids if stack is not None else _has_key()
     return SERVICES if has_facilitator else ALWAYS
+
+
+def _has_key() -> bool:
+    try:
+        return load(_FacilitatorKey).key is not None
+    except ConfigurationError:
+        # A file that is not there: each service says so.
+        return False
 
 
 def check_settings(service: str, settings_type: type[KiteSettings]) -> Checked:
@@ -85,7 +101,8 @@ def settings_report(checked: Sequence[Checked]) -> list[RenderableType]:
 
 def _checked_in(service: str, stack: FoundStack | None) -> Checked:
     settings_type = settings_of(service)
-    if stack is None or service not in stack.ports:
+    # The folder remembers the ports of an earlier run, also that of a facilitator this one is without.
+    if stack is None or service not in stack.ports or service not in _usual(stack):
         return check_settings(service, settings_type)
     with _environment(_of_stack(service, stack)):
         return check_settings(service, settings_type)

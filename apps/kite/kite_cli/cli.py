@@ -57,19 +57,19 @@ def main() -> NoReturn:
     """Run the command of the arguments and exit with its code."""
     try:
         app()
-    except (CommandFailed, StepFailed, KiteError) as error:
+    except (CommandFailed, StepFailed, KiteError, OSError) as error:
         _exit_with(error)
     sys.exit(0)
 
 
-def _exit_with(error: CommandFailed | StepFailed | KiteError) -> NoReturn:
+def _exit_with(error: CommandFailed | StepFailed | KiteError | OSError) -> NoReturn:
     what, advice, code = told(error)
     console = Console(stderr=True, highlight=False)
     console.print(f"[red]error:[/red] {escape(what)}\n{escape(advice)}", soft_wrap=True)
     sys.exit(code)
 
 
-def told(error: CommandFailed | StepFailed | KiteError) -> tuple[str, str, int]:
+def told(error: CommandFailed | StepFailed | KiteError | OSError) -> tuple[str, str, int]:
     """What happened, what to do, and the exit code."""
     match error:
         case CommandFailed():
@@ -78,8 +78,10 @@ def told(error: CommandFailed | StepFailed | KiteError) -> tuple[str, str, int]:
             return f"{error.step}: {error.reason}", error.advice, EXIT_FAILED
         case ConfigurationError():
             return "; ".join(error.problems), "Correct the settings; `kitectl config check` shows all of them.", EXIT_CONFIGURATION
+        case OSError() if not isinstance(error, TimeoutError | ConnectionError):
+            return str(error), "See that the disk has room and that you may write there, then try again.", EXIT_FAILED
         case _:
-            return str(error), "See `kitectl status`, then try again.", EXIT_UNAVAILABLE
+            return str(error) or type(error).__name__, "See `kitectl status`, then try again.", EXIT_UNAVAILABLE
 
 
 if __name__ == "__main__":

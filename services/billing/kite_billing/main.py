@@ -44,7 +44,10 @@ def build(settings: BillingSettings, prefix: str = "", hold_ms: int = LAPSE_MS) 
     processor = BillingProcessor(rules, projector, clock, metrics, topics, settings.partitions)
     inputs = (topics.events, topics.commands)
     owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics, ticker=processor)
-    components: list[Component] = [projector, GroupConsumer(kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS)]
+    member = GroupConsumer(
+        kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS, partitions=settings.partitions
+    )
+    components: list[Component] = [projector, member]
     setup = payments_setup(settings)
     if setup is not None:
         components += payments(setup, kafka, redis, metrics, clock, prefix)

@@ -73,8 +73,8 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     parked = RetriesOwner(endpoints, partial(new_work, again), log, clock, times, topics=retry_topics, delays_ms=delays_ms)
     components: list[Component] = [
         *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
-        GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics),
-        GroupConsumer(kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked, metrics),
+        GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics, partitions=settings.partitions),
+        GroupConsumer(kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked, metrics, partitions=settings.partitions),
     ]  # fmt: skip
     operations = operations_app(lambda: readiness_of(components), metrics)
     return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]

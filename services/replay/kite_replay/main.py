@@ -68,7 +68,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     )  # fmt: skip
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
-        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS,
+        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions,
     )  # fmt: skip
     redis = _redis(settings)
     allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)

@@ -1,6 +1,8 @@
 """The command line: every command teaches and can speak JSON; errors are two lines and an exit code."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +10,12 @@ import typer
 from typer.testing import CliRunner
 
 from kite_cli.admin.keys import named, parse_prefix
-from kite_cli.cli import app, told
+from kite_cli.cli import app, main, told
 from kite_cli.failure import EXIT_CODES, CommandFailed
 from kite_cli.launch import LaunchOptions, next_steps, service_specs
 from kite_cli.local.folders import data_folder
 from kite_cli.local.step import StepFailed
+from kite_cli.pay.wallet import VARIABLE
 from kite_cli.services import SERVICES
 from kite_common.errors import ConfigurationError, Unavailable
 from kite_common.testing import make
@@ -91,13 +94,28 @@ def test_what_names_no_key_is_refused_without_being_repeated(text: str) -> None:
         (StepFailed("kafka", "broke", "mend it"), 1),
         (ConfigurationError(["KITE_PORT: is wrong"]), 78),
         (Unavailable("Kafka is away"), 69),
+        (OSError(28, "No space left on device", "/data/secrets.json"), 1),
+        (TimeoutError(), 69),
     ],
 )
-def test_an_error_is_what_happened_what_to_do_and_a_code(error: CommandFailed | StepFailed, code: int) -> None:
+def test_an_error_is_what_happened_what_to_do_and_a_code(error: CommandFailed | StepFailed | OSError, code: int) -> None:
     what, advice, found = told(error)
     assert found == code
     assert what
     assert advice
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "argv", ["kitectl", "wallet", "show", "--data", str(tmp_path / "file" / "data")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told_lines = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, len(told_lines)) == (1, 2)
+    assert str(tmp_path / "file") in told_lines[0]
 
 
 def test_only_a_port_that_was_asked_for_must_be_free() -> None:

@@ -1,5 +1,6 @@
 """Files that hold a key: readable by their owner only, whole or not at all."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -24,6 +25,29 @@ def test_a_file_that_holds_no_team_is_no_team(tmp_path: Path, text: str) -> None
     path = tmp_path / "demo.json"
     path.write_text(text, "utf-8")
     assert read_team(path) is None
+
+
+def test_what_cannot_be_written_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "demo.json"
+    write_private(path, {"api_key": "kite_a"})
+    with pytest.raises(TypeError):
+        write_private(path, {"api_key": object()})
+    assert read_private(path) == {"api_key": "kite_a"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_and_folder_are_on_the_disk_when_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The disk itself cannot be asked: what the kernel is asked for, in which order, is all there is to see.
+    synced: list[tuple[bool, bool]] = []
+    path, fsync = tmp_path / "demo.json", os.fsync
+
+    def seen(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", seen)
+    write_private(path, {"private_key": "4c"})
+    assert synced == [(False, False), (True, True)]
 
 
 def test_no_file_is_no_team(tmp_path: Path) -> None:

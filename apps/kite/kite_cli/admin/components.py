@@ -17,7 +17,7 @@ _POLL_S: Final = 0.02
 async def running(where: str, *components: Component) -> AsyncIterator[None]:
     """Run components while inside, the first one stopped last; `where` names in errors what they connect to.
 
-    Raises CommandFailed if they do not get ready in time.
+    Raises CommandFailed if they do not get ready in time, and what one of them raises, such as ConfigurationError.
     """
     stops = [asyncio.Event() for _ in components]
     tasks = [asyncio.create_task(component.run(stop)) for component, stop in zip(components, stops, strict=True)]
@@ -27,6 +27,8 @@ async def running(where: str, *components: Component) -> AsyncIterator[None]:
     finally:
         for stop, task in reversed(list(zip(stops, tasks, strict=True))):
             stop.set()
+            await asyncio.wait({task})
+        for task in tasks:
             await task
 
 
@@ -38,6 +40,8 @@ async def _wait_ready(where: str, components: tuple[Component, ...], tasks: list
         async with asyncio.timeout(_READY_WITHIN_S):
             await until(settled, _POLL_S)
     except TimeoutError:
-        raise CommandFailed(
-            f"{where} does not answer", "See what runs with `kitectl status`, or check KITE_KAFKA_BOOTSTRAP.", EXIT_UNAVAILABLE
-        ) from None
+        advice = "See what runs with `kitectl status`, check KITE_KAFKA_BOOTSTRAP, and the topics with `kitectl topics check`."
+        raise CommandFailed(f"{where} does not answer", advice, EXIT_UNAVAILABLE) from None
+    for task in tasks:
+        if task.done():
+            task.result()

@@ -13,7 +13,6 @@ from kite_cli.found import find_stack
 from kite_cli.local.chain.known import CHAIN_ID, PAY_TO, TOKENS, Token
 from kite_cli.local.chain.rpc import RpcFailed, chain_rpc
 from kite_cli.local.chain.token import balance_of
-from kite_cli.local.ports import LOOPBACK
 from kite_cli.target import LogTarget
 from kite_common.config import load
 from kite_common.errors import Malformed
@@ -26,7 +25,6 @@ from kite_common.stream.state import MARKER_KEY
 from kite_common.topics import LEDGER, PAYMENT_STATES
 from kite_common.x402_settings import X402ProcessorSettings, payment_problems, terms_of
 
-_CHAIN: Final = "chain"
 _AGAIN_S: Final = 1.0
 _IN_FLIGHT: Final = ("claimed", "settling", "unknown", "settled")
 
@@ -100,8 +98,9 @@ async def audit_payments(target: LogTarget, paid_at: PaidAt, before_atomic: int,
 def find_paid_at(data: Path, from_stack: bool) -> PaidAt:
     """Where payments are made: as X402_* say, or on the chain of the local stack. Raises CommandFailed, ConfigurationError."""
     stack = find_stack(data) if from_stack else None
-    if stack is not None and _CHAIN in stack.ports:
-        return PaidAt(f"http://{LOOPBACK}:{stack.ports[_CHAIN]}", TOKENS[CHAIN_ID], (PAY_TO,))
+    # Not by its port: a folder remembers that of an earlier run.
+    if stack is not None and stack.chain is not None:
+        return PaidAt(stack.chain.rpc_url, TOKENS[CHAIN_ID], (PAY_TO,))
     settings = load(X402ProcessorSettings)
     terms, rpc_url = terms_of(settings), settings.x402_rpc_url or settings.x402_facilitator_rpc_url
     if terms is None or rpc_url is None:

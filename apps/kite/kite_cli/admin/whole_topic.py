@@ -9,16 +9,22 @@ from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.target import LogTarget
 from kite_common.stream.input import Input, input_of
 from kite_common.stream.kafka import Kafka
+from kite_common.stream.partitions import expect_partitions
 from kite_common.topics import Topic
 
 
 async def read_topic(target: LogTarget, topic: Topic, partitions: Sequence[int]) -> list[Input]:
-    """Everything in these partitions up to their ends, partition by partition. Raises CommandFailed if Kafka does not answer."""
-    consumer = Kafka(target.kafka_bootstrap, client_id="kitectl").consumer()
+    """Everything in these partitions up to their ends, partition by partition.
+
+    Raises CommandFailed if Kafka does not answer, ConfigurationError if the topic has other partitions than the target says: what is looked
+    for would be missed.
+    """
+    consumer, name = Kafka(target.kafka_bootstrap, client_id="kitectl").consumer(), target.prefix + topic.name
     found: list[Input] = []
     try:
         await consumer.start()
-        places = [TopicPartition(target.prefix + topic.name, number) for number in partitions]
+        await expect_partitions(consumer._client, name, target.partitions)
+        places = [TopicPartition(name, number) for number in partitions]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
         for place in places:

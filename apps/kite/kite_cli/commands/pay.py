@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kite_cli.failure import CommandFailed
 from kite_cli.options import AsJson, DataFolder, chosen_data, run
@@ -31,7 +33,7 @@ WalletFile = Annotated[
 ]
 IdempotencyKey = Annotated[
     str | None,
-    typer.Option("--idempotency-key", help="16 characters or more. With the same one a repeat pays once; without it a new one is drawn."),
+    typer.Option("--idempotency-key", help="16 characters or more: with the same one a repeat pays once; else one is drawn and told."),
 ]
 
 
@@ -54,11 +56,15 @@ def bootstrap(
     from kite_cli.pay.team import open_team
 
     folder, amount = chosen_data(data), atomic(deposit)
-    receipt = run(open_team(_order(folder, wallet_file, amount, idempotency_key), source, plan, amount))
+    credentials: list[tuple[str, str]] = []
+    receipt = run(open_team(
+        _order(folder, wallet_file, amount, idempotency_key), source, plan, amount,
+        lambda team: credentials.extend(_credentials(folder, team, plan, keep=keep)),
+    ))  # fmt: skip
     table, body = _table(receipt), receipt.paid.body
     table.add_row("team", str(body["team_id"]))
     table.add_row("hook endpoint", str(body["endpoint"]))
-    for what, value in _credentials(folder, body, plan, keep=keep):
+    for what, value in credentials:
         table.add_row(what, value)
     Output(as_json).result(receipt.to_json() | dict(body), table)
 
@@ -109,7 +115,16 @@ def _order(data: Path, wallet_file: Path | None, most_atomic: int, idempotency_k
     from kite_common.runtime.system import SystemClock, random_bits
 
     key = idempotency_key or uuid7(SystemClock().unix_ms(), random_bits(74))
-    return Order(data, find_wallet(data, wallet_file), Terms(most_atomic, key))
+    return Order(data, find_wallet(data, wallet_file), Terms(most_atomic, key), _announce)
+
+
+def _announce(idempotency_key: str) -> None:
+    """On standard error, also with --json: whatever becomes of this process, the payer can go on from here."""
+    console = Console(stderr=True, highlight=False)
+    console.print(
+        Text(f"paying; should no receipt follow, repeat the command with --idempotency-key {idempotency_key}: together they pay once"),
+        soft_wrap=True,
+    )
 
 
 def _credentials(data: Path, body: Mapping[str, Any], plan: str, *, keep: bool) -> list[tuple[str, str]]:

@@ -1,13 +1,13 @@
 """The secrets a local stack needs, drawn once and kept in one private file. Never printed, never defaulted."""
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from kite_cli.local.step import StepFailed
+from kite_cli.private_file import write_private
 
 FACILITATOR_TOKEN = "X402_FACILITATOR_TOKEN"  # noqa: S105 - a name
 NAMES = (
@@ -26,7 +26,8 @@ def load_or_draw(path: Path) -> Mapping[str, str]:
     known = _read(path) if path.exists() else {}
     drawn = {name: known.get(name) or secrets.token_hex(32) for name in NAMES}
     if drawn != known:
-        _write(path, known | drawn)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(path, known | drawn)
     return drawn
 
 
@@ -50,14 +51,3 @@ def _unusable(path: Path, reason: str) -> StepFailed:
         f"{path} cannot be used: {reason}",
         "Restore the file, or move the whole data folder away to start with an empty one.",
     )
-
-
-def _write(path: Path, values: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,7 +1,7 @@
 """Requests that pay by themselves: the official x402 client over httpx.
 
 Where an answer says so, or none comes, the same payment is sent again, never another. Every request has an Idempotency-Key, so that a
-command that ended without an answer can be repeated without paying twice.
+command that ended without an answer can be repeated without paying twice: it is told before a payment leaves, and with every failure after.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ _TIMEOUT_S: Final = 60.0
 _PATIENCE_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 5.0
 _UNAVAILABLE: Final = 503
+_REFUSED: Final = 402
 # With Retry-After: another copy of the payment is under way, or the team asks for too much at once.
 _LATER: Final = (409, 429)
 _PAYMENT: Final = "payment-signature"
@@ -60,27 +61,30 @@ class PayingClient:
     async def call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, json: object = None, api_key: str | None = None
     ) -> Paid:
-        """Send a request, pay if it is asked for, and give the answer. Raises ApiRefused for one >= 400, CommandFailed for none."""
+        """Send a request, pay if it is asked for, and give the answer. Raises ApiRefused for one >= 400, CommandFailed for none.
+
+        Whatever is raised once a payment was sent says how to repeat it, but for a 402: that one says that nothing was taken.
+        """
         headers = {"Idempotency-Key": self._terms.idempotency_key} | ({} if api_key is None else {"Authorization": f"Bearer {api_key}"})
         try:
             answer = await self._http.request(method, self._url + path, params=query, json=json, headers=headers)
             return _paid(answer_of(answer), answer.headers.get("payment-response"))
         except PaymentError as error:
-            if isinstance(error.__cause__, httpx.HTTPError):
-                raise self._unanswered(error.__cause__) from error
+            if self._wire.has_paid or isinstance(error.__cause__, httpx.HTTPError):
+                raise self._unanswered(error.__cause__ or error) from error
             most = usdc(self._terms.most_atomic)
-            advice = f"Nothing was signed. What may be paid is USDC, and at most {most}; for a page, --most allows more."
+            advice = f"Nothing was paid. What may be paid is USDC, and at most {most}; for a page, --most allows more."
             raise CommandFailed(f"the x402 client does not pay: {error}", advice) from error
         except httpx.HTTPError as error:
             raise self._unanswered(error) from error
-        except ApiRefused as error:
-            if error.status != _UNAVAILABLE or not self._wire.has_paid:
+        except CommandFailed as error:
+            if not self._wire.has_paid or (isinstance(error, ApiRefused) and error.status == _REFUSED):
                 raise
-            raise CommandFailed(error.what, self._repeat(), EXIT_UNAVAILABLE) from error
+            raise CommandFailed(error.what, self._repeat(), error.code) from error
 
-    def _unanswered(self, error: httpx.HTTPError) -> CommandFailed:
+    def _unanswered(self, error: BaseException) -> CommandFailed:
         if self._wire.has_paid:
-            return CommandFailed(f"no answer to the payment: {type(error).__name__}", self._repeat(), EXIT_UNAVAILABLE)
+            return CommandFailed(f"no usable answer to the payment: {type(error).__name__}", self._repeat(), EXIT_UNAVAILABLE)
         advice = "See `kitectl status`; start it with `make run`, or check KITE_PUBLIC_URL. Nothing was paid."
         return CommandFailed(f"the gateway at {self._url} does not answer: {type(error).__name__}", advice, EXIT_UNAVAILABLE)
 
@@ -90,13 +94,14 @@ class PayingClient:
 
 
 @asynccontextmanager
-async def paying_client(url: str, wallet: Wallet, terms: Terms) -> AsyncIterator[PayingClient]:
-    """A client that signs with the wallet."""
+async def paying_client(url: str, wallet: Wallet, terms: Terms, announce: Callable[[str], None]) -> AsyncIterator[PayingClient]:
+    """A client that signs with the wallet. `announce` is given the Idempotency-Key right before the first payment leaves; if it raises,
+    none does."""
     client = x402Client()
     most = SpendControlAsset(network="eip155:*", asset="USDC", max_amount_per_payment=str(terms.most_atomic))
     client.set_spend_controls(SpendControls(allowed_assets=[most]))
     register_exact_evm_client(client, EthAccountSigner(wallet.account))
-    wire = Wire(httpx.AsyncHTTPTransport())
+    wire = Wire(httpx.AsyncHTTPTransport(), before_paying=lambda: announce(terms.idempotency_key))
     # Without the proxies of the environment: the address is exactly the one that was chosen.
     async with httpx.AsyncClient(transport=x402AsyncTransport(client, wire), timeout=_TIMEOUT_S, trust_env=False) as http:
         yield PayingClient(http, url, wire, terms)
@@ -105,13 +110,18 @@ async def paying_client(url: str, wallet: Wallet, terms: Terms) -> AsyncIterator
 class Wire(httpx.AsyncBaseTransport):
     """Sends a request with a payment again, byte for byte, until it is answered: that is always safe, signing another one is not."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._inner, self._pause = inner, pause
+    def __init__(
+        self, inner: httpx.AsyncBaseTransport, pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        before_paying: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._inner, self._pause, self._before_paying = inner, pause, before_paying
         self.has_paid = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         pays = _PAYMENT in request.headers
-        self.has_paid = self.has_paid or pays
+        if pays and not self.has_paid:
+            self._before_paying()
+            self.has_paid = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE_S
         while True:
@@ -141,7 +151,11 @@ def _wait_s(answer: httpx.Response) -> float:
 
 
 def _paid(body: Mapping[str, Any], told: str | None) -> Paid:
+    """The answer is what was paid for: a receipt that cannot be read must not take it away."""
     if told is None:
         return Paid(body, None, None, None)
-    settled = decode_payment_response_header(told)
-    return Paid(body, settled.transaction, None if settled.amount is None else int(settled.amount), settled.network)
+    try:
+        settled = decode_payment_response_header(told)
+        return Paid(body, settled.transaction, None if settled.amount is None else int(settled.amount), settled.network)
+    except ValueError:
+        return Paid(body, None, None, None)

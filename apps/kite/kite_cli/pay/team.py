@@ -1,6 +1,6 @@
 """What paid requests are about: a new team, a deposit, a page of events; and the team's wallet."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +21,12 @@ TEAMS_FOLDER: Final = "teams"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Who pays, for the Kite of which data folder, under which terms."""
+    """Who pays, for the Kite of which data folder, under which terms. `announce` tells the payer the Idempotency-Key before money moves."""
 
     data: Path
     wallet: Wallet
     terms: Terms
+    announce: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +52,18 @@ class Receipt:
         }  # fmt: skip
 
 
-async def open_team(order: Order, source: str, plan: str, deposit_atomic: int) -> Receipt:
-    """Bootstrap a team by paying. Raises CommandFailed."""
+async def open_team(order: Order, source: str, plan: str, deposit_atomic: int, opened: Callable[[Mapping[str, Any]], None]) -> Receipt:
+    """Bootstrap a team by paying. `opened` gets the answer at once, before anything else can fail: it has the team's only key.
+
+    Raises CommandFailed.
+    """
     url, wallet = gateway_url(order.data), order.wallet
     wanted = {"source": source, "deposit_atomic": deposit_atomic, "plan": plan}
     before = await local_balance(order.data, wallet.address)
-    async with paying_client(url, wallet, order.terms) as client:
+    async with paying_client(url, wallet, order.terms, order.announce) as client:
         paid = await client.call("POST", BOOTSTRAP, json=wanted)
-    after = await local_balance(order.data, wallet.address)
+        opened(paid.body)
+    after = await _if_told(local_balance(order.data, wallet.address))
     return Receipt(f"POST {BOOTSTRAP}", paid, wallet, before, after, None, int(paid.body["wallet_balance_atomic"]))
 
 
@@ -118,8 +123,16 @@ async def _balance(target: ApiTarget) -> int | None:
 async def _paid_by_team(order: Order, method: str, path: str, query: Mapping[str, Any], body: object) -> Receipt:
     target, data, wallet = find_api(order.data), order.data, order.wallet
     chain_before, kite_before = await local_balance(data, wallet.address), await _balance(target)
-    async with paying_client(target.url, wallet, order.terms) as client:
+    async with paying_client(target.url, wallet, order.terms, order.announce) as client:
         whose = {"team_id": target.team.team_id, **query}
         paid = await client.call(method, path, query=whose, json=body, api_key=target.team.api_key)
-    chain_after, kite_after = await local_balance(data, wallet.address), await _balance(target)
+    chain_after, kite_after = await _if_told(local_balance(data, wallet.address)), await _if_told(_balance(target))
     return Receipt(f"{method} {path}", paid, wallet, chain_before, chain_after, kite_before, kite_after)
+
+
+async def _if_told(balance: Awaitable[int | None]) -> int | None:
+    """A balance after the payment, None if it cannot be had: what was paid for is at hand, and must not be lost over a look at a number."""
+    try:
+        return await balance
+    except Exception:  # noqa: BLE001 - whatever it is
+        return None

@@ -23,6 +23,7 @@ from kite_common.stream.ends import Ends
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
+from kite_common.stream.partitions import check_partitions
 from kite_common.stream.progress import At, Progress
 
 __all__ = ["Feed", "Frozen", "GroupConsumer", "Input", "Owner"]
@@ -62,16 +63,17 @@ class GroupConsumer:
     """Component: a member of a consumer group.
 
     `instance` names this member across restarts, so that it gets its partitions back at once; two live members must not share one.
+    `partitions`: how many the topics have by the settings; None = as many as there are, for an owner that places nothing by it.
     `gather_ms`: how long records may wait at the broker for more of them; 0 = none waits. One answer for each record is what a broker's
     CPU goes into at a few hundred records a second.
     """
 
     def __init__(
         self, kafka: Kafka, group: str, topics: Sequence[str], instance: str, owner: Owner, metrics: Metrics | None = None,
-        *, gather_ms: int = 0,
+        *, gather_ms: int = 0, partitions: int | None = None,
     ) -> None:  # fmt: skip
         self.name = group
-        self._gather_ms = gather_ms
+        self._gather_ms, self._partitions = gather_ms, partitions
         self._kafka, self._group, self._topics, self._instance, self._owner = kafka, group, tuple(topics), instance, owner
         self._metrics = metrics
         self._held: dict[int, _Held] = {}
@@ -84,7 +86,10 @@ class GroupConsumer:
         return self._progress.readiness()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Be a member until stopped. Raises ConfigurationError if an owner does, Frozen after the process stood still."""
+        """Be a member until stopped.
+
+        Raises ConfigurationError if an owner does or the topics have another number of partitions, Frozen after the process stood still.
+        """
         self._fatal = asyncio.get_running_loop().create_future()
         tasks: set[asyncio.Future[Any]] = {
             self._fatal,
@@ -173,6 +178,7 @@ class GroupConsumer:
             feed = held.feed = Feed(consumer, self._ends, partition, held.closing)
             feed.pause(*self._topics)
             try:
+                self._check(consumer)
                 await self._owner.own(partition, feed)
             except ConfigurationError as error:
                 if self._fatal is not None and not self._fatal.done():
@@ -186,6 +192,12 @@ class GroupConsumer:
                 await pause(delay_s, held.closing)
             finally:
                 feed.dispose()
+
+    def _check(self, consumer: AIOKafkaConsumer) -> None:
+        """What made us a member is known of the topics, too."""
+        if self._partitions is not None:
+            for topic in self._topics:
+                check_partitions(topic, self._partitions, consumer.partitions_for_topic(topic))
 
     def _report(self, partition: int, error: Exception) -> None:
         known = isinstance(error, KafkaError | Unavailable | TimeoutError)

@@ -24,6 +24,7 @@ from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
 from kite_common.stream.kafka import Kafka, abandon, appended, send_only_while, size_together
+from kite_common.stream.partitions import expect_partitions
 
 log = get_logger("kite.stream.publisher")
 
@@ -102,7 +103,7 @@ class Publisher:
         return await call.offset
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep a producer until stopped, then finish what is queued."""
+        """Keep a producer until stopped, then finish what is queued. Raises ConfigurationError if the topic has other partitions."""
         while not stop.is_set():
             producer = self._kafka.producer()
             if await self._started(producer, stop):
@@ -119,7 +120,7 @@ class Publisher:
 
     async def _started(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> bool:
         """Whether the producer is connected; starting one waits for the brokers without a limit, so it ends when we are stopped."""
-        starting, stopping = asyncio.create_task(producer.start()), asyncio.create_task(stop.wait())
+        starting, stopping = asyncio.create_task(self._start(producer)), asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -133,8 +134,13 @@ class Publisher:
         if isinstance(error, KafkaError):
             log.warning("publisher.waiting", topic=self._topic, reason=type(error).__name__)
         elif error is not None:
+            await abandon(producer)
             raise error
         return error is None
+
+    async def _start(self, producer: AIOKafkaProducer) -> None:
+        await producer.start()
+        await expect_partitions(producer.client, self._topic, len(self._lanes))
 
     async def _serve(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Publish until stopped and drained, or until a batch fails."""

@@ -16,6 +16,7 @@ from kite_common.runtime.system import monotonic_s
 from kite_common.stream.ends import Ends
 from kite_common.stream.input import Input, input_of
 from kite_common.stream.kafka import Kafka
+from kite_common.stream.partitions import expect_partitions
 
 log = get_logger("kite.stream.table")
 
@@ -41,7 +42,7 @@ class Table(Generic[ValueT]):
         self, kafka: Kafka, topic: str, partitions: int, decode: Callable[[Input], ValueT | None], only: Iterable[int] | None = None,
         metrics: Metrics | None = None, *, unreadable_removes: bool = False, silent_after_s: float | None = None,
     ) -> None:  # fmt: skip
-        self.name, self._unreadable_removes = f"table-{topic}", unreadable_removes
+        self.name, self._unreadable_removes, self._partitions = f"table-{topic}", unreadable_removes, partitions
         self._kafka, self._topic, self._decode, self._metrics = kafka, topic, decode, metrics
         self._wanted: set[int] = set(range(partitions) if only is None else only)
         self._values: dict[str, tuple[int, ValueT]] = {}
@@ -103,7 +104,10 @@ class Table(Generic[ValueT]):
         await self._read_up_to(partition, offset + 1)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow the topic until stopped; while the brokers are away, what is known stays."""
+        """Follow the topic until stopped; while the brokers are away, what is known stays.
+
+        Raises ConfigurationError if the topic has another number of partitions.
+        """
         reading = asyncio.create_task(self._follow_for_ever(), name=self.name)
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -130,6 +134,7 @@ class Table(Generic[ValueT]):
         consumer = self._kafka.consumer(fetch_max_wait_ms=500)
         try:
             await consumer.start()
+            await expect_partitions(consumer._client, self._topic, self._partitions)
             yield consumer
         finally:
             await consumer.stop()

@@ -70,4 +70,4 @@ def payments(setup: PaymentsSetup, kafka: Kafka, redis: Redis, metrics: Metrics,
     processor = PaymentsProcessor(rules, shared, facts, work, setup.partitions, clock, metrics, topics)
     group, inputs = prefix + GROUP, (topics.inbox,)
     owner = TransactionalOwner(kafka, group, inputs, topics.states, processor, metrics, local=processor)
-    return [fitness, work, GroupConsumer(kafka, group, inputs, setup.instance, owner, metrics)]
+    return [fitness, work, GroupConsumer(kafka, group, inputs, setup.instance, owner, metrics, partitions=setup.partitions)]

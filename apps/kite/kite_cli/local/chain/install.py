@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from kite_cli.durable import sync, sync_tree
 from kite_cli.local.java import INSTALL_ADVICE
 from kite_cli.local.readiness import until
 from kite_cli.local.step import Progress, StepFailed
@@ -59,16 +60,27 @@ def find_npm() -> tuple[str, ...]:
 
 
 async def ensure_anvil(lib: Path, progress: Progress) -> Path:
-    """Return the binary, installing it if it is missing. Safe to interrupt and to run twice at once. Raises StepFailed."""
+    """Return the binary, installing it if it is missing or broken. Safe to interrupt and to run twice at once. Raises StepFailed."""
     binary = anvil_of(lib)
-    if binary.is_file():
+    if await _runs(binary):
         return binary
     progress.doing(_STEP, "downloading it (43 MB) from npm")
     async with _alone(lib / f".anvil-{VERSION}.lock"):
-        if not binary.is_file():
+        if not await _runs(binary):
             await _install(lib)
+            if not await _runs(binary):
+                advice = "See what `anvil --version` says there; `kitectl up --no-payments` does without."
+                raise StepFailed(_STEP, f"{binary} does not run on this machine", advice)
     progress.done(_STEP, f"installed in {lib / _FOLDER}")
     return binary
+
+
+async def _runs(binary: Path) -> bool:
+    """Whether it is there and whole: one that was cut short by a full disk or a power failure does not get as far as its version."""
+    if not await asyncio.to_thread(binary.is_file):
+        return False
+    code, text = await run_tool((str(binary), "--version"))
+    return code == 0 and VERSION in text
 
 
 async def _install(lib: Path) -> None:
@@ -84,7 +96,9 @@ async def _install(lib: Path) -> None:
         reason = "; ".join(line for line in text.splitlines() if "error" in line)[:500] or f"exit code {code}"
         advice = "Check the network (or npm's proxy and registry settings) and run it again; `kitectl up --no-payments` does without."
         raise StepFailed(_STEP, f"npm could not install it: {reason}", advice)
+    await asyncio.to_thread(sync_tree, side)
     side.rename(folder)
+    sync(lib)
 
 
 def npm_files(package: str) -> dict[str, object]:
