@@ -46,6 +46,19 @@ class Told:
     warn = done
 
 
+@dataclass
+class ToldToAFullDisk:
+    """Progress on a terminal whose output goes to a disk that is full from some time on."""
+
+    is_full: bool = False
+
+    def doing(self, step: str, text: str) -> None:
+        """Write it."""
+        Path("/dev/full" if self.is_full else os.devnull).write_text(f"{step}: {text}", "utf-8")
+
+    done = warn = doing
+
+
 @pytest.fixture
 def told() -> Told:
     """What the stack says."""
@@ -174,6 +187,30 @@ async def test_a_child_that_ignores_the_request_to_stop_is_killed(own: LocalStac
     await own.start_services([ServiceSpec("deaf", (sys.executable, "-c", deaf), stop_within_s=0.3)])
     assert not await own.child("deaf").stop()
     assert own.child("deaf").pid is None
+
+
+async def test_a_child_that_cannot_be_noted_is_said_and_looked_after_all_the_same(
+    own: LocalStack, told: Told, tmp_path: Path
+) -> None:
+    await own.start_services([ServiceSpec("gateway", SERVICE)])
+    (tmp_path / "data" / ".state.json.new").mkdir()  # what replaces the state file cannot be written, as on a full disk
+    await own.child("gateway").kill9()
+    await own.child("gateway").wait_ready()
+    assert any("could not be noted for the next start" in text for step, text in told.lines if step == "gateway")
+    (tmp_path / "data" / ".state.json.new").rmdir()
+
+
+async def test_a_stop_that_cannot_be_told_stops_everything_all_the_same(tmp_path: Path) -> None:
+    progress = ToldToAFullDisk()
+    stack = LocalStack(StackOptions(tmp_path / "data"), progress)
+    async with stack:
+        await stack.start_services([ServiceSpec("gateway", SERVICE), ServiceSpec("worker", SERVICE)])
+        children = list(read_state(state_of(tmp_path / "data")).children.values())
+        progress.is_full = True
+        with pytest.raises(OSError, match="No space left"):
+            await stack.close()
+        await all_gone(children)
+        assert holder_of(lock_of(tmp_path / "data")) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

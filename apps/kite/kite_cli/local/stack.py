@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -152,14 +153,16 @@ class LocalStack:
     async def close(self) -> None:
         """Stop services, then the chain, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
         services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN)]
-        await asyncio.gather(*(self._stop_told(name) for name in services))
-        await self._stop_chain()
-        for name in reversed(THIRD_PARTY):  # Valkey's clients are gone; Kafka is last because all facts end there
-            if name in self.children:
-                await self._stop_told(name)
-        self.children.clear()
-        self._book.release()
-        self._lock.release()
+        async with AsyncExitStack() as after_services:  # from its last to its first, each also if one before it failed
+            for release in (self._lock.release, self._book.release, self.children.clear):
+                after_services.callback(release)
+            for name in THIRD_PARTY:  # Valkey's clients are gone; Kafka is last because all facts end there
+                if name in self.children:
+                    after_services.push_async_callback(self._stop_told, name)
+            after_services.push_async_callback(self._stop_chain)
+            ends = await asyncio.gather(*(self._stop_told(name) for name in services), return_exceptions=True)
+            if failures := [end for end in ends if end is not None]:
+                raise failures[0]
 
     @property
     def addresses(self) -> Addresses:
@@ -345,7 +348,10 @@ class LocalStack:
 
     def _child_changed(self, name: str, identity: Identity | None) -> None:
         self._state = self._state.with_child(name, identity)
-        leftovers.write_state(state_of(self._data), self._state)
+        try:
+            leftovers.write_state(state_of(self._data), self._state)
+        except OSError as error:  # a full disk: the child is looked after all the same, and the kernel ends it with us
+            self._progress.warn(name, f"could not be noted for the next start: {error}")
 
     def _remember_ports(self) -> None:
         self._state = replace(self._state, ports=dict(self._state.ports) | self.ports)
