@@ -156,6 +156,8 @@ class Child:
             while self._is_wanted:
                 self._runs.append(await self._run_once())
                 await self._pause_or_give_up()
+        except StepFailed as failure:  # the readiness check knows that waiting is of no use
+            self._give_up(failure)
         except OSError as error:  # a full disk, no more processes: without a log or a process there is nothing to try again
             advice = f"Make room on the disk and look at the permissions of {self.log.parent}, then start again."
             self._give_up(StepFailed(self.spec.name, f"could not be kept running: {error}", advice))

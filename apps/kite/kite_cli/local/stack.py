@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -267,7 +268,8 @@ class LocalStack:
         self._chain = node
         if node.state is not None:
             child = self.children[CHAIN]
-            self._keeper = ChainKeeper(node.url, node.state, lambda: child.pid if child.is_ready else None)
+            warn = partial(self._progress.warn, CHAIN)
+            self._keeper = ChainKeeper(node.url, node.state, lambda: child.pid if child.is_ready else None, warn)
             self._keeper.begin()
 
     async def _stop_chain(self) -> None:
