@@ -176,6 +176,13 @@ async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(own: LocalStac
         await own.start_services([ServiceSpec("gateway", SERVICE, port=taken_port, must_have_port=True)])
 
 
+async def test_a_service_on_an_address_of_its_own_is_asked_and_named_there(own: LocalStack) -> None:
+    await own.start_services([ServiceSpec("gateway", SERVICE, host="127.0.0.2")])
+    address = f"http://127.0.0.2:{own.ports['gateway']}"
+    assert own.listens_on("gateway") == own.addresses.url("gateway") == own.environment("gateway")["KITE_PUBLIC_URL"] == address
+    assert await answers_ok("127.0.0.2", own.ports["gateway"], "/readyz")
+
+
 async def test_parts_stop_in_the_order_in_which_they_depend_on_each_other(tmp_path: Path, told: Told) -> None:
     async with LocalStack(StackOptions(tmp_path / "data"), told) as stack:
         await stack.start_services([ServiceSpec("gateway", SERVICE)])

@@ -26,7 +26,7 @@ from kite_cli.local.folders import lib_folder, lock_of, state_of
 from kite_cli.local.identity import Identity, boot_id, identify
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.lock import DataLock, Holder
-from kite_cli.local.ports import LOOPBACK, PortBook, holder_text
+from kite_cli.local.ports import LOOPBACK, PortBook, holder_text, reached_at
 from kite_cli.local.process import Child, ProcessSpec
 from kite_cli.local.restart import RestartPolicy
 from kite_cli.local.secrets import load_or_draw
@@ -175,6 +175,7 @@ class LocalStack:
             clickhouse_url=clickhouse_url(self._data),
             services={name: port for name, port in self.ports.items() if name not in own},
             chain=ChainAddress(self._chain.url, self._chain.options.chain_id) if self._chain is not None else None,
+            hosts=dict(self._hosts),
         )
 
     @property
@@ -194,8 +195,7 @@ class LocalStack:
 
     def listens_on(self, name: str) -> str:
         """Return the address of one child, as its clients write it."""
-        host = LOOPBACK if self._hosts.get(name, LOOPBACK) == "0.0.0.0" else self._hosts.get(name, LOOPBACK)  # noqa: S104
-        address = f"{host}:{self.ports[name]}"
+        address = f"{reached_at(self._hosts.get(name, LOOPBACK))}:{self.ports[name]}"
         return address if name in THIRD_PARTY else f"http://{address}"
 
     def kill_all(self) -> None:
@@ -330,12 +330,12 @@ class LocalStack:
         self._remember_ports()
 
     def _service_process(self, service: ServiceSpec) -> ProcessSpec:
-        port, path = self.ports[service.name], service.ready_path
+        host, port, path = reached_at(service.host), self.ports[service.name], service.ready_path
 
         async def ready() -> bool:
             if path is None:
-                return await readiness.is_open(LOOPBACK, port)
-            return await readiness.answers_ok(LOOPBACK, port, path)
+                return await readiness.is_open(host, port)
+            return await readiness.answers_ok(host, port, path)
 
         env = self.environment(service.name) | {leftovers.RUN_VARIABLE: self._state.run} | dict(service.env)
         return ProcessSpec(
