@@ -260,6 +260,14 @@ async def test_a_start_that_cannot_have_its_port_fails_with_a_reason_and_leaves_
     assert read_state(state_of(tmp_path / "data")).children == {}
 
 
+async def test_a_log_that_grows_large_is_turned_over_while_its_writer_runs(own: LocalStack) -> None:
+    program = f"import sys; sys.stdout.write('x' * 9_000_000); sys.stdout.flush(); {RUN_SERVICE}"
+    await own.start_services([ServiceSpec("worker", (sys.executable, "-c", program))])
+    log, pid = own.child("worker").log, own.child("worker").pid
+    await eventually(log.with_name("worker.log.1").exists, what="the log was turned over")
+    assert (log.stat().st_size, own.child("worker").pid) == (0, pid)
+
+
 async def test_a_service_stands_back_for_the_cpu_when_told(own: LocalStack) -> None:
     await own.start_services([ServiceSpec("worker", SERVICE, nice=7)])
     status = Path(f"/proc/{own.child('worker').pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()

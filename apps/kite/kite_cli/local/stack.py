@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from kite_cli.local.folders import lib_folder, lock_of, state_of
 from kite_cli.local.identity import Identity, boot_id, identify
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.lock import DataLock, Holder
+from kite_cli.local.logs import bound
 from kite_cli.local.ports import LOOPBACK, PortBook, holder_text, reached_at
 from kite_cli.local.process import Child, ProcessSpec
 from kite_cli.local.restart import RestartPolicy
@@ -35,6 +36,8 @@ from kite_cli.local.tool import run_tool
 from kite_cli.local.valkey import ValkeyNode, valkey_spec
 
 THIRD_PARTY = ("kafka", "valkey")
+# A look at the sizes of eight files; the fastest writer adds a few bounds meanwhile.
+_LOGS_BOUNDED_EVERY_S = 2.0
 CHAIN = "chain"
 
 
@@ -99,6 +102,7 @@ class LocalStack:
         self._hosts: dict[str, str] = {}
         self._chain: AnvilNode | None = None
         self._keeper: ChainKeeper | None = None
+        self._log_keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start Kafka and Valkey; whatever was started is stopped again if that fails."""
@@ -121,6 +125,7 @@ class LocalStack:
         self._take_folder()
         await self._end_leftovers()
         self.secrets = load_or_draw(self._data / "secrets.json")
+        self._log_keeper = asyncio.create_task(self._bound_logs(), name="bound-logs")
         jars = await ensure_kafka(self.options.lib, self._progress, archive=self.options.archive)
         await self._start_third_party(jars)
         if self.options.facilitator:
@@ -154,6 +159,8 @@ class LocalStack:
     async def close(self) -> None:
         """Stop services, then the chain, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
         services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN)]
+        if self._log_keeper is not None:
+            self._log_keeper.cancel()
         async with AsyncExitStack() as after_services:  # from its last to its first, each also if one before it failed
             for release in (self._lock.release, self._book.release, self.children.clear):
                 after_services.callback(release)
@@ -354,6 +361,13 @@ class LocalStack:
             leftovers.write_state(state_of(self._data), self._state)
         except OSError as error:  # a full disk: the child is looked after all the same, and the kernel ends it with us
             self._progress.warn(name, f"could not be noted for the next start: {error}")
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_LOGS_BOUNDED_EVERY_S)
+            for child in self.children.values():
+                with suppress(OSError):  # no room for the copy now: tried again
+                    bound(child.log)
 
     def _remember_ports(self) -> None:
         self._state = replace(self._state, ports=dict(self._state.ports) | self.ports)
