@@ -114,6 +114,11 @@ async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
         await supervisor.output()
 
 
+def process_name() -> str:
+    """The name of this process as the kernel has it."""
+    return Path("/proc/self/comm").read_text("ascii").strip()
+
+
 def helper_of(data: Path) -> Identity:
     """The process that the worker started by itself."""
     pids = re.findall(r"helper pid (\d+)", (data / "logs" / "worker.log").read_text("utf-8"))
@@ -169,6 +174,16 @@ async def test_a_wished_port_that_is_taken_is_said_and_the_next_one_used(
     await own.start_services([ServiceSpec("gateway", SERVICE, port=taken_port)])
     assert own.ports["gateway"] > taken_port
     assert any(f"port {taken_port} is taken by pid {os.getpid()}" in text for _, text in told.lines)
+
+
+async def test_a_taken_port_of_kafka_or_valkey_is_said_and_the_next_one_used_that_no_other_part_wants(
+    tmp_path: Path, told: Told, taken_port: int
+) -> None:
+    ports = {"kafka": taken_port + 2, "valkey": taken_port, "chain": taken_port + 1}
+    async with LocalStack(StackOptions(tmp_path / "data", ports=ports), told) as stack:
+        assert stack.ports["valkey"] > taken_port + 2
+        line = f"port {taken_port} is taken by pid {os.getpid()} ({process_name()}); using {stack.ports['valkey']}"
+        assert ("valkey", line) in told.lines
 
 
 async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(own: LocalStack, taken_port: int) -> None:

@@ -260,8 +260,12 @@ class LocalStack:
 
     def _pick_own_ports(self, *names: str) -> None:
         for name in names:
-            wishes = (self._state.ports.get(name), self.options.ports.get(name))
-            self.ports[name] = self._book.pick(port for port in wishes if port)
+            former, wish = self._state.ports.get(name), self.options.ports.get(name)
+            wishes_of_others = {port for other, port in self.options.ports.items() if other != name}
+            port = self._book.pick([port for port in (former, wish) if port], after=wish, avoid=wishes_of_others)
+            if wish and port not in (former, wish):
+                self._progress.warn(name, f"port {wish} is taken by {holder_text(wish)}; using {port}")
+            self.ports[name] = port
         self._remember_ports()
 
     async def _add_chain(self, options: ChainOptions) -> None:
