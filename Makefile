@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# venv makes python before pip: a folder without pip is one that was interrupted, and made anew.
+HAS_PIP := $(BIN)/python -m pip --version >/dev/null 2>&1
 PAYERS := tests/payers
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
@@ -15,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
 
-run: install ## start Kafka, Valkey and the four services on this machine; Ctrl-C stops them
+run: install ## start Kafka, Valkey, a local chain and all services on this machine; Ctrl-C stops them
 	@$(BIN)/kitectl up
 
 smoke: install ## send one message through a running stack and print its journey (ARGS=--stats: memory, cold start)
@@ -72,7 +74,7 @@ install: $(VENV)/.installed ## install everything into the checkout (.venv); nee
 $(VENV)/.installed: requirements.lock requirements-bootstrap.txt pyproject.toml
 	@echo "install: python packages into $(VENV), as pinned in requirements.lock"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kite needs Python >= 3.11, found %s: set PYTHON=/path/to/python3.11" % sys.version.split()[0])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "install: could not create $(VENV); on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(HAS_PIP) || $(PYTHON) -m venv --clear $(VENV) || { echo "install: could not create $(VENV); on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.txt
 	@$(UV) pip sync --quiet --require-hashes requirements.lock requirements-bootstrap.txt
 	@$(UV) pip install --quiet --no-deps -e .
@@ -84,7 +86,7 @@ $(PAYERS)/node_modules/.installed: $(PAYERS)/package-lock.json $(PAYERS)/package
 	@touch $@
 
 lock: ## resolve the newest allowed versions into requirements.lock
-	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.txt; }
+	@test -x $(BIN)/uv || { { $(HAS_PIP) || $(PYTHON) -m venv --clear $(VENV); } && $(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.txt; }
 	@$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements.lock
 
 clean: ## remove caches; .kite (data) and .venv stay

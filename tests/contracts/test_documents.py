@@ -1,7 +1,12 @@
-"""What documents promise about the tree: every dependency has its reason, every link leads somewhere, no file names a package index."""
+"""What documents promise about the tree.
 
+Every dependency has its reason, every link leads somewhere, no file names a package index, tables of topics name what the code uses.
+"""
+
+import ast
 import re
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Final
@@ -10,9 +15,21 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from kite_common import topics
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("services/*/README.md")])
+_PLACES: Final = ("*.md", "docs/**/*.md", "deploy/**/*.md", "services/*/README.md")
+DOCUMENTS: Final = sorted(document for place in _PLACES for document in ROOT.glob(place))
+SERVICES: Final = sorted(path.name for path in ROOT.glob("services/*"))
+# A command of kitectl that uses topics, and the modules that do so for it.
+COMMANDS: Final = {
+    "`kitectl team`, `kitectl key`": ("admin/teams.py", "admin/keys.py"),
+    "`kitectl hook`": ("admin/hooks.py",),
+    "`kitectl payments`": ("admin/payments.py", "admin/payments_audit.py"),
+    "`kitectl smoke`": ("smoke/ledger_tail.py",),
+}
 _LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_TOPIC: Final = re.compile(r"kite(?:\.[a-z-]+)+")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -69,3 +86,63 @@ def test_the_lock_names_no_package_index_and_a_hash_for_everything() -> None:
         pinned = re.findall(r"^[A-Za-z0-9][^\s=]*==", text, re.MULTILINE)
         hashed = re.findall(r"^[A-Za-z0-9][^\n]*\\\n\s+--hash=sha256:", text, re.MULTILINE)
         assert len(pinned) == len(hashed) > 0
+
+
+def test_every_topic_is_in_the_table_of_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = _rows(text.split("## Topics")[1].split("\n## ")[0])
+    assert _topics_in(row.split("|")[1] for row in rows) == {topic.name for topic in topics.ALL}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_operators_table_and_the_readme_name_the_topics_a_service_uses(service: str) -> None:
+    used = _used_by(ROOT / "services" / service)
+    assert _topics_in([_operators_row(service)]) == used
+    readme = _rows((ROOT / "services" / service / "README.md").read_text(encoding="utf-8"))
+    assert _topics_in(row.split("|")[1] for row in readme if re.match(r"\| `?kite\.", row)) == used
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_operators_table_names_the_topics_a_command_uses(command: str) -> None:
+    used = {name for module in COMMANDS[command] for name in _used_by(ROOT / "apps" / "kite" / "kite_cli" / module)}
+    assert _topics_in([_operators_row(command)]) == used
+
+
+def test_each_topic_has_somebody_who_writes_it_and_somebody_who_reads_it() -> None:
+    rows = [row.split("|")[2:4] for row in _operators_rows()]
+    names = {topic.name for topic in topics.ALL}
+    assert _topics_in(writes for _, writes in rows) == names
+    assert _topics_in(reads for reads, _ in rows) == names - {"kite.dead-letters"}  # which are for people
+
+
+def _operators_rows() -> list[str]:
+    text = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    return _rows(text.split("## Topics")[1].split("\n## ")[0])
+
+
+def _operators_row(name: str) -> str:
+    (row,) = (row for row in _operators_rows() if row.startswith(f"| {name} |"))
+    return row
+
+
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def _topics_in(rows: Iterable[str]) -> set[str]:
+    """The topics that rows name; `kite.deliveries.retry.1..6` and `kite.deliveries.retry.1` to `.6` are all tiers."""
+    found = {name for row in rows for name in _TOPIC.findall(row)}
+    tiers = {topic.name for topic in topics.RETRIES} if "kite.deliveries.retry" in found else set()
+    return found - {"kite.deliveries.retry"} | tiers
+
+
+def _used_by(path: Path) -> set[str]:
+    """The topics that code takes from `kite_common.topics`, the tests' helpers left out."""
+    used: set[str] = set()
+    for module in [path] if path.is_file() else path.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "kite_common.topics" and module.name != "testing.py":
+                taken = [getattr(topics, alias.name) for alias in node.names]
+                flat = [one for value in taken for one in (value if isinstance(value, tuple) else (value,))]
+                used |= {one.name for one in flat if isinstance(one, topics.Topic)}
+    return used

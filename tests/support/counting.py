@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from kite_common.events.codec import Record
+from kite_common.runtime.metrics import Metrics
 from kite_common.stream.group import GroupConsumer, Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.transaction import Position, Step, TransactionalOwner
@@ -45,9 +46,11 @@ class Counting:
         self.states.pop(partition, None)
 
 
-def consumer(kafka: Kafka, group: str, topics: Sequence[str], state: str, counting: Counting, instance: str = "a") -> GroupConsumer:
+def consumer(
+    kafka: Kafka, group: str, topics: Sequence[str], state: str, counting: Counting, instance: str = "a", metrics: Metrics | None = None
+) -> GroupConsumer:
     """A group member that counts."""
-    return GroupConsumer(kafka, group, topics, instance, TransactionalOwner(kafka, group, topics, state, counting))
+    return GroupConsumer(kafka, group, topics, instance, TransactionalOwner(kafka, group, topics, state, counting), metrics)
 
 
 async def main(bootstrap: str, group: str, topic: str, state: str, output: str, instance: str) -> None:

@@ -43,6 +43,8 @@ class FoundStack:
 
     def listens_on(self, name: str) -> str:
         """The address of one child as its clients write it; empty if it is not known."""
+        if name == "gateway" and self.gateway:  # the one that may listen elsewhere than on the loopback
+            return self.gateway
         if name not in self.ports:
             return ""
         address = f"{LOOPBACK}:{self.ports[name]}"

@@ -45,7 +45,7 @@ async def test_a_quick_benchmark_measures_everything_and_cleans_up(tmp_path: Pat
     assert process.returncode == 0, errors.decode()
     found = json.loads(output)
     (start,), (drain,) = found["starts"], found["drains"]
-    assert set(start["resident_mib"]) == {"gateway", "billing", "delivery", "replay", "kafka", "valkey"}
+    assert set(start["resident_mib"]) == {"gateway", "billing", "delivery", "replay", "kafka", "valkey", "facilitator", "chain"}
     assert 0 < start["ready_s"] <= start["first_202_s"]
     assert drain["pairs"] == QUICK.drain_pairs
     assert drain["billing"]["per_s"] > 0

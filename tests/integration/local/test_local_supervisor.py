@@ -46,6 +46,19 @@ class Told:
     warn = done
 
 
+@dataclass
+class ToldToAFullDisk:
+    """Progress on a terminal whose output goes to a disk that is full from some time on."""
+
+    is_full: bool = False
+
+    def doing(self, step: str, text: str) -> None:
+        """Write it."""
+        Path("/dev/full" if self.is_full else os.devnull).write_text(f"{step}: {text}", "utf-8")
+
+    done = warn = doing
+
+
 @pytest.fixture
 def told() -> Told:
     """What the stack says."""
@@ -99,6 +112,11 @@ async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
     if supervisor.process.poll() is None:
         supervisor.process.terminate()
         await supervisor.output()
+
+
+def process_name() -> str:
+    """The name of this process as the kernel has it."""
+    return Path("/proc/self/comm").read_text("ascii").strip()
 
 
 def helper_of(data: Path) -> Identity:
@@ -158,9 +176,26 @@ async def test_a_wished_port_that_is_taken_is_said_and_the_next_one_used(
     assert any(f"port {taken_port} is taken by pid {os.getpid()}" in text for _, text in told.lines)
 
 
+async def test_a_taken_port_of_kafka_or_valkey_is_said_and_the_next_one_used_that_no_other_part_wants(
+    tmp_path: Path, told: Told, taken_port: int
+) -> None:
+    ports = {"kafka": taken_port + 2, "valkey": taken_port, "chain": taken_port + 1}
+    async with LocalStack(StackOptions(tmp_path / "data", ports=ports), told) as stack:
+        assert stack.ports["valkey"] > taken_port + 2
+        line = f"port {taken_port} is taken by pid {os.getpid()} ({process_name()}); using {stack.ports['valkey']}"
+        assert ("valkey", line) in told.lines
+
+
 async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(own: LocalStack, taken_port: int) -> None:
     with pytest.raises(StepFailed, match=f"port {taken_port} is taken by pid {os.getpid()}"):
         await own.start_services([ServiceSpec("gateway", SERVICE, port=taken_port, must_have_port=True)])
+
+
+async def test_a_service_on_an_address_of_its_own_is_asked_and_named_there(own: LocalStack) -> None:
+    await own.start_services([ServiceSpec("gateway", SERVICE, host="127.0.0.2")])
+    address = f"http://127.0.0.2:{own.ports['gateway']}"
+    assert own.listens_on("gateway") == own.addresses.url("gateway") == own.environment("gateway")["KITE_PUBLIC_URL"] == address
+    assert await answers_ok("127.0.0.2", own.ports["gateway"], "/readyz")
 
 
 async def test_parts_stop_in_the_order_in_which_they_depend_on_each_other(tmp_path: Path, told: Told) -> None:
@@ -174,6 +209,30 @@ async def test_a_child_that_ignores_the_request_to_stop_is_killed(own: LocalStac
     await own.start_services([ServiceSpec("deaf", (sys.executable, "-c", deaf), stop_within_s=0.3)])
     assert not await own.child("deaf").stop()
     assert own.child("deaf").pid is None
+
+
+async def test_a_child_that_cannot_be_noted_is_said_and_looked_after_all_the_same(
+    own: LocalStack, told: Told, tmp_path: Path
+) -> None:
+    await own.start_services([ServiceSpec("gateway", SERVICE)])
+    (tmp_path / "data" / ".state.json.new").mkdir()  # what replaces the state file cannot be written, as on a full disk
+    await own.child("gateway").kill9()
+    await own.child("gateway").wait_ready()
+    assert any("could not be noted for the next start" in text for step, text in told.lines if step == "gateway")
+    (tmp_path / "data" / ".state.json.new").rmdir()
+
+
+async def test_a_stop_that_cannot_be_told_stops_everything_all_the_same(tmp_path: Path) -> None:
+    progress = ToldToAFullDisk()
+    stack = LocalStack(StackOptions(tmp_path / "data"), progress)
+    async with stack:
+        await stack.start_services([ServiceSpec("gateway", SERVICE), ServiceSpec("worker", SERVICE)])
+        children = list(read_state(state_of(tmp_path / "data")).children.values())
+        progress.is_full = True
+        with pytest.raises(OSError, match="No space left"):
+            await stack.close()
+        await all_gone(children)
+        assert holder_of(lock_of(tmp_path / "data")) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -214,6 +273,14 @@ async def test_a_start_that_cannot_have_its_port_fails_with_a_reason_and_leaves_
     code, text = await Supervisor(tmp_path / "data", str(taken_port)).output()
     assert (code, f"port {taken_port} is taken by pid {os.getpid()}" in text) == (1, True), text
     assert read_state(state_of(tmp_path / "data")).children == {}
+
+
+async def test_a_log_that_grows_large_is_turned_over_while_its_writer_runs(own: LocalStack) -> None:
+    program = f"import sys; sys.stdout.write('x' * 9_000_000); sys.stdout.flush(); {RUN_SERVICE}"
+    await own.start_services([ServiceSpec("worker", (sys.executable, "-c", program))])
+    log, pid = own.child("worker").log, own.child("worker").pid
+    await eventually(log.with_name("worker.log.1").exists, what="the log was turned over")
+    assert (log.stat().st_size, own.child("worker").pid) == (0, pid)
 
 
 async def test_a_service_stands_back_for_the_cpu_when_told(own: LocalStack) -> None:

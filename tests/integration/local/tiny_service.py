@@ -1,4 +1,4 @@
-"""A stand-in for a service, run as a script: GET answers 200 on KITE_PORT; `--helper` gives it a child of its own."""
+"""A stand-in for a service, run as a script: GET answers 200 on KITE_HOST and KITE_PORT; `--helper` gives it a child of its own."""
 
 import http.server
 import os
@@ -21,7 +21,7 @@ def main() -> None:
         sys.stdout.write(f"helper pid {helper.pid}\n")
         sys.stdout.flush()
     port = int(os.environ["KITE_PORT"])
-    http.server.ThreadingHTTPServer(("127.0.0.1", port), _Ok).serve_forever()
+    http.server.ThreadingHTTPServer((os.environ["KITE_HOST"], port), _Ok).serve_forever()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The official Python client pays a real Kite."""
+"""The official Python client pays a real Kite. What it is answered 503 is resent beneath it, as docs/payments-api.md tells programs to."""
 
 import pytest
 

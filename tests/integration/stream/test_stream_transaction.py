@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.system import SystemClock
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
@@ -81,12 +82,18 @@ async def test_an_owner_whose_state_is_not_whole_does_not_begin(kafka: Kafka, to
         processor = Counting(topics.output)
         async with running(consumer(kafka, topics.group, (topics.input,), topics.state, processor)):
             await eventually(lambda: processor.states[0].get("a") == 1, what="it is counted")
-        lost, other = await new_topic(kafka, "compact"), Counting(topics.output)
-        member = consumer(kafka, topics.group, (topics.input,), lost, other)
+        lost, other, metrics = await new_topic(kafka, "compact"), Counting(topics.output), Metrics()
+        member = consumer(kafka, topics.group, (topics.input,), lost, other, metrics=metrics)
+
+        def attempts() -> float:
+            return metrics.value("kite_consumer_restarts_total", group=topics.group, reason="StateMismatch")
+
         async with running(member, ready=False):
             await eventually(lambda: member.readiness().reason == "partition 0 fails: StateMismatch", within_s=20, what="it is not ready")
             await publisher.publish(0, [record("a")])
-            await asyncio.sleep(1.0)
+            before = attempts()
+            # The second of them has begun when the record was there.
+            await eventually(lambda: attempts() >= before + 2, within_s=30, what="it has tried to begin with a record to read")
             assert 0 not in other.states
     assert await outputs(kafka, topics) == ["a 1"]
 

@@ -42,7 +42,7 @@ SAMPLED = {
 EMPTY = Results(MACHINE, FULL, "2026-01-02", quick=False)
 WHOLE = replace(
     EMPTY,
-    starts=(Start(9, 10, {"kafka": 300, "replay": 400}), Start(11, 16, {"kafka": 310, "replay": 420})),
+    starts=(Start(9, 10, {"kafka": 300, "replay": 400, "chain": 20}), Start(11, 16, {"kafka": 310, "replay": 420, "chain": 30})),
     accepting=Accepting(
         most=(run(per_s=5_500), run(per_s=4_000), run(per_s=5_000)),
         rates=(200, 1_000),
@@ -107,7 +107,9 @@ def test_what_arrived_before_its_202_is_below_zero_and_what_never_did_is_told() 
 
 
 def test_memory_is_summed_by_run() -> None:
-    assert second_by_first("Memory")["sum"] == "715 (700 - 730)"
+    rows = second_by_first("Memory")
+    assert rows["sum"] == "740 (720 - 760)"
+    assert rows["chain"] == "25.0 (20.0 - 30.0)"
 
 
 def test_payments_have_their_medians_and_what_each_process_was_busy_with() -> None:

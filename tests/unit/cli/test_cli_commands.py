@@ -140,3 +140,9 @@ def test_without_payments_there_is_no_facilitator() -> None:
 def test_what_to_try_next_is_how_kitectl_was_called() -> None:
     assert next_steps(".venv/bin/kitectl")[1].startswith('  .venv/bin/kitectl send "hello"')
     assert next_steps(".venv/bin/kitectl")[3].startswith("  make smoke ")
+
+
+def test_a_host_of_ipv6_is_refused_before_anything_starts() -> None:
+    result = CliRunner().invoke(app, ["up", "--host", "::1", "--data", "/dev/null/not-a-folder"])
+    assert result.exit_code == 2
+    assert "IPv4" in result.output

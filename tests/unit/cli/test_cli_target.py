@@ -71,6 +71,11 @@ def test_the_log_of_a_stack_is_where_its_ports_are() -> None:
     assert (log.kafka_bootstrap, log.redis_url, log.partitions, log.replication) == ("127.0.0.1:7790", "redis://127.0.0.1:7792/0", 8, 1)
 
 
+def test_a_gateway_that_listens_elsewhere_is_shown_there() -> None:
+    stack = FoundStack(DATA, 1, "http://192.0.2.1:7700", PORTS | {"replay": 7703}, {})
+    assert (stack.listens_on("gateway"), stack.listens_on("replay")) == ("http://192.0.2.1:7700", "http://127.0.0.1:7703")
+
+
 def test_the_log_of_the_environment_is_as_set() -> None:
     settings = KiteSettings(kafka_bootstrap="kafka:9092", partitions=64, replication=3, api_key_pepper=SecretStr("0123456789abcdef"))
     log = log_of_environment(settings)

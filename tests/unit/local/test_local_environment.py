@@ -24,6 +24,14 @@ def test_a_service_gets_its_own_port_and_the_addresses_of_the_others() -> None:
     assert env["KITE_API_KEY_PEPPER"] == "00"
 
 
+@pytest.mark.parametrize(("host", "reached"), [("192.0.2.1", "192.0.2.1"), ("0.0.0.0", "127.0.0.1")])  # noqa: S104  what is asked for
+def test_a_service_that_listens_elsewhere_is_reached_there(host: str, reached: str) -> None:
+    addresses = replace(ADDRESSES, hosts={"gateway": host})
+    env = service_environment("gateway", addresses, {}, host=host)
+    assert (env["KITE_HOST"], env["KITE_PUBLIC_URL"]) == (host, f"http://{reached}:7700")
+    assert env["KITE_REPLAY_URL"] == "http://127.0.0.1:7703"
+
+
 def test_payments_reach_those_who_need_them_and_their_secrets_nobody_else() -> None:
     services = {name: 7700 + number for number, name in enumerate(("gateway", "billing", "delivery", "replay", "facilitator"))}
     addresses = replace(ADDRESSES, services=services, chain=ChainAddress("http://127.0.0.1:7793", 84532))

@@ -8,7 +8,7 @@ import pytest
 
 from kite_cli.local.identity import boot_id, identify
 from kite_cli.local.lock import DataLock, Holder, holder_of
-from kite_cli.local.logs import open_log, tail, turn_over
+from kite_cli.local.logs import bound, open_log, tail, turn_over
 from kite_cli.local.secrets import NAMES, load_or_draw
 from kite_cli.local.step import StepFailed
 
@@ -75,6 +75,32 @@ def test_logs_are_turned_over_and_the_oldest_dropped(tmp_path: Path) -> None:
         turn_over(log)
     assert [(tmp_path / f"a.log.{n}").read_text("utf-8") for n in (1, 2, 3)] == ["5", "4", "3"]
     assert not (tmp_path / "a.log.4").exists()
+
+
+def test_a_log_that_grows_while_it_is_written_is_emptied_and_its_end_kept(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    descriptor = open_log(log)
+    for number in range(5):
+        os.write(descriptor, b"dropped" * number + f"kept {number}".encode())
+        bound(log, most=6)
+    os.write(descriptor, b"now")
+    bound(log, most=6)
+    os.close(descriptor)
+    assert log.read_text("utf-8") == "now"
+    assert [(tmp_path / f"a.log.{n}").read_text("utf-8") for n in (1, 2, 3)] == ["kept 4", "kept 3", "kept 2"]
+    assert {(file.name, file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {
+        (name, 0o600) for name in ("a.log", "a.log.1", "a.log.2", "a.log.3")
+    }
+
+
+def test_a_log_that_cannot_be_copied_stays_as_it_was(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("a long line", "utf-8")
+    (tmp_path / ".a.log.new").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        bound(log, most=4)
+    assert log.read_text("utf-8") == "a long line"
+    assert not (tmp_path / "a.log.1").exists()
 
 
 def test_a_log_is_appended_to_and_its_end_read_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measures a start from an empty data folder to the first 202, and the memory of everything at rest."""
+"""Measures a start from an empty data folder to the first 202, and the memory of everything at rest, with all that `kitectl up` starts."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from kite_cli.bench.options import Sizes
 from kite_cli.bench.processes import resident_mib
 from kite_cli.bench.steps import Steps
 from kite_cli.bench.teams import open_teams
-from kite_cli.bench.whole import Kite, whole_kite
+from kite_cli.bench.whole import Kite, kite_with_payments
 
 _ACCEPTED_WITHIN_S = 30.0
 _AGAIN_S = 0.02
@@ -36,7 +36,7 @@ async def measure_start(sizes: Sizes, steps: Steps) -> tuple[Start, ...]:
 async def _start(sizes: Sizes, steps: Steps) -> Start:
     async with steps.step("start from an empty folder, and rest", 20 + sizes.rest_s) as step:
         began = time.monotonic()
-        async with whole_kite() as kite:
+        async with kite_with_payments() as kite:
             ready_s = time.monotonic() - began
             (sender,) = await open_teams(kite, 1)
             await first_accepted(kite, sender)

@@ -53,7 +53,7 @@ async def _measure(options: BenchOptions, console: Console) -> Results:
         progress = ConsoleProgress(console)
         try:
             await ensure_kafka(lib_folder(), progress)
-            if options.wants("payments"):
+            if options.wants("start") or options.wants("payments"):
                 await ensure_anvil(lib_folder(), progress)
             return await _sections(options, Steps(console))
         except (KiteError, ExceptionGroup) as error:

@@ -53,7 +53,8 @@ def _machine(machine: Machine, results: Results) -> Iterator[str]:
         f"- {results.at}; {sizes.runs} runs of {sizes.measure_s:g} s after {sizes.warm_up_s:g} s of warm-up, the stack kept busy for "
         f"{sizes.heat_s:g} s before the first; {sizes.teams} teams, texts of "
         f"{sizes.body_bytes:,} bytes; one process of each service, one broker, {PARTITIONS} partitions, all on this machine, as is "
-        "the load generator; settings as `kitectl up` has them, log lines included, only with a limit of requests that is never reached"
+        "the load generator; settings as `kitectl up` has them, log lines included, only with a limit of requests that is never reached; "
+        "chain and facilitator run only where payments, the cold start and the memory are measured"
     )
 
 

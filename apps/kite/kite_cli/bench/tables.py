@@ -17,6 +17,8 @@ from kite_cli.bench.spread import Spread
 RunT = TypeVar("RunT")
 ShareT = TypeVar("ShareT")
 _PARTS = ("gateway", "billing", "delivery", "replay", "kafka", "valkey")
+# All that `kitectl up` starts.
+_PROCESSES = (*_PARTS, "facilitator", "chain")
 _PLACES_SHOWN = 15
 _PROFILED = {"replay": "replay (the archiver)"}
 
@@ -174,7 +176,7 @@ def _starts(starts: Sequence[Start]) -> Iterator[Table]:
         ("first 202 of a team just opened", _over(starts, lambda run: run.first_202_s)),
     )
     yield Table("Cold start: everything installed, empty data folder", ("until", "seconds"), rows)
-    memory = [(name, _over(starts, lambda run, name=name: run.resident_mib.get(name, 0.0))) for name in _PARTS]  # type: ignore[misc]
+    memory = [(name, _over(starts, lambda run, name=name: run.resident_mib.get(name, 0.0))) for name in _PROCESSES]  # type: ignore[misc]
     memory.append(("sum", _over(starts, lambda run: sum(run.resident_mib.values()))))
     yield Table("Memory at rest", ("process", "RSS MiB"), tuple(memory), "What processes share is counted in each of them.")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from kite_cli.local.environment import PARTITIONS
+from kite_cli.local.chain.anvil import LASTING, ChainOptions
+from kite_cli.local.environment import FACILITATOR, PARTITIONS
 from kite_cli.local.folders import data_folder, lock_of
 from kite_cli.local.lock import holder_of
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
@@ -53,21 +54,29 @@ def command_of(service: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def bare_stack() -> AsyncIterator[Kite]:
-    """Kafka with its topics, and Valkey, without services; the folder goes when they do. Raises StepFailed."""
+async def bare_stack(chain: ChainOptions | None = None) -> AsyncIterator[Kite]:
+    """Kafka with its topics, Valkey, and a chain if one is wanted, without services; the folder goes when they do. Raises StepFailed."""
     data_folder().mkdir(parents=True, exist_ok=True)
     _forget_killed_runs(data_folder())
     with TemporaryDirectory(prefix=_PREFIX, dir=data_folder(), ignore_cleanup_errors=True) as folder:
-        async with LocalStack(StackOptions(Path(folder))) as local:
+        async with LocalStack(StackOptions(Path(folder), chain=chain)) as local:
             await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
             yield Kite(local)
 
 
 @asynccontextmanager
 async def whole_kite(commands: Mapping[str, tuple[str, ...]] | None = None) -> AsyncIterator[Kite]:
-    """All of it, ready; `commands` instead of the usual ones by service. Raises StepFailed."""
+    """All of it but what payments need, ready; `commands` instead of the usual ones by service. Raises StepFailed."""
     async with bare_stack() as kite:
         await start_services(kite, SERVICES, commands)
+        yield kite
+
+
+@asynccontextmanager
+async def kite_with_payments() -> AsyncIterator[Kite]:
+    """All that `kitectl up` starts, ready: with the chain and the facilitator. Raises StepFailed."""
+    async with bare_stack(LASTING) as kite:
+        await start_services(kite, (FACILITATOR, *SERVICES))
         yield kite
 
 

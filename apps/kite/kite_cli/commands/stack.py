@@ -9,7 +9,15 @@ from kite_cli.options import AsJson, DataFolder, chosen_data, run
 from kite_cli.output import Output
 
 _PORT = typer.Option("--port", min=1, max=65_535, help="Port of the gateway; it must be free. Without it 7700, or the next free one.")
-_HOST = typer.Option("--host", help="Address the gateway listens on; 0.0.0.0 lets other machines in.")
+
+
+def _without_ipv6(host: str) -> str:
+    if ":" in host:
+        raise typer.BadParameter("an IPv4 address or a host name; 0.0.0.0 is every IPv4 address of this machine")
+    return host
+
+
+_HOST = typer.Option("--host", callback=_without_ipv6, help="IPv4 address the gateway listens on; 0.0.0.0 lets other machines in.")
 _HEAP = typer.Option("--kafka-heap-mb", min=128, help="Kafka's heap, MiB.")
 _PAYMENTS = typer.Option("--payments/--no-payments", help="With a local chain and a facilitator, so that teams can pay.")
 

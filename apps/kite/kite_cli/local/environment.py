@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kite_cli.local.chain.known import FACILITATOR_KEY, PAY_TO, TOKENS
-from kite_cli.local.ports import LOOPBACK
+from kite_cli.local.ports import LOOPBACK, reached_at
 from kite_cli.local.secrets import FACILITATOR_TOKEN
 
 PARTITIONS = 8
@@ -26,17 +26,21 @@ class ChainAddress:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts of a stack are: the third-party ones, and the port of each service by its name. `chain` None: no payments."""
+    """Where the parts of a stack are: the third-party ones, and the port of each service by its name. `chain` None: no payments.
+
+    `hosts` are the addresses that services listen on, of those that do not listen on the loopback.
+    """
 
     kafka_bootstrap: str
     redis_url: str
     clickhouse_url: str
     services: Mapping[str, int]
     chain: ChainAddress | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
 
     def url(self, service: str) -> str:
         """Return the base URL of a service as one on this machine calls it."""
-        return f"http://{LOOPBACK}:{self.services[service]}"
+        return f"http://{reached_at(self.hosts.get(service, LOOPBACK))}:{self.services[service]}"
 
 
 def clickhouse_url(data: Path) -> str:

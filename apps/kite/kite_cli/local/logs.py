@@ -1,6 +1,7 @@
-"""Log files of the children: bounded by turning them over at a start, and read back for a report. Parses nothing."""
+"""Log files of the children: bounded at a start and while they are written, and read back for a report. Parses nothing."""
 
 import os
+import shutil
 from pathlib import Path
 
 _KEPT = 3
@@ -18,10 +19,38 @@ def open_log(path: Path) -> int:
 def turn_over(path: Path) -> None:
     """Rename name.log to name.log.1, that to name.log.2 and so on; the oldest is dropped."""
     for number in range(_KEPT, 0, -1):
-        older = path.with_name(f"{path.name}.{number}")
-        newer = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
+        newer = path if number == 1 else _older(path, number - 1)
         if newer.exists():
-            newer.replace(older)
+            newer.replace(_older(path, number))
+
+
+def bound(path: Path, most: int = _TURN_OVER_BYTES) -> None:
+    """Turn over a log of more than `most` bytes that a child is writing: its end is copied, and the file emptied.
+
+    The child goes on in the same file, as it appends. What it writes between the two is lost. Raises OSError, and then
+    the log is as it was.
+    """
+    if not path.exists() or path.stat().st_size <= most:
+        return
+    _older(path, _KEPT).unlink(missing_ok=True)  # so that a disk that is nearly full has room for the copy
+    copy = path.with_name(f".{path.name}.new")
+    try:
+        copy.touch(0o600)
+        with path.open("rb") as written, copy.open("wb") as kept:
+            written.seek(-most, os.SEEK_END)
+            shutil.copyfileobj(written, kept)
+        os.truncate(path, 0)
+    except OSError:
+        copy.unlink(missing_ok=True)
+        raise
+    for number in range(_KEPT, 1, -1):
+        if (newer := _older(path, number - 1)).exists():
+            newer.replace(_older(path, number))
+    copy.replace(_older(path, 1))
+
+
+def _older(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
 
 
 def tail(path: Path, lines: int = 15) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from kite_cli.local.step import StepFailed
 
 LOOPBACK = "127.0.0.1"
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  what somebody asks for with --host, never the default
 
 _FREE_FROM, _FREE_TO = 20_000, 32_000  # below Linux's ephemeral range (32768) and macOS' (49152)
 _TRIES = 200
@@ -74,6 +75,11 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         except OSError:
             return False
     return True
+
+
+def reached_at(host: str) -> str:
+    """Return where a client on this machine finds a server that listens on `host`."""
+    return LOOPBACK if host == EVERY_ADDRESS else host
 
 
 def holder_text(port: int) -> str:

@@ -152,17 +152,27 @@ class Child:
             self._process.send(number)
 
     async def _keep_running(self) -> None:
-        while self._is_wanted:
-            self._runs.append(await self._run_once())
-            await self._pause_or_give_up()
+        try:
+            while self._is_wanted:
+                self._runs.append(await self._run_once())
+                await self._pause_or_give_up()
+        except StepFailed as failure:  # the readiness check knows that waiting is of no use
+            self._give_up(failure)
+        except OSError as error:  # a full disk, no more processes: without a log or a process there is nothing to try again
+            advice = f"Make room on the disk and look at the permissions of {self.log.parent}, then start again."
+            self._give_up(StepFailed(self.spec.name, f"could not be kept running: {error}", advice))
+
+    def _give_up(self, failure: StepFailed) -> None:
+        if self._is_wanted:  # else it was stopped, and nobody waits for it any more
+            self._is_wanted = False
+            self._failed.set_result(failure)
 
     async def _pause_or_give_up(self) -> None:
         if not self._is_wanted:
             return
         match self.spec.policy.after(self._runs):
             case GiveUp(reason):
-                self._is_wanted = False
-                self._failed.set_result(self._given_up(reason))
+                self._give_up(self._given_up(reason))
             case RestartAfter(delay_s):
                 self._warn(self.spec.name, f"ended unasked ({self._ending}), starting it again")
                 await asyncio.sleep(delay_s)
@@ -172,8 +182,8 @@ class Child:
         started_at, ready_at = time.monotonic(), None
         spec = self.spec
         process = self._process = Spawned(spec.command, spec.env, self.log, self._folder, spec.nice)
-        self._changed(spec.name, process.identity)
         try:
+            self._changed(spec.name, process.identity)
             if await self._becomes_ready(process):
                 ready_at = time.monotonic()
                 self._ready.set()

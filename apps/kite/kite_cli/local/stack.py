@@ -10,7 +10,9 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +26,8 @@ from kite_cli.local.folders import lib_folder, lock_of, state_of
 from kite_cli.local.identity import Identity, boot_id, identify
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.lock import DataLock, Holder
-from kite_cli.local.ports import LOOPBACK, PortBook, holder_text
+from kite_cli.local.logs import bound
+from kite_cli.local.ports import LOOPBACK, PortBook, holder_text, reached_at
 from kite_cli.local.process import Child, ProcessSpec
 from kite_cli.local.restart import RestartPolicy
 from kite_cli.local.secrets import load_or_draw
@@ -33,6 +36,8 @@ from kite_cli.local.tool import run_tool
 from kite_cli.local.valkey import ValkeyNode, valkey_spec
 
 THIRD_PARTY = ("kafka", "valkey")
+# A look at the sizes of eight files; the fastest writer adds a few bounds meanwhile.
+_LOGS_BOUNDED_EVERY_S = 2.0
 CHAIN = "chain"
 
 
@@ -97,6 +102,7 @@ class LocalStack:
         self._hosts: dict[str, str] = {}
         self._chain: AnvilNode | None = None
         self._keeper: ChainKeeper | None = None
+        self._log_keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start Kafka and Valkey; whatever was started is stopped again if that fails."""
@@ -119,6 +125,7 @@ class LocalStack:
         self._take_folder()
         await self._end_leftovers()
         self.secrets = load_or_draw(self._data / "secrets.json")
+        self._log_keeper = asyncio.create_task(self._bound_logs(), name="bound-logs")
         jars = await ensure_kafka(self.options.lib, self._progress, archive=self.options.archive)
         await self._start_third_party(jars)
         if self.options.facilitator:
@@ -152,14 +159,18 @@ class LocalStack:
     async def close(self) -> None:
         """Stop services, then the chain, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
         services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN)]
-        await asyncio.gather(*(self._stop_told(name) for name in services))
-        await self._stop_chain()
-        for name in reversed(THIRD_PARTY):  # Valkey's clients are gone; Kafka is last because all facts end there
-            if name in self.children:
-                await self._stop_told(name)
-        self.children.clear()
-        self._book.release()
-        self._lock.release()
+        if self._log_keeper is not None:
+            self._log_keeper.cancel()
+        async with AsyncExitStack() as after_services:  # from its last to its first, each also if one before it failed
+            for release in (self._lock.release, self._book.release, self.children.clear):
+                after_services.callback(release)
+            for name in THIRD_PARTY:  # Valkey's clients are gone; Kafka is last because all facts end there
+                if name in self.children:
+                    after_services.push_async_callback(self._stop_told, name)
+            after_services.push_async_callback(self._stop_chain)
+            ends = await asyncio.gather(*(self._stop_told(name) for name in services), return_exceptions=True)
+            if failures := [end for end in ends if end is not None]:
+                raise failures[0]
 
     @property
     def addresses(self) -> Addresses:
@@ -171,6 +182,7 @@ class LocalStack:
             clickhouse_url=clickhouse_url(self._data),
             services={name: port for name, port in self.ports.items() if name not in own},
             chain=ChainAddress(self._chain.url, self._chain.options.chain_id) if self._chain is not None else None,
+            hosts=dict(self._hosts),
         )
 
     @property
@@ -190,8 +202,7 @@ class LocalStack:
 
     def listens_on(self, name: str) -> str:
         """Return the address of one child, as its clients write it."""
-        host = LOOPBACK if self._hosts.get(name, LOOPBACK) == "0.0.0.0" else self._hosts.get(name, LOOPBACK)  # noqa: S104
-        address = f"{host}:{self.ports[name]}"
+        address = f"{reached_at(self._hosts.get(name, LOOPBACK))}:{self.ports[name]}"
         return address if name in THIRD_PARTY else f"http://{address}"
 
     def kill_all(self) -> None:
@@ -249,8 +260,12 @@ class LocalStack:
 
     def _pick_own_ports(self, *names: str) -> None:
         for name in names:
-            wishes = (self._state.ports.get(name), self.options.ports.get(name))
-            self.ports[name] = self._book.pick(port for port in wishes if port)
+            former, wish = self._state.ports.get(name), self.options.ports.get(name)
+            wishes_of_others = {port for other, port in self.options.ports.items() if other != name}
+            port = self._book.pick([port for port in (former, wish) if port], after=wish, avoid=wishes_of_others)
+            if wish and port not in (former, wish):
+                self._progress.warn(name, f"port {wish} is taken by {holder_text(wish)}; using {port}")
+            self.ports[name] = port
         self._remember_ports()
 
     async def _add_chain(self, options: ChainOptions) -> None:
@@ -264,7 +279,8 @@ class LocalStack:
         self._chain = node
         if node.state is not None:
             child = self.children[CHAIN]
-            self._keeper = ChainKeeper(node.url, node.state, lambda: child.pid if child.is_ready else None)
+            warn = partial(self._progress.warn, CHAIN)
+            self._keeper = ChainKeeper(node.url, node.state, lambda: child.pid if child.is_ready else None, warn)
             self._keeper.begin()
 
     async def _stop_chain(self) -> None:
@@ -325,12 +341,12 @@ class LocalStack:
         self._remember_ports()
 
     def _service_process(self, service: ServiceSpec) -> ProcessSpec:
-        port, path = self.ports[service.name], service.ready_path
+        host, port, path = reached_at(service.host), self.ports[service.name], service.ready_path
 
         async def ready() -> bool:
             if path is None:
-                return await readiness.is_open(LOOPBACK, port)
-            return await readiness.answers_ok(LOOPBACK, port, path)
+                return await readiness.is_open(host, port)
+            return await readiness.answers_ok(host, port, path)
 
         env = self.environment(service.name) | {leftovers.RUN_VARIABLE: self._state.run} | dict(service.env)
         return ProcessSpec(
@@ -345,7 +361,17 @@ class LocalStack:
 
     def _child_changed(self, name: str, identity: Identity | None) -> None:
         self._state = self._state.with_child(name, identity)
-        leftovers.write_state(state_of(self._data), self._state)
+        try:
+            leftovers.write_state(state_of(self._data), self._state)
+        except OSError as error:  # a full disk: the child is looked after all the same, and the kernel ends it with us
+            self._progress.warn(name, f"could not be noted for the next start: {error}")
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_LOGS_BOUNDED_EVERY_S)
+            for child in self.children.values():
+                with suppress(OSError):  # no room for the copy now: tried again
+                    bound(child.log)
 
     def _remember_ports(self) -> None:
         self._state = replace(self._state, ports=dict(self._state.ports) | self.ports)

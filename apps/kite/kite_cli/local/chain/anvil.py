@@ -6,13 +6,16 @@ from typing import Final
 
 from kite_cli.local.chain.keeper import restore
 from kite_cli.local.chain.known import CHAIN_ID, TOKENS, Token
-from kite_cli.local.chain.rpc import Rpc, RpcFailed, local_rpc
+from kite_cli.local.chain.rpc import Rpc, RpcFailed, RpcRefused, local_rpc
 from kite_cli.local.chain.token import is_set_up, set_up
 from kite_cli.local.ports import LOOPBACK
 from kite_cli.local.process import ProcessSpec
+from kite_cli.local.step import StepFailed
 
 # States of blocks in memory: enough for a reorganisation or a snapshot. Without a bound anvil writes 170 kB a block into the user's home.
 _STATES_KEPT: Final = 500
+# A large state takes its time to be read.
+_READY_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,16 @@ def anvil_spec(node: AnvilNode, env: dict[str, str]) -> ProcessSpec:
     if options.block_time_s is not None:
         command += ("--block-time", str(options.block_time_s), *(("--mixed-mining",) if options.mines_at_once else ()))
     # What it leaves in its home stays in its folder.
-    return ProcessSpec("chain", command, lambda: prepared(node), env | {"HOME": str(node.folder)})
+    return ProcessSpec("chain", command, lambda: prepared(node), env | {"HOME": str(node.folder)}, _READY_WITHIN_S)
 
 
 async def prepared(node: AnvilNode) -> bool:
-    """Say whether the chain can be used; a fresh one is given its former state, or its token, first. Repeating it changes nothing."""
+    """Say whether the chain can be used; a fresh one is given its former state, or its token, first. Repeating it changes nothing.
+
+    Raises StepFailed if the former state cannot be read.
+    """
     try:
-        async with local_rpc(node.url) as rpc:
+        async with local_rpc(node.url, _READY_WITHIN_S) as rpc:
             if await rpc.number("eth_chainId") != node.options.chain_id:
                 return False
             await _prepare(rpc, node)
@@ -88,5 +94,13 @@ async def _prepare(rpc: Rpc, node: AnvilNode) -> None:
     if await is_set_up(rpc, node.token):
         return
     if node.state is not None and node.state.exists():
-        await restore(rpc, node.state)
+        await _restore(rpc, node.state)
     await set_up(rpc, node.token)
+
+
+async def _restore(rpc: Rpc, state: Path) -> None:
+    try:
+        await restore(rpc, state)
+    except (RpcRefused, OSError) as error:
+        advice = "Put back a copy of that file, or move the whole data folder away to start with an empty one."
+        raise StepFailed("chain", f"its state {state} cannot be read: {error}", advice) from error

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from kite_cli.local.chain.pairing import note_saved
 from kite_cli.local.chain.rpc import Rpc, RpcFailed, local_rpc
 
 _EVERY_S: Final = 1.0
 # Empty blocks: all they hold is the time.
 _EMPTY_EVERY_S: Final = 60.0
+# A chain of many accounts writes for longer than it answers anything else.
+_DUMPED_WITHIN_S: Final = 60.0
 
 
 async def restore(rpc: Rpc, path: Path) -> None:
@@ -24,10 +27,14 @@ async def restore(rpc: Rpc, path: Path) -> None:
 
 
 class ChainKeeper:
-    """Saves the chain at `url` to `path` from `begin` to `end`. `life` names the process that serves now, None while it is not ready."""
+    """Saves the chain at `url` to `path` from `begin` to `end`. `life` names the process that serves now, None while it is not ready.
 
-    def __init__(self, url: str, path: Path, life: Callable[[], int | None]) -> None:
-        self._url, self._path, self._life = url, path, life
+    `warn` is told in words when the chain could not be saved, once until it is saved again; what is new is tried again all the same.
+    """
+
+    def __init__(self, url: str, path: Path, life: Callable[[], int | None], warn: Callable[[str], None]) -> None:
+        self._url, self._path, self._life, self._warn = url, path, life, warn
+        self._has_warned = False
         self._saved_block = -1
         self._saved_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -50,19 +57,25 @@ class ChainKeeper:
             await asyncio.sleep(_EVERY_S)
             await self.save()
 
-    async def save(self, *, at_once: bool = False) -> bool:
-        """Save if there is something new, in any case with `at_once`; say whether it was. A chain that is away is left for later."""
+    async def save(self, *, at_once: bool = False) -> None:
+        """Save if there is something new, in any case with `at_once`. A chain that is away is left for later."""
+        try:
+            if await self._is_saved(at_once):
+                self._has_warned = False
+        except (OSError, RpcFailed, ValueError) as error:
+            if at_once or not self._has_warned:
+                self._has_warned = True
+                self._warn(f"what is new on it could not be saved: {error}")
+
+    async def _is_saved(self, at_once: bool) -> bool:
         life = self._life()
         if life is None:
             return False
-        try:
-            async with local_rpc(self._url) as rpc:
-                block = await rpc.number("eth_blockNumber")
-                if not at_once and not await self._is_worth_it(rpc, block):
-                    return False
-                state = bytes.fromhex(str(await rpc.call("anvil_dumpState")).removeprefix("0x"))
-        except (RpcFailed, ValueError):
-            return False
+        async with local_rpc(self._url, _DUMPED_WITHIN_S) as rpc:
+            block = await rpc.number("eth_blockNumber")
+            if not at_once and not await self._is_worth_it(rpc, block):
+                return False
+            state = bytes.fromhex(str(await rpc.call("anvil_dumpState")).removeprefix("0x"))
         # A chain that was started again meanwhile may not have had its state yet.
         if self._life() != life:
             return False
@@ -83,8 +96,13 @@ class ChainKeeper:
 
 def _replace(path: Path, state: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(state)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(state)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half a state must not fill what is left of the disk
+        raise
+    note_saved(path.parent)

@@ -15,6 +15,10 @@ class RpcFailed(Exception):
     """A call had no result: no answer in time, none that can be read, or the node's own error, whose text is in it."""
 
 
+class RpcRefused(RpcFailed):
+    """The node's own error: asked again, it says the same."""
+
+
 class Rpc:
     """One node. Every call raises RpcFailed."""
 
@@ -27,7 +31,7 @@ class Rpc:
         try:
             answer = (await self._http.post(self.url, json=request)).json()
             if "error" in answer:
-                raise RpcFailed(f"{method}: {answer['error'].get('message', 'refused')}")
+                raise RpcRefused(f"{method}: {answer['error'].get('message', 'refused')}")
             return answer["result"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RpcFailed(f"{method}: no usable answer ({type(error).__name__})") from error
