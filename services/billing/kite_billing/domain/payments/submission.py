@@ -139,8 +139,8 @@ def _may_start(case: Case, submission: PaymentSubmitted) -> bool:
     context, breaker = case.context, case.breaker
     if not context.fit or (submission.purpose == "bootstrap" and case.rules.bootstrap is None):
         return False
-    if breaker.is_open and (context.unresolved or not breaker.allows(case.key)):
-        # With nothing left to try it on, a new payment has to show whether the facilitator is well again.
+    if not breaker.allows(case.key) or (breaker.is_open and context.unresolved and not breaker.wants_new(case.now)):
+        # With nothing left to try it on, and from time to time, a new payment has to show whether the facilitator is well again.
         return False
     return context.running_of_payer < RUNNING_OF_PAYER and context.running_of_process < RUNNING_OF_PROCESS
 
