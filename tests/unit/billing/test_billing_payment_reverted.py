@@ -8,8 +8,9 @@ import pytest
 from kite_billing.domain.payments.breaker import Breaker
 from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Settle, SettleAnswer, Success, Unclear, Valid, Verify
 from kite_common.events.payment_record import PaymentRecord
-from kite_common.events.payments import PaymentOutcome, PaymentSubmitted
-from support.payments_world import World, word
+from kite_common.events.payments import Authorization, PaymentOutcome, PaymentSubmitted
+from kite_common.testing import payments as payments_make
+from support.payments_world import Transfer, World, word
 
 FUNDS = "invalid_exact_evm_insufficient_balance"
 CUT = Unclear("no_answer", "cut")
@@ -216,3 +217,56 @@ def test_a_new_payment_that_is_not_valid_is_no_trial(scene: Scene) -> None:
     scene.verified()
     scene.credited()
     assert (scene.outcome(paid).result, scene.breaker) == ("credited", Breaker())
+
+
+def opened(scene: Scene) -> None:
+    """The breaker is open, and whatever opened it has expired."""
+    for number in range(3):
+        scene.hangs(number)
+    scene.pass_time(400)
+    scene.chain.mine()
+    scene.step()
+    scene.answered()
+    assert (scene.breaker.is_open, scene.shared.unresolved) == (True, 0)
+
+
+def lasting(scene: Scene, number: int) -> Authorization:
+    return payments_make.authorization(nonce=word(number, "a"), valid_before=str(scene.now_ms // 1_000 + 300))
+
+
+def test_a_trial_that_was_paid_by_somebody_else_makes_room_for_the_next(scene: Scene) -> None:
+    opened(scene)
+    trial = scene.show(authorization=lasting(scene, 3))
+    scene.pay(scene.of(trial))
+    scene.chain.mine()
+    scene.verified(Invalid("invalid_exact_evm_nonce_already_used"))
+    scene.apply_commands()
+    scene.step()
+    assert (scene.outcome(trial).result, scene.of(trial).sent) == ("credited", False)
+    assert (scene.breaker.is_open, scene.breaker.trying) == (True, None)
+    paid = scene.show(authorization=lasting(scene, 4))
+    scene.verified()
+    scene.credited()
+    assert (scene.outcome(paid).result, scene.breaker) == ("credited", Breaker())
+
+
+def test_a_trial_with_unclaimed_money_that_has_left_the_chain_makes_room_for_the_next(scene: Scene) -> None:
+    opened(scene)
+    scene.scan()
+    scene.step()
+    made = lasting(scene, 3)
+    scene.chain.send(Transfer(made.from_address, made.nonce, int(made.value), int(made.valid_before)))
+    scene.chain.mine()
+    for _ in range(2):
+        scene.scan()
+        scene.step()
+    scene.answered()
+    scene.apply_commands()
+    scene.chain.reorganise(again=False)
+    trial = scene.show(authorization=made)
+    assert (scene.of(trial).state, scene.breaker.trying) == ("claimed", trial.payment_key)
+    scene.chain.now_s = int(made.valid_before) + 1
+    scene.chain.mine()
+    scene.answered()
+    assert (scene.of(trial).state, scene.of(trial).closed) == ("reversed", "authorization_expired")
+    assert (scene.breaker.is_open, scene.breaker.trying) == (True, None)

@@ -166,6 +166,12 @@ class Payments(RuleBasedStateMachine):
         self.world.decided.clear()
 
     @invariant()
+    def what_the_breaker_waits_for_is_under_way(self) -> None:
+        world, trying = self.world, self.world.shared.breaker.trying
+        flight = world.hands.desk.flight(trying) if world.hands.desk is not None and trying is not None else None
+        assert trying is None or (flight is not None and flight.is_running), (trying, flight)
+
+    @invariant()
     def nobody_is_told_more_often_than_they_asked(self) -> None:
         told = Counter(one.submission_id for one in self.world.outcomes)
         assert all(count <= self.asked[submission] for submission, count in told.items())

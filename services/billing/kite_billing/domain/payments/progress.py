@@ -122,8 +122,8 @@ def _settled(case: Case, record: PaymentRecord, place: Place) -> None:
         orders.append(credit(record, place, team_id, seq, case.now, case.rules))
     end = _end_of(case.flight.answer) if case.flight.doing == "prove" else None
     case.note(PaymentSettled(case.now, place, seq, team_id, part, end), *orders)
-    if record.sent:
-        case.breaker = case.breaker.proven()
+    # What others have submitted says nothing of the facilitator.
+    case.breaker = case.breaker.proven() if record.sent else case.breaker.dropped(case.key)
     case.be(doing="rest", answer=None, reason=None, waiters=(*case.flight.waiters, *case.flight.asking), asking=())
 
 
@@ -288,6 +288,7 @@ def _left_the_chain(case: Case, record: PaymentRecord, head: int) -> None:
     seq = record.command_seq + 1
     order = reversal(record, account, seq, case.now, case.rules)
     case.note(PaymentReversed(case.now, seq, "reorg"), order)
+    case.breaker = case.breaker.dropped(case.key)
     case.be(doing="rest", since=case.now, looks=0, reason=None)
 
 
