@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from kite_billing.domain.payments.facts import EvidenceRead, Look, NoAnswer, Paid, Settle, SettleEnded, Success, Valid, Verified, Verify
+from kite_billing.domain.payments.facts import (
+    EvidenceRead,
+    Look,
+    NoAnswer,
+    Paid,
+    Refused,
+    Settle,
+    SettleEnded,
+    Success,
+    Valid,
+    Verified,
+    Verify,
+)
 from kite_common.events.payment_record import PaymentRecord, Place, ScanCursor
 from kite_common.events.payments import CreditApplied, PaymentSubmitted, Target
 from kite_common.testing import make
@@ -154,6 +166,63 @@ def test_credentials_go_to_nobody_who_has_given_up() -> None:
     part = record_of(world, submitted).bootstrap
     assert part is not None
     assert (seals, part.released) == ([None, part.seal, None], True)
+
+
+def refused(world: World) -> None:
+    """The payment is verified and sent to be settled, which the facilitator refuses: it may still land."""
+    world.verify(Valid())
+    world.step()
+    world.settle(lambda _: Refused("invalid_exact_evm_insufficient_balance"), sends=False)
+    world.step()
+    answered(world)
+
+
+def test_another_authorization_under_the_id_of_one_that_was_sent_starts_that_one_again_with_its_own_signature() -> None:
+    world, held = World(), {"idempotency_hash": "e" * 64}
+    first = show(world, **held)
+    refused(world)
+    other = payments_make.authorization(nonce=word(1, "a"))
+    second = show(world, **held, authorization=other, signature="0x" + "2c" * 65, x402_version=1)
+    answered(world)
+    [(_, given)] = [one for one in world.hands.ordered if isinstance(one[0], Verify)]
+    assert (given.authorization, given.signature, given.x402_version) == (first.authorization, first.signature, first.x402_version)
+    settled(world, first)
+    world.apply_commands()
+    world.step()
+    outcome = world.told(second)
+    assert outcome is not None
+    assert (outcome.result, outcome.payment_key, set(world.records())) == ("credited", first.payment_key, {first.payment_key})
+
+
+def test_its_own_repeat_may_bring_another_signature_of_the_same_authorization() -> None:
+    world = World()
+    first = show(world)
+    refused(world)
+    show(world, signature="0x" + "2c" * 65)
+    answered(world)
+    assert (record_of(world, first).state, record_of(world, first).signature) == ("claimed", "0x" + "2c" * 65)
+
+
+def test_what_was_sent_holds_its_id_also_while_it_is_claimed_and_nobody_works_on_it() -> None:
+    world, held = World(), {"idempotency_hash": "e" * 64}
+    first = show(world, **held)
+    refused(world)
+    show(world, **held)
+    answered(world)
+    world.verify(NoAnswer("down"))
+    world.step()
+    assert (record_of(world, first).state, record_of(world, first).sent) == ("claimed", True)
+    second = show(world, **held, authorization=payments_make.authorization(nonce=word(1, "a")))
+    show(world, **held)
+    answered(world)
+    assert set(world.records()) == {first.payment_key}
+    settled(world, first)
+    world.apply_commands()
+    world.step()
+    outcome = world.told(second)
+    assert outcome is not None
+    assert (outcome.result, outcome.payment_key) == ("credited", first.payment_key)
+    assert sum(world.accounts.net.values()) == VALUE
 
 
 def _cursor(world: World) -> ScanCursor:

@@ -117,8 +117,8 @@ def _claimed(record: PaymentRecord, event: PaymentClaimed) -> dict[str, Any]:
         "payer": event.authorization.from_address,
     }  # fmt: skip
     if record.sent and record.binding is not None:
-        # What was sent stays what it is: only the work on it starts again.
-        return changes
+        # What was sent stays what it is: only the work on it starts again, also for another authorization under its idempotency id.
+        return changes if event.authorization == record.authorization else {"state": "claimed", "reason": None}
     return changes | {
         "binding": event.binding, "authorization": event.authorization, "requirement": event.requirement,
         "value": record.value if record.credited_to is not None else event.authorization.value,

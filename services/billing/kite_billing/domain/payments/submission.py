@@ -34,7 +34,7 @@ def holds_id(record: PaymentRecord, flight: Flight | None, now: int) -> bool:
     """Whether a key holds its idempotency id, so that no other authorization under it is settled."""
     match record.state:
         case "claimed":
-            return flight is not None and flight.is_running
+            return record.sent or (flight is not None and flight.is_running)
         case "rejected":
             return record.sent
         case "settling" | "unknown" | "settled":
