@@ -225,6 +225,16 @@ def test_what_was_sent_holds_its_id_also_while_it_is_claimed_and_nobody_works_on
     assert sum(world.accounts.net.values()) == VALUE
 
 
+def test_a_repeat_whose_caller_has_given_up_before_the_chain_was_read_starts_nothing() -> None:
+    world = World()
+    first = show(world)
+    refused(world)
+    late = show(world)
+    world.pass_time(22.001)
+    answered(world)
+    assert (record_of(world, first).state, world.told(late), world.has_effect(Verify)) == ("rejected", None, False)
+
+
 def _cursor(world: World) -> ScanCursor:
     cursor = world.states[world.scanner.key]
     assert isinstance(cursor, ScanCursor)

@@ -19,7 +19,7 @@ REVERSED: Final = "payment_reversed"
 
 def submitted(case: Case, submission: PaymentSubmitted, *, foreign: bool = False) -> None:
     """A caller shows a payment. `foreign`: another authorization under this key's idempotency id, so it gets this key's outcome."""
-    if case.now > submission.deadline + LATE_MS or case.flight.has(submission.submission_id):
+    if _is_late(case, submission) or case.flight.has(submission.submission_id):
         return
     if is_new(case.record, case.flight) and not foreign:
         if submission.if_new is not None:
@@ -72,7 +72,7 @@ def start(case: Case, submission: PaymentSubmitted) -> None:
 
 def answer_asking(case: Case) -> None:
     """The chain says that an idle key which was sent is unused: those who asked are judged, and the first who may starts again."""
-    asking = case.flight.asking
+    asking = [one for one in case.flight.asking if not _is_late(case, one)]
     case.be(asking=())
     for one in asking:
         if one.if_new is not None and is_idle(case.known(), case.flight):
@@ -116,6 +116,11 @@ def _tell_credited(case: Case, record: PaymentRecord, submission: PaymentSubmitt
     case.tell(outcomes.credited(record, submission.submission_id, case.now, case.rules, with_seal=with_seal))
     if with_seal and record.bootstrap is not None and not record.bootstrap.released:
         case.note(CredentialsReleased(case.now))
+
+
+def _is_late(case: Case, submission: PaymentSubmitted) -> bool:
+    """Whether its caller has surely given up: nobody would hear of what is started."""
+    return case.now > submission.deadline + LATE_MS
 
 
 def _is_same(record: PaymentRecord, submission: PaymentSubmitted, foreign: bool) -> bool:
