@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from kite_billing.domain.payments.facts import (
     EvidenceRead,
     Look,
@@ -11,6 +13,7 @@ from kite_billing.domain.payments.facts import (
     Settle,
     SettleEnded,
     Success,
+    Unclear,
     Valid,
     Verified,
     Verify,
@@ -166,6 +169,90 @@ def test_credentials_go_to_nobody_who_has_given_up() -> None:
     part = record_of(world, submitted).bootstrap
     assert part is not None
     assert (seals, part.released) == ([None, part.seal, None], True)
+
+
+BOOTSTRAP: dict[str, Any] = {"purpose": "bootstrap", "target": Target(source="agent", plan_id="p")}
+PROOFS: list[dict[str, Any]] = [{"quote_hash": "a" * 64}, {"idempotency_hash": "e" * 64, "idempotency_long": True}]
+REBUILT: dict[str, Any] = {"x402_version": 1, "signature": "0x" + "2c" * 65}
+
+
+def seal_shown(world: World, submitted: PaymentSubmitted) -> str | None:
+    """The sealed credentials a caller was given with its outcome."""
+    outcome = world.told(submitted)
+    assert outcome is not None
+    assert outcome.bootstrapped is not None
+    return outcome.bootstrapped.seal
+
+
+@pytest.mark.parametrize("proof", PROOFS, ids=["quote", "long id"])
+def test_who_rebuilds_a_bootstrap_and_waits_with_it_gets_no_credentials(proof: dict[str, Any]) -> None:
+    world = World()
+    first = show(world, **BOOTSTRAP, **proof)
+    world.verify(Valid())
+    world.step()
+    world.settle(lambda sent: Unclear("settlement_pending", "pending", sent), sends=True)
+    world.step()
+    answered(world)
+    world.pass_time(3)
+    world.step()
+    answered(world)
+    outcome = world.told(first)
+    assert outcome is not None
+    assert outcome.result == "pending"
+    world.chain.mine()
+    onlooker = show(world, **BOOTSTRAP, **REBUILT)
+    answered(world)
+    world.apply_commands()
+    world.step()
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert (seal_shown(world, onlooker), part.released) == (None, False)
+    assert seal_shown(world, show(world, **BOOTSTRAP, **proof)) == part.seal
+
+
+@pytest.mark.parametrize("proof", PROOFS, ids=["quote", "long id"])
+def test_who_rebuilds_a_bootstrap_after_a_credit_nobody_waited_for_gets_no_credentials(proof: dict[str, Any]) -> None:
+    world = World()
+    first = show(world, **BOOTSTRAP, **proof)
+    settled(world, first)
+    world.restart()
+    world.apply_commands()
+    world.step()
+    onlooker, guess = show(world, **BOOTSTRAP, **REBUILT), show(world, **BOOTSTRAP, quote_hash="b" * 64, idempotency_hash="b" * 64)
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert (seal_shown(world, onlooker), seal_shown(world, guess), part.released) == (None, None, False)
+    again = [show(world, **BOOTSTRAP, **proof) for _ in range(2)]
+    assert [seal_shown(world, one) for one in again] == [part.seal, part.seal]
+
+
+def test_of_those_who_wait_the_first_who_shows_the_quote_gets_the_credentials() -> None:
+    world, quote = World(large_atomic=1, confirmations_large=2), PROOFS[0]
+    first = show(world, **BOOTSTRAP, **quote)
+    assert settled(world, first).state == "unknown"
+    onlooker, again = show(world, **BOOTSTRAP, **REBUILT), show(world, **BOOTSTRAP, **quote)
+    world.chain.mine()
+    world.pass_time(0.5)
+    world.step()
+    answered(world)
+    world.apply_commands()
+    world.step()
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert part.released
+    assert [seal_shown(world, one) for one in (first, onlooker, again)] == [part.seal, None, part.seal]
+
+
+def test_a_bootstrap_that_was_claimed_with_neither_gives_its_credentials_with_its_first_outcome_only() -> None:
+    world, short = World(), {"idempotency_hash": "e" * 64, "x402_version": 1}
+    first = show(world, **BOOTSTRAP, **short)
+    settled(world, first)
+    world.restart()
+    world.apply_commands()
+    world.step()
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert [seal_shown(world, show(world, **BOOTSTRAP, **short)) for _ in range(2)] == [part.seal, None]
 
 
 def refused(world: World) -> None:
