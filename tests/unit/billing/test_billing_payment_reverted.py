@@ -270,3 +270,66 @@ def test_a_trial_with_unclaimed_money_that_has_left_the_chain_makes_room_for_the
     scene.answered()
     assert (scene.of(trial).state, scene.of(trial).closed) == ("reversed", "authorization_expired")
     assert (scene.breaker.is_open, scene.breaker.trying) == (True, None)
+
+
+def alerts(scene: Scene) -> float:
+    return scene.metrics.value("kite_x402_alerts_total", kind="facilitator_unproven")
+
+
+@pytest.mark.parametrize("answer", [Success, failed], ids=["success", "failure"])
+def test_a_node_that_is_a_block_behind_is_no_fault_of_the_facilitator(scene: Scene, answer: Callable[[str], SettleAnswer]) -> None:
+    for number in range(4):
+        submitted = scene.show(number)
+        scene.verified()
+        scene.settled(answer, mined=False)
+        assert (scene.of(submitted).state, scene.breaker) == ("unknown", Breaker())
+        scene.wait(1)
+        scene.apply_commands()
+        scene.step()
+        assert scene.outcome(submitted).result == "credited"
+        assert (scene.breaker, alerts(scene)) == (Breaker(), 0)
+
+
+def test_a_large_payment_that_is_not_deep_yet_raises_no_alert() -> None:
+    scene = Scene(large_atomic=1, confirmations_large=9)
+    submitted = scene.show()
+    scene.verified()
+    scene.settled(Success)
+    for _ in range(8):
+        scene.pass_time(1)
+        scene.step()
+        scene.answered()
+    assert (scene.of(submitted).state, alerts(scene), scene.breaker) == ("unknown", 0, Breaker())
+
+
+@pytest.mark.parametrize("resent", [True, False], ids=["before it is sent again", "if it is not"])
+def test_a_success_the_chain_does_not_show_seconds_later_counts_once(scene: Scene, resent: bool) -> None:
+    submitted = scene.show()
+    scene.verified()
+    scene.shared.fit = resent
+    scene.settled(Success, sends=False)
+    assert (scene.breaker.streak, alerts(scene)) == (0, 0)
+    scene.wait(1.5)
+    assert (scene.breaker.streak, alerts(scene)) == (0, 0)
+    scene.wait(1.5)
+    assert (scene.of(submitted).state, scene.has_effect(Settle)) == ("settling" if resent else "unknown", resent)
+    scene.wait(5)
+    assert (scene.breaker.streak, alerts(scene)) == (1, 1)
+
+
+def test_three_successes_the_chain_does_not_show_open_the_breaker(scene: Scene) -> None:
+    for number in range(3):
+        scene.show(number)
+        scene.verified()
+        scene.settled(Success, sends=False)
+    assert not scene.breaker.is_open
+    scene.wait(3)
+    assert (scene.breaker.is_open, alerts(scene)) == (True, 3)
+
+
+def test_a_trial_nobody_can_prove_yet_makes_room_for_the_next(scene: Scene) -> None:
+    opened(scene)
+    trial = scene.show(authorization=lasting(scene, 3))
+    scene.verified()
+    scene.settled(Success, sends=False)
+    assert (scene.of(trial).state, scene.breaker.trying, scene.breaker.is_open) == ("unknown", None, True)

@@ -201,7 +201,10 @@ def _open_at_rest(case: Case, record: PaymentRecord, fact: EvidenceRead, reverte
         case.breaker = case.breaker.clear(case.key)
         _reject(case, REVERTED, None)
     elif record.state in ("settling", "unknown", "reversed"):
-        if case.context.fit and case.breaker.allows(case.key) and may_settle_again(record, case.now, case.rules):
+        again = case.context.fit and case.breaker.allows(case.key) and may_settle_again(record, case.now, case.rules)
+        if again or case.now >= case.flight.since + WAITERS_STAY_MS:
+            _count_unproven(case, record)
+        if again:
             _settle(case)
         else:
             _still_unknown(case, record)
@@ -257,13 +260,26 @@ def _unknown(case: Case, answer: SettleAnswer | None, evidence: Evidence) -> Non
     """After a settle call the chain has not said what came of it: waiters stay three seconds more, however often it is called meanwhile."""
     why, end, hint = _told_by(answer)
     record = case.note(PaymentUnknown(case.now, why, end, hint))
-    if isinstance(answer, Unclear) or (isinstance(answer, Success) and isinstance(evidence, Open)):
+    # A node that is a block behind the facilitator's has not got the transaction yet, and nothing is wrong.
+    unproven = hint is not None and isinstance(evidence, Open)
+    if unproven:
+        case.breaker = case.breaker.dropped(case.key)
+    elif isinstance(answer, Unclear):
         case.breaker = case.breaker.unclear(case.key, case.now)
     else:
         case.breaker = case.breaker.clear(case.key)
     unclear_since = case.flight.unclear_since or case.now
-    case.be(doing="rest", answer=None, reason=None, since=case.now, looks=0, unclear_since=unclear_since)
+    case.be(doing="rest", answer=None, reason=None, since=case.now, looks=0, unclear_since=unclear_since, unproven=unproven)
     _pending_if_due(case, record)
+
+
+def _count_unproven(case: Case, record: PaymentRecord) -> None:
+    """Seconds later the chain has still not got what the last call named: that counts, once."""
+    if record.state == "unknown" and case.flight.unproven:
+        case.be(unproven=False)
+        case.breaker = case.breaker.unclear(case.key, case.now)
+        if record.reason == UNPROVEN:
+            case.alerts.append(UNPROVEN)
 
 
 def _still_unknown(case: Case, record: PaymentRecord) -> None:
