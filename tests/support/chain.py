@@ -33,6 +33,7 @@ from kite_cli.local.ports import LOOPBACK, PortBook
 from kite_cli.local.process import Child, ProcessSpec
 from kite_cli.local.stack import LocalStack
 from kite_cli.local.step import Silent
+from kite_common.testing.eventually import eventually
 
 __all__ = [
     "FACILITATOR", "FACILITATOR_KEY", "PAY_TO", "SETUP", "Authorization", "Chain", "Facilitator", "OwnChain", "Payer", "chain_of",
@@ -213,6 +214,14 @@ class Chain:
     async def front_run(self, authorization: Authorization) -> str:
         """Submit an authorization from account 0, as anybody may; the transaction's hash."""
         return await sent(self.rpc, {"to": self.token.address, "data": authorization.call()})
+
+    async def reverted(self, authorization: Authorization) -> str:
+        """Submit an authorization that the token refuses, without asking the node first whether it would; the hash, once it is mined."""
+        call = {"from": SETUP, "to": self.token.address, "data": authorization.call(), "gas": "0x7a120"}
+        transaction = str(await self.rpc.call("eth_sendTransaction", call))
+        receipt = await eventually(lambda: self.receipt(transaction), within_s=5, what="it is mined")
+        assert receipt["status"] == "0x0"
+        return transaction
 
     async def cancel(self, payer: Payer, nonce: str) -> str:
         """Cancel a nonce with its payer's signature; the transaction's hash."""

@@ -119,6 +119,7 @@ class Lie(Enum):
     HUGE = "more than 64 KiB of JSON"
     REFUSED = "a refusal with a reason of the SDK's"
     PENDING = "settlement_pending with a hash"
+    REVERTED = "no lie: the transaction was sent, mined and reverted, as the payer has not got the money"
     NO_HASH = "success without a hash"
     OTHER_NETWORK = "success on another network"
     MADE_UP_HASH = "success with a hash nobody knows"
@@ -183,7 +184,8 @@ class FacilitatorDouble:
             return _cut(request)
         authorization = _authorization_in(body)
         moves = self.settle is Lie.HONEST or self.settles_first
-        transaction = await self.chain.front_run(authorization) if moves else MADE_UP_HASH
+        submit = self.chain.reverted if self.settle is Lie.REVERTED else self.chain.front_run
+        transaction = await submit(authorization) if moves or self.settle is Lie.REVERTED else MADE_UP_HASH
         return await _broken(request, self.settle) or web.json_response(self._said(authorization.payer, transaction))
 
     def _said(self, payer: str, transaction: str) -> dict[str, Any]:
@@ -193,6 +195,7 @@ class FacilitatorDouble:
             Lie.HONEST: success,
             Lie.REFUSED: failure | {"transaction": "", "errorReason": self.reason},
             Lie.PENDING: failure | {"errorReason": "settlement_pending"},
+            Lie.REVERTED: failure | {"errorReason": "transaction_failed"},
             Lie.NO_HASH: success | {"transaction": ""},
             Lie.OTHER_NETWORK: success | {"network": "eip155:1"},
             Lie.MADE_UP_HASH: success | {"transaction": MADE_UP_HASH},

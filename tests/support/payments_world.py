@@ -80,7 +80,8 @@ def done(work: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A transaction of the world's chain: an authorization used or cancelled, or a plain transfer (nonce None)."""
+    """A transaction of the world's chain: an authorization used or cancelled, one that the token refuses (`revert`), or a plain transfer
+    (nonce None)."""
 
     payer: str
     nonce: str | None
@@ -101,6 +102,8 @@ class WorldChain:
     numbers: int = 0
     # Every payment to us that ever stood in a block: transaction, hash of the block, payer, value.
     ever_paid: set[tuple[str, str, str, int]] = field(default_factory=set)
+    # What the token refused, by the hash of the block it stands in.
+    reverted: dict[str, list[Transfer]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for _ in range(3):
@@ -113,13 +116,14 @@ class WorldChain:
         return word(self.numbers, "f")
 
     def mine(self, transfers: Sequence[Transfer] | None = None) -> None:
-        """A block with these, None = everything that waits; what the token refuses is left out."""
+        """A block with these, None = everything that waits; what the token refuses is reverted."""
         wanted = list(self.pool) if transfers is None else list(transfers)
         self.pool = [one for one in self.pool if one not in wanted]
         self.hashes += 1
         used, taken = self.used(), []
         for one in wanted:
-            if one.nonce is not None and ((one.payer, one.nonce) in used or self.now_s >= one.valid_before_s):
+            if one.kind == "revert" or (one.nonce is not None and ((one.payer, one.nonce) in used or self.now_s >= one.valid_before_s)):
+                self.reverted.setdefault(word(self.hashes, "b"), []).append(one)
                 continue
             taken.append(one)
             if one.nonce is not None:
@@ -149,6 +153,9 @@ class WorldChain:
         receipts = []
         for number, (_, block_hash, transfers) in enumerate(self.blocks):
             index = 0
+            receipts += [
+                Receipt(word(one.number, "f"), number, block_hash, False, ()) for one in self.reverted.get(block_hash, ())
+            ]
             for one in transfers:
                 logs, transaction = [], word(one.number, "f")
                 topics: list[tuple[tuple[str, ...], str]] = []
@@ -260,7 +267,8 @@ class World:
         """A new owner with what is in the log."""
         self.shared = Shared(fit=True, head=len(self.chain.blocks) - 1)
         self.facts, self.hands = LocalFacts(), Hands()
-        self.processor = PaymentsProcessor(self.rules, self.shared, self.facts, self.hands, 1, self.clock, Metrics())
+        self.metrics = Metrics()
+        self.processor = PaymentsProcessor(self.rules, self.shared, self.facts, self.hands, 1, self.clock, self.metrics)
         self.queue: LocalQueue = self.facts.open(0)
         self.processor.restored(0, self.states, Position(0, 0))
 
@@ -326,20 +334,20 @@ class World:
         assert record.state == "claimed"
         self.queue.put(Verified(effect.key, answer))
 
-    def settle(self, answer: Callable[[str], SettleAnswer], *, sends: bool) -> None:
+    def settle(self, answer: Callable[[str], SettleAnswer], *, sends: bool, kind: str = "pay") -> None:
         """The facilitator answers the oldest settle, having sent the transaction or not; it is told the hash."""
         effect, record = self.next_effect(Settle)
         committed = self.record(effect.key)
         assert committed is not None
         assert (committed.state, committed.sent) == ("settling", True), "no settle without a committed PaymentSettling"
         self.settles[effect.key] += 1
-        self.queue.put(SettleEnded(effect.key, answer(self.pay(record) if sends else word(9, "e"))))
+        self.queue.put(SettleEnded(effect.key, answer(self.pay(record, kind) if sends else word(9, "e"))))
 
-    def pay(self, record: PaymentRecord) -> str:
-        """Somebody submits the record's authorization."""
+    def pay(self, record: PaymentRecord, kind: str = "pay") -> str:
+        """Somebody submits the record's authorization; `revert`: its payer has no money by then."""
         assert record.authorization is not None
         made = record.authorization
-        return self.chain.send(Transfer(made.from_address, made.nonce, int(made.value), int(made.valid_before)))
+        return self.chain.send(Transfer(made.from_address, made.nonce, int(made.value), int(made.valid_before), kind))
 
     def look(self) -> None:
         """The oldest look is answered by the chain as it is now."""

@@ -256,6 +256,25 @@ async def test_three_unclear_payments_in_a_row_stop_new_ones_until_one_is_proven
     assert (await scene.pay(await scene.payment())).result == "credited"
 
 
+async def test_payments_that_are_reverted_are_refused_and_turn_nobody_away(scene: PaidBilling) -> None:
+    scene.facilitator.settle, calls = Lie.REVERTED, scene.facilitator.count("/settle")
+    payer = await scene.chain.payer(0)
+    broke = [scene.payment_of(payer) for _ in range(4)]
+    for payment in broke:
+        outcome = await scene.show(payment)
+        assert (outcome.result, outcome.status, outcome.reason, outcome.after_settle) == ("refused", 402, "transaction_failed", True)
+        receipt = await scene.chain.receipt(outcome.transaction or "")
+        assert receipt is not None
+        assert receipt["status"] == "0x0"
+    scene.facilitator.heal()
+    other = await scene.payment()
+    await paid_once(scene, other, await scene.show(other))
+    assert "kite_x402_breaker_open 0.0" in await scene.metrics()
+    assert scene.facilitator.count("/settle") == calls + len(broke) + 1
+    await scene.chain.mint(payer.address, VALUE)
+    await paid_once(scene, broke[0], await scene.pay(broke[0]))
+
+
 async def test_a_submission_that_is_read_too_late_starts_nothing(scene: PaidBilling) -> None:
     late, other = await scene.payment(), await scene.payment()
     await scene.publish(late.submission(wait_s=-10))

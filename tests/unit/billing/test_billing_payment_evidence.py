@@ -69,6 +69,12 @@ def test_a_payment_is_proven_by_its_transfer_at_the_needed_depth(chain: WorldCha
     assert (found.place.transaction, found.place.block, found.place.log_index) == (transaction, 3, 1)
 
 
+def test_what_is_unused_comes_with_the_named_transactions_that_were_reverted(chain: WorldChain) -> None:
+    transaction = used(chain, "revert")
+    assert evidence(chain, hints=(word(9, "e"), transaction)) == Open((transaction,))
+    assert isinstance(evidence(chain, hints=(transaction, used(chain))), Paid)
+
+
 def test_a_made_up_hash_proves_nothing(chain: WorldChain) -> None:
     assert evidence(chain, hints=(word(9, "e"),)) == Open()
 

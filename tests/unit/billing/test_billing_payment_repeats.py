@@ -2,7 +2,22 @@
 
 from typing import Any
 
-from kite_billing.domain.payments.facts import EvidenceRead, Look, NoAnswer, Paid, Settle, SettleEnded, Success, Valid, Verified, Verify
+import pytest
+
+from kite_billing.domain.payments.facts import (
+    EvidenceRead,
+    Look,
+    NoAnswer,
+    Paid,
+    Refused,
+    Settle,
+    SettleEnded,
+    Success,
+    Unclear,
+    Valid,
+    Verified,
+    Verify,
+)
 from kite_common.events.payment_record import PaymentRecord, Place, ScanCursor
 from kite_common.events.payments import CreditApplied, PaymentSubmitted, Target
 from kite_common.testing import make
@@ -154,6 +169,157 @@ def test_credentials_go_to_nobody_who_has_given_up() -> None:
     part = record_of(world, submitted).bootstrap
     assert part is not None
     assert (seals, part.released) == ([None, part.seal, None], True)
+
+
+BOOTSTRAP: dict[str, Any] = {"purpose": "bootstrap", "target": Target(source="agent", plan_id="p")}
+PROOFS: list[dict[str, Any]] = [{"quote_hash": "a" * 64}, {"idempotency_hash": "e" * 64, "idempotency_long": True}]
+REBUILT: dict[str, Any] = {"x402_version": 1, "signature": "0x" + "2c" * 65}
+
+
+def seal_shown(world: World, submitted: PaymentSubmitted) -> str | None:
+    """The sealed credentials a caller was given with its outcome."""
+    outcome = world.told(submitted)
+    assert outcome is not None
+    assert outcome.bootstrapped is not None
+    return outcome.bootstrapped.seal
+
+
+@pytest.mark.parametrize("proof", PROOFS, ids=["quote", "long id"])
+def test_who_rebuilds_a_bootstrap_and_waits_with_it_gets_no_credentials(proof: dict[str, Any]) -> None:
+    world = World()
+    first = show(world, **BOOTSTRAP, **proof)
+    world.verify(Valid())
+    world.step()
+    world.settle(lambda sent: Unclear("settlement_pending", "pending", sent), sends=True)
+    world.step()
+    answered(world)
+    world.pass_time(3)
+    world.step()
+    answered(world)
+    outcome = world.told(first)
+    assert outcome is not None
+    assert outcome.result == "pending"
+    world.chain.mine()
+    onlooker = show(world, **BOOTSTRAP, **REBUILT)
+    answered(world)
+    world.apply_commands()
+    world.step()
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert (seal_shown(world, onlooker), part.released) == (None, False)
+    assert seal_shown(world, show(world, **BOOTSTRAP, **proof)) == part.seal
+
+
+@pytest.mark.parametrize("proof", PROOFS, ids=["quote", "long id"])
+def test_who_rebuilds_a_bootstrap_after_a_credit_nobody_waited_for_gets_no_credentials(proof: dict[str, Any]) -> None:
+    world = World()
+    first = show(world, **BOOTSTRAP, **proof)
+    settled(world, first)
+    world.restart()
+    world.apply_commands()
+    world.step()
+    onlooker, guess = show(world, **BOOTSTRAP, **REBUILT), show(world, **BOOTSTRAP, quote_hash="b" * 64, idempotency_hash="b" * 64)
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert (seal_shown(world, onlooker), seal_shown(world, guess), part.released) == (None, None, False)
+    again = [show(world, **BOOTSTRAP, **proof) for _ in range(2)]
+    assert [seal_shown(world, one) for one in again] == [part.seal, part.seal]
+
+
+def test_of_those_who_wait_the_first_who_shows_the_quote_gets_the_credentials() -> None:
+    world, quote = World(large_atomic=1, confirmations_large=2), PROOFS[0]
+    first = show(world, **BOOTSTRAP, **quote)
+    assert settled(world, first).state == "unknown"
+    onlooker, again = show(world, **BOOTSTRAP, **REBUILT), show(world, **BOOTSTRAP, **quote)
+    world.chain.mine()
+    world.pass_time(0.5)
+    world.step()
+    answered(world)
+    world.apply_commands()
+    world.step()
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert part.released
+    assert [seal_shown(world, one) for one in (first, onlooker, again)] == [part.seal, None, part.seal]
+
+
+def test_a_bootstrap_that_was_claimed_with_neither_gives_its_credentials_with_its_first_outcome_only() -> None:
+    world, short = World(), {"idempotency_hash": "e" * 64, "x402_version": 1}
+    first = show(world, **BOOTSTRAP, **short)
+    settled(world, first)
+    world.restart()
+    world.apply_commands()
+    world.step()
+    part = record_of(world, first).bootstrap
+    assert part is not None
+    assert [seal_shown(world, show(world, **BOOTSTRAP, **short)) for _ in range(2)] == [part.seal, None]
+
+
+def refused(world: World) -> None:
+    """The payment is verified and sent to be settled, which the facilitator refuses: it may still land."""
+    world.verify(Valid())
+    world.step()
+    world.settle(lambda _: Refused("invalid_exact_evm_insufficient_balance"), sends=False)
+    world.step()
+    answered(world)
+
+
+def test_another_authorization_under_the_id_of_one_that_was_sent_starts_that_one_again_with_its_own_signature() -> None:
+    world, held = World(), {"idempotency_hash": "e" * 64}
+    first = show(world, **held)
+    refused(world)
+    other = payments_make.authorization(nonce=word(1, "a"))
+    second = show(world, **held, authorization=other, signature="0x" + "2c" * 65, x402_version=1)
+    answered(world)
+    [(_, given)] = [one for one in world.hands.ordered if isinstance(one[0], Verify)]
+    assert (given.authorization, given.signature, given.x402_version) == (first.authorization, first.signature, first.x402_version)
+    settled(world, first)
+    world.apply_commands()
+    world.step()
+    outcome = world.told(second)
+    assert outcome is not None
+    assert (outcome.result, outcome.payment_key, set(world.records())) == ("credited", first.payment_key, {first.payment_key})
+
+
+def test_its_own_repeat_may_bring_another_signature_of_the_same_authorization() -> None:
+    world = World()
+    first = show(world)
+    refused(world)
+    show(world, signature="0x" + "2c" * 65)
+    answered(world)
+    assert (record_of(world, first).state, record_of(world, first).signature) == ("claimed", "0x" + "2c" * 65)
+
+
+def test_what_was_sent_holds_its_id_also_while_it_is_claimed_and_nobody_works_on_it() -> None:
+    world, held = World(), {"idempotency_hash": "e" * 64}
+    first = show(world, **held)
+    refused(world)
+    show(world, **held)
+    answered(world)
+    world.verify(NoAnswer("down"))
+    world.step()
+    assert (record_of(world, first).state, record_of(world, first).sent) == ("claimed", True)
+    second = show(world, **held, authorization=payments_make.authorization(nonce=word(1, "a")))
+    show(world, **held)
+    answered(world)
+    assert set(world.records()) == {first.payment_key}
+    settled(world, first)
+    world.apply_commands()
+    world.step()
+    outcome = world.told(second)
+    assert outcome is not None
+    assert (outcome.result, outcome.payment_key) == ("credited", first.payment_key)
+    assert sum(world.accounts.net.values()) == VALUE
+
+
+def test_a_repeat_whose_caller_has_given_up_before_the_chain_was_read_starts_nothing() -> None:
+    world = World()
+    first = show(world)
+    refused(world)
+    late = show(world)
+    world.pass_time(22.001)
+    answered(world)
+    assert (record_of(world, first).state, world.told(late), world.has_effect(Verify)) == ("rejected", None, False)
 
 
 def _cursor(world: World) -> ScanCursor:

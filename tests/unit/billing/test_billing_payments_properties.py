@@ -23,7 +23,7 @@ ALLOWED: Final[Mapping[str, Set[str | None]]] = {
     "settling": {"claimed", "unknown", "reversed"},
     "settled": {"claimed", "settling", "unknown", "rejected", "dead", "reversed"},
     "credited": {"settled"},
-    "rejected": {"claimed", "settling"},
+    "rejected": {"claimed", "settling", "unknown"},
     "unknown": {"settling"},
     "dead": {"claimed", "settling", "unknown", "rejected"},
     "reversed": {"credited", "observed", "claimed"},
@@ -84,15 +84,19 @@ class Payments(RuleBasedStateMachine):
         self.world.verify(answer)
 
     @precondition(lambda self: self.world.has_effect(Settle))
-    @rule(says=st.sampled_from(["success", "refused", "timeout", "pending", "cut", "unsent", "500"]), sends=st.booleans())
-    def the_facilitator_settles(self, says: str, sends: bool) -> None:
+    @rule(
+        says=st.sampled_from(["success", "refused", "failed", "timeout", "pending", "cut", "unsent", "500"]), sends=st.booleans(),
+        kind=st.sampled_from(["pay", "pay", "revert"]),
+    )  # fmt: skip
+    def the_facilitator_settles(self, says: str, sends: bool, kind: str) -> None:
         answers: dict[str, Callable[[str], SettleAnswer]] = {
             "success": Success, "refused": lambda _: Refused(REASON), "timeout": lambda _: Unclear("no_answer", "timeout"),
+            "failed": lambda sent: Unclear("transaction_failed", "answered", sent),
             "pending": lambda sent: Unclear("settlement_pending", "pending", sent), "cut": lambda _: Unclear("no_answer", "cut"),
             "unsent": lambda _: Unclear("no_answer", "unsent"), "500": lambda _: Unclear("status_500", "answered"),
         }  # fmt: skip
         # Nothing of a call that never arrived can be sent.
-        self.world.settle(answers[says], sends=sends and says != "unsent")
+        self.world.settle(answers[says], sends=sends and says != "unsent", kind=kind)
 
     @precondition(lambda self: self.world.has_effect(Look))
     @rule()
@@ -160,6 +164,12 @@ class Payments(RuleBasedStateMachine):
                 paid = (event.place.transaction, event.place.block_hash, record.payer, int(record.value))
                 assert paid in self.world.chain.ever_paid, (key, event)
         self.world.decided.clear()
+
+    @invariant()
+    def what_the_breaker_waits_for_is_under_way(self) -> None:
+        world, trying = self.world, self.world.shared.breaker.trying
+        flight = world.hands.desk.flight(trying) if world.hands.desk is not None and trying is not None else None
+        assert trying is None or (flight is not None and flight.is_running), (trying, flight)
 
     @invariant()
     def nobody_is_told_more_often_than_they_asked(self) -> None:

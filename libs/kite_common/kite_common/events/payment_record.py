@@ -36,11 +36,12 @@ class Requirement(Value):
 
 
 class LastCall(Value):
-    """The newest settle call: when it began and ended, and how. `open`: nobody knows how it ended."""
+    """The newest settle call: when it began and ended, how, and the transaction it named. `open`: nobody knows how it ended."""
 
     began_at: UnixMs
     ended_at: UnixMs | None = None
     end: CallEnd = "open"
+    transaction: str | None = None
 
 
 class Place(Value):

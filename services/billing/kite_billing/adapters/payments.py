@@ -184,8 +184,8 @@ class PaymentsProcessor:
                 f"payment.{step.event}", paymentId=payment_id(decided.key), before=step.before, reason=step.why, tx=step.transaction,
                 team=step.team_id, amount_atomic=step.amount_atomic,
             )  # fmt: skip
-            if step.event == "unknown" and step.why == "facilitator_unproven":
-                self._metrics.counter("kite_x402_alerts_total").labels(kind="facilitator_unproven").inc()
+        for kind in decided.decision.alerts:
+            self._metrics.counter("kite_x402_alerts_total").labels(kind=kind).inc()
 
 
 class _StepWork:
@@ -262,7 +262,7 @@ class _StepWork:
             self._removed.discard(key)
         self._records += [(self._topics.events, encode(step)) for step in decided.steps]
         self._elsewhere += [self._place_of(order) for order in decision.orders]
-        if decision.effects or decision.outcomes or decided.steps:
+        if decision.effects or decision.outcomes or decided.steps or decision.alerts:
             self._effects.append(_Told(decided))
 
     def _place_of(self, order: Order) -> tuple[str, int, Record]:

@@ -26,23 +26,27 @@ async def prove(chain: Chain, asset: str, question: Question) -> tuple[Evidence,
 async def _evidence(chain: Chain, asset: str, question: Question, head: Block) -> Evidence:
     if question.nonce is None:
         return await _of_transfer(chain, asset, question, head)
+    reverted: list[str] = []
     for hint in question.hints:
         receipt = await chain.receipt(hint)
         use = None if receipt is None else use_in(receipt, asset, question)
         if receipt is not None and use is not None:
             return judge_use(use, receipt, asset, question, head.number)
+        if receipt is not None and not receipt.succeeded and receipt.block <= head.number:
+            # In a block above the head it may be reverted because another transaction there has used the authorization.
+            reverted.append(hint)
     if await chain.authorization_used(question.payer, question.nonce, head.number):
         return await _of_used(chain, asset, question, question.nonce, head)
-    return await _of_unused(chain, question, head)
+    return Closed("authorization_expired") if await _is_expired(chain, question, head) else Open(tuple(reverted))
 
 
-async def _of_unused(chain: Chain, question: Question, head: Block) -> Evidence:
+async def _is_expired(chain: Chain, question: Question, head: Block) -> bool:
     """The token takes it only before `validBefore`, by the time of the block it would stand in."""
     deep = head.number - question.needed_depth + 1
     if question.valid_before_s is None or deep < 0 or head.timestamp_s < question.valid_before_s:
-        return Open()
+        return False
     block = head if deep == head.number else await chain.block(deep)
-    return Closed("authorization_expired") if block.timestamp_s >= question.valid_before_s else Open()
+    return block.timestamp_s >= question.valid_before_s
 
 
 async def _of_used(chain: Chain, asset: str, question: Question, nonce: str, head: Block) -> Evidence:

@@ -32,7 +32,8 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a fact leads to. `flight` and `breaker` are how they are from now on; effects begin after the events are durable."""
+    """What a fact leads to. `flight` and `breaker` are how they are from now on; effects begin after the events are durable; `alerts` are
+    kinds of what an operator must look at."""
 
     events: tuple[PaymentEvent, ...]
     record: PaymentRecord | None
@@ -42,6 +43,7 @@ class Decision:
     orders: tuple[Order, ...] = ()
     outcomes: tuple[PaymentOutcome, ...] = ()
     removed: bool = False
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Case:
     orders: list[Order] = field(default_factory=list)
     outcomes: list[PaymentOutcome] = field(default_factory=list)
     removed: bool = False
+    alerts: list[str] = field(default_factory=list)
 
     @property
     def now(self) -> int:
@@ -105,5 +108,5 @@ class Case:
         flight = None if self.removed or self.flight.is_empty else self.flight
         return Decision(
             tuple(self.events), self.record, flight, self.breaker, tuple(self.effects), tuple(self.orders), tuple(self.outcomes),
-            self.removed,
+            self.removed, tuple(self.alerts),
         )  # fmt: skip

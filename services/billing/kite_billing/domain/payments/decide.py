@@ -93,7 +93,7 @@ def _credit_applied(case: Case, fact: inbox.CreditApplied) -> None:
         refused=fact.refused,
     )  # fmt: skip
     sealed = record.bootstrap is not None and record.bootstrap.seal is not None and not record.bootstrap.released
-    first = next((one for one in case.flight.waiters if case.now <= one.deadline), None) if sealed else None
+    first = next((one for one in case.flight.waiters if outcomes.may_be_first(record, one, case.now)), None) if sealed else None
     credited = case.note(PaymentCredited(case.now, result, first is not None))
     case.tell_waiters(
         lambda one: outcomes.credited(

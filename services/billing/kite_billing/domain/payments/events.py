@@ -61,11 +61,12 @@ class PaymentCredited:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRejected:
-    """The facilitator refuses, and the chain says that nothing happened."""
+    """The facilitator refuses, or what it sent (`transaction`) was reverted, and the chain says that nothing happened."""
 
     at: UnixMs
     reason: str
     end: CallEnd | None = None
+    transaction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,11 @@ def _changes(record: PaymentRecord, event: PaymentEvent) -> dict[str, Any]:
         case PaymentCredited():
             return {"state": "credited", "credit": event.credit} | _released(record, event.released)
         case PaymentRejected():
-            return {"state": "rejected", "reason": event.reason, "last_call": _ended(record, event.end, event.at)}
-        case PaymentUnknown():
             hint = event.transaction or record.hint
-            return {"state": "unknown", "reason": event.why, "hint": hint, "last_call": _ended(record, event.end, event.at)}
+            return {"state": "rejected", "reason": event.reason, "hint": hint, "last_call": _ended(record, event.end, event.at)}
+        case PaymentUnknown():
+            hint, call = event.transaction or record.hint, _ended(record, event.end, event.at, event.transaction)
+            return {"state": "unknown", "reason": event.why, "hint": hint, "last_call": call}
         case PaymentDead():
             return {"state": "dead", "reason": event.reason, "signature": None}
         case PaymentReversed() | PaymentObserved() | PaymentAssigned():
@@ -116,8 +117,8 @@ def _claimed(record: PaymentRecord, event: PaymentClaimed) -> dict[str, Any]:
         "payer": event.authorization.from_address,
     }  # fmt: skip
     if record.sent and record.binding is not None:
-        # What was sent stays what it is: only the work on it starts again.
-        return changes
+        # What was sent stays what it is: only the work on it starts again, also for another authorization under its idempotency id.
+        return changes if event.authorization == record.authorization else {"state": "claimed", "reason": None}
     return changes | {
         "binding": event.binding, "authorization": event.authorization, "requirement": event.requirement,
         "value": record.value if record.credited_to is not None else event.authorization.value,
@@ -125,12 +126,12 @@ def _claimed(record: PaymentRecord, event: PaymentClaimed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ended(record: PaymentRecord, end: CallEnd | None, at: int) -> LastCall | None:
-    """The last call with its end, if it was open and one is known."""
+def _ended(record: PaymentRecord, end: CallEnd | None, at: int, transaction: str | None = None) -> LastCall | None:
+    """The last call with its end, and what it named, if it was open and one is known."""
     call = record.last_call
     if call is None or end is None or end == "open":
         return call
-    return call.model_copy(update={"end": end, "ended_at": at})
+    return call.model_copy(update={"end": end, "ended_at": at, "transaction": transaction})
 
 
 def _released(record: PaymentRecord, released: bool) -> dict[str, Any]:

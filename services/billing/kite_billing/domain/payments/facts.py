@@ -63,7 +63,9 @@ class Paid:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """The authorization is unused and may still be used."""
+    """The authorization is unused and may still be used. `reverted`: transactions asked about that are mined and did nothing."""
+
+    reverted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ class Flight:
     `check`: the facilitator would not settle, for `reason`, or the money may be there already (None); the chain is asked first. `prove`:
     the settle call has ended with `answer`. `waiters`: submissions that wait for what comes of it; `asking`: those that are judged once
     the chain has been read. `since`, `looks`: when the reconciler began, and how often it has looked. `seen`: the scanner saw the transfer.
-    `unclear_since`: when it became unclear first while the present waiters wait, 0 = it has not.
+    `unclear_since`: when it became unclear first while the present waiters wait, 0 = it has not. `unproven`: the last call named a
+    transaction which the look after it has not found; whether that counts against the facilitator a later look says.
     """
 
     doing: Doing = "rest"
@@ -31,6 +32,7 @@ class Flight:
     looks: int = 0
     unclear_since: int = 0
     seen: bool = False
+    unproven: bool = False
 
     @property
     def is_running(self) -> bool:

@@ -74,24 +74,35 @@ def credited(record: PaymentRecord, submission_id: str, now: int, rules: Rules, 
 
 
 def may_see_credentials(record: PaymentRecord, submission: PaymentSubmitted, now: int, rules: Rules) -> bool:
-    """Whether a repeat of a bootstrap shows what only its first caller can know, inside of the window.
+    """Whether a caller of a bootstrap shows what only its first caller can know, inside of the window.
 
-    Once it is mined anybody can rebuild the header, so the header alone shows nothing. The first outcome of all needs no showing.
+    Once it is mined anybody can rebuild the header, so the header alone shows nothing.
     """
     if record.bootstrap is None or record.bootstrap.seal is None or record.credit is None:
         return False
     if not record.bootstrap.released:
-        return now <= submission.deadline
-    if now > record.credit.at + rules.credential_window_s * 1_000:
-        return False
-    by_quote = _equal(record.quote_hash, submission.quote_hash)
-    by_id = record.idempotency_long and _equal(record.idempotency_hash, submission.idempotency_hash)
-    return by_quote or by_id
+        return may_be_first(record, submission, now)
+    return now <= record.credit.at + rules.credential_window_s * 1_000 and _shows_secret(record, submission)
+
+
+def may_be_first(record: PaymentRecord, submission: PaymentSubmitted, now: int) -> bool:
+    """Whether a caller may be the first to have a bootstrap's credentials: one that still waits, and shows what the claim came with.
+
+    A claim that came with neither quote nor long idempotency id has nothing that could be shown: its first outcome of all has them.
+    """
+    has_secret = record.quote_hash is not None or (record.idempotency_long and record.idempotency_hash is not None)
+    return now <= submission.deadline and (_shows_secret(record, submission) or not has_secret)
 
 
 def transaction_of(record: PaymentRecord) -> str | None:
     """The proven transaction, else the one the facilitator named."""
     return record.place.transaction if record.place is not None else record.hint
+
+
+def _shows_secret(record: PaymentRecord, submission: PaymentSubmitted) -> bool:
+    by_quote = _equal(record.quote_hash, submission.quote_hash)
+    by_id = record.idempotency_long and _equal(record.idempotency_hash, submission.idempotency_hash)
+    return by_quote or by_id
 
 
 def _equal(kept: str | None, shown: str | None) -> bool:

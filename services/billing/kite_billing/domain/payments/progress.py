@@ -47,6 +47,7 @@ _NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
 _USED_ELSEWHERE: Final = "authorization_used_elsewhere"
 UNPROVEN: Final = "facilitator_unproven"
 INTERRUPTED: Final = "interrupted"
+REVERTED: Final = "transaction_failed"
 
 
 def verified(case: Case, fact: Verified) -> None:
@@ -56,6 +57,7 @@ def verified(case: Case, fact: Verified) -> None:
     match fact.answer:
         case Valid():
             _settle(case)
+            case.breaker = case.breaker.tried_new(case.now)
         case Invalid(reason):
             # Somebody may have submitted the authorization before us.
             case.be(doing="check", reason=reason)
@@ -82,8 +84,8 @@ def evidence_read(case: Case, fact: EvidenceRead) -> None:
             _paid(case, place)
         case Closed(reason):
             _closed(case, reason, fact)
-        case Open():
-            _open(case, fact)
+        case Open(reverted):
+            _open(case, fact, reverted)
         case NotYet() | Unreadable():
             _unclear(case, fact.evidence)
 
@@ -120,8 +122,8 @@ def _settled(case: Case, record: PaymentRecord, place: Place) -> None:
         orders.append(credit(record, place, team_id, seq, case.now, case.rules))
     end = _end_of(case.flight.answer) if case.flight.doing == "prove" else None
     case.note(PaymentSettled(case.now, place, seq, team_id, part, end), *orders)
-    if record.sent:
-        case.breaker = case.breaker.proven()
+    # What others have submitted says nothing of the facilitator.
+    case.breaker = case.breaker.proven() if record.sent else case.breaker.dropped(case.key)
     case.be(doing="rest", answer=None, reason=None, waiters=(*case.flight.waiters, *case.flight.asking), asking=())
 
 
@@ -157,7 +159,7 @@ def _closed(case: Case, reason: str, fact: EvidenceRead) -> None:
             pass
 
 
-def _open(case: Case, fact: EvidenceRead) -> None:
+def _open(case: Case, fact: EvidenceRead, reverted: tuple[str, ...]) -> None:
     record, flight = case.known(), case.flight
     match flight.doing:
         case "check" if flight.reason is None:
@@ -172,15 +174,19 @@ def _open(case: Case, fact: EvidenceRead) -> None:
         case "prove" if isinstance(flight.answer, Refused):
             case.breaker = case.breaker.clear(case.key)
             _reject(case, flight.answer.reason, "answered")
+        case "prove" if _hint_of(flight.answer) in reverted:
+            # The facilitator is well: what it sent was mined. Only the payment is not.
+            case.breaker = case.breaker.clear(case.key)
+            _reject(case, REVERTED, _end_of(flight.answer), _hint_of(flight.answer))
         case "prove":
             _unknown(case, flight.answer, fact.evidence)
         case "rest":
-            _open_at_rest(case, record, fact)
+            _open_at_rest(case, record, fact, reverted)
         case _:
             pass
 
 
-def _open_at_rest(case: Case, record: PaymentRecord, fact: EvidenceRead) -> None:
+def _open_at_rest(case: Case, record: PaymentRecord, fact: EvidenceRead, reverted: tuple[str, ...]) -> None:
     if record.state in ("credited", "observed"):
         _left_the_chain(case, record, fact.head)
     elif is_idle(record, case.flight):
@@ -190,8 +196,15 @@ def _open_at_rest(case: Case, record: PaymentRecord, fact: EvidenceRead) -> None
             # Unused, and its window is open: the next look is due when that is over.
             case.be(since=0, looks=0)
         answer_asking(case)
+    elif record.state == "unknown" and record.last_call is not None and record.last_call.transaction in reverted:
+        # Mined after its answer, or seen late. A facilitator's transactions are mined in order, so what earlier calls sent is over, too.
+        case.breaker = case.breaker.clear(case.key)
+        _reject(case, REVERTED, None)
     elif record.state in ("settling", "unknown", "reversed"):
-        if case.context.fit and case.breaker.allows(case.key) and may_settle_again(record, case.now, case.rules):
+        again = case.context.fit and case.breaker.allows(case.key) and may_settle_again(record, case.now, case.rules)
+        if again or case.now >= case.flight.since + WAITERS_STAY_MS:
+            _count_unproven(case, record)
+        if again:
             _settle(case)
         else:
             _still_unknown(case, record)
@@ -229,11 +242,11 @@ def _settle(case: Case) -> None:
     case.effects.append(Settle(case.key))
 
 
-def _reject(case: Case, reason: str, end: CallEnd | None) -> None:
-    record = case.note(PaymentRejected(case.now, reason, end))
+def _reject(case: Case, reason: str, end: CallEnd | None, transaction: str | None = None) -> None:
+    record = case.note(PaymentRejected(case.now, reason, end, transaction))
     case.breaker = case.breaker.dropped(case.key)
     case.tell_waiters(lambda one: outcomes.refused(case.key, one.submission_id, reason, record))
-    case.be(doing="rest", answer=None, reason=None)
+    case.be(doing="rest", answer=None, reason=None, looks=0, since=0)
 
 
 def _not_taken(case: Case) -> None:
@@ -247,13 +260,26 @@ def _unknown(case: Case, answer: SettleAnswer | None, evidence: Evidence) -> Non
     """After a settle call the chain has not said what came of it: waiters stay three seconds more, however often it is called meanwhile."""
     why, end, hint = _told_by(answer)
     record = case.note(PaymentUnknown(case.now, why, end, hint))
-    if isinstance(answer, Unclear) or (isinstance(answer, Success) and isinstance(evidence, Open)):
+    # A node that is a block behind the facilitator's has not got the transaction yet, and nothing is wrong.
+    unproven = hint is not None and isinstance(evidence, Open)
+    if unproven:
+        case.breaker = case.breaker.dropped(case.key)
+    elif isinstance(answer, Unclear):
         case.breaker = case.breaker.unclear(case.key, case.now)
     else:
         case.breaker = case.breaker.clear(case.key)
     unclear_since = case.flight.unclear_since or case.now
-    case.be(doing="rest", answer=None, reason=None, since=case.now, looks=0, unclear_since=unclear_since)
+    case.be(doing="rest", answer=None, reason=None, since=case.now, looks=0, unclear_since=unclear_since, unproven=unproven)
     _pending_if_due(case, record)
+
+
+def _count_unproven(case: Case, record: PaymentRecord) -> None:
+    """Seconds later the chain has still not got what the last call named: that counts, once."""
+    if record.state == "unknown" and case.flight.unproven:
+        case.be(unproven=False)
+        case.breaker = case.breaker.unclear(case.key, case.now)
+        if record.reason == UNPROVEN:
+            case.alerts.append(UNPROVEN)
 
 
 def _still_unknown(case: Case, record: PaymentRecord) -> None:
@@ -278,6 +304,7 @@ def _left_the_chain(case: Case, record: PaymentRecord, head: int) -> None:
     seq = record.command_seq + 1
     order = reversal(record, account, seq, case.now, case.rules)
     case.note(PaymentReversed(case.now, seq, "reorg"), order)
+    case.breaker = case.breaker.dropped(case.key)
     case.be(doing="rest", since=case.now, looks=0, reason=None)
 
 
@@ -285,7 +312,7 @@ def _is_first_bootstrap(record: PaymentRecord) -> bool:
     return record.binding is not None and record.binding.purpose == "bootstrap" and record.bootstrap is None
 
 
-def _hint_of(answer: SettleAnswer) -> str | None:
+def _hint_of(answer: SettleAnswer | None) -> str | None:
     return answer.transaction if isinstance(answer, Success | Unclear) else None
 
 

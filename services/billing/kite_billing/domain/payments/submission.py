@@ -19,7 +19,7 @@ REVERSED: Final = "payment_reversed"
 
 def submitted(case: Case, submission: PaymentSubmitted, *, foreign: bool = False) -> None:
     """A caller shows a payment. `foreign`: another authorization under this key's idempotency id, so it gets this key's outcome."""
-    if case.now > submission.deadline + LATE_MS or case.flight.has(submission.submission_id):
+    if _is_late(case, submission) or case.flight.has(submission.submission_id):
         return
     if is_new(case.record, case.flight) and not foreign:
         if submission.if_new is not None:
@@ -34,7 +34,7 @@ def holds_id(record: PaymentRecord, flight: Flight | None, now: int) -> bool:
     """Whether a key holds its idempotency id, so that no other authorization under it is settled."""
     match record.state:
         case "claimed":
-            return flight is not None and flight.is_running
+            return record.sent or (flight is not None and flight.is_running)
         case "rejected":
             return record.sent
         case "settling" | "unknown" | "settled":
@@ -72,7 +72,7 @@ def start(case: Case, submission: PaymentSubmitted) -> None:
 
 def answer_asking(case: Case) -> None:
     """The chain says that an idle key which was sent is unused: those who asked are judged, and the first who may starts again."""
-    asking = case.flight.asking
+    asking = [one for one in case.flight.asking if not _is_late(case, one)]
     case.be(asking=())
     for one in asking:
         if one.if_new is not None and is_idle(case.known(), case.flight):
@@ -118,6 +118,11 @@ def _tell_credited(case: Case, record: PaymentRecord, submission: PaymentSubmitt
         case.note(CredentialsReleased(case.now))
 
 
+def _is_late(case: Case, submission: PaymentSubmitted) -> bool:
+    """Whether its caller has surely given up: nobody would hear of what is started."""
+    return case.now > submission.deadline + LATE_MS
+
+
 def _is_same(record: PaymentRecord, submission: PaymentSubmitted, foreign: bool) -> bool:
     """Whether it is the same request, paid with the same authorization; under an idempotency id the authorization may be another."""
     binding = record.binding
@@ -139,8 +144,8 @@ def _may_start(case: Case, submission: PaymentSubmitted) -> bool:
     context, breaker = case.context, case.breaker
     if not context.fit or (submission.purpose == "bootstrap" and case.rules.bootstrap is None):
         return False
-    if breaker.is_open and (context.unresolved or not breaker.allows(case.key)):
-        # With nothing left to try it on, a new payment has to show whether the facilitator is well again.
+    if not breaker.allows(case.key) or (breaker.is_open and context.unresolved and not breaker.wants_new(case.now)):
+        # With nothing left to try it on, and from time to time, a new payment has to show whether the facilitator is well again.
         return False
     return context.running_of_payer < RUNNING_OF_PAYER and context.running_of_process < RUNNING_OF_PROCESS
 
