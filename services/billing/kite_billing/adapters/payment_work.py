@@ -18,16 +18,15 @@ from kite_billing.adapters.payment_faults import (
     VERIFY_BEFORE,
     VERIFY_ENDED,
 )
+from kite_billing.application.compare_blocks import compared
 from kite_billing.application.ports import Chain, ChainUnreadable, Facilitator
 from kite_billing.application.prove_payment import LOG_MISSING, prove
 from kite_billing.application.scan_chain import Scanner
 from kite_billing.application.settle_payment import Desk, Shared
 from kite_billing.domain.payments.facts import (
-    DeepEnough,
     Effect,
     Evidence,
     EvidenceRead,
-    HashChanged,
     Look,
     NoAnswer,
     Settle,
@@ -230,7 +229,7 @@ class PaymentWork:
             await asyncio.sleep(_TICK_S)
 
     async def _watch(self, partition: int, desk: Desk) -> None:
-        """Compare blocks, newest first: a block with the same hash has the same blocks before it."""
+        """Compare blocks from time to time."""
         while True:
             await asyncio.sleep(self._watch_s())
             if not desk.watched or not self._shared.chain_fit:
@@ -243,20 +242,8 @@ class PaymentWork:
     async def _compare(self, partition: int, desk: Desk) -> None:
         head = (await self._parts.chain.head()).number
         self._shared.head = max(self._shared.head, head)
-        newest_first = sorted(desk.watched.items(), key=lambda item: item[1].block, reverse=True)
-        hashes: dict[int, str] = {}
-        same_below = False
-        for key, place in newest_first:
-            if place.block > head:
-                continue
-            if not same_below and place.block not in hashes:
-                hashes[place.block] = (await self._parts.chain.block(place.block)).hash
-            if not same_below and hashes[place.block] != place.block_hash:
-                self._facts.put(partition, HashChanged(key))
-                continue
-            same_below = True
-            if head - place.block + 1 >= self._rules.watch_blocks:
-                self._facts.put(partition, DeepEnough(key))
+        async for fact in compared(self._parts.chain, head, desk.watched, self._rules.watch_blocks):
+            self._facts.put(partition, fact)
 
     async def _scan(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> None:
         while True:
