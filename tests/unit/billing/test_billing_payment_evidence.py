@@ -212,10 +212,21 @@ def test_after_a_reorganisation_it_steps_back_and_counts_anew(chain: WorldChain)
     cursor, _ = scanned(chain, cursor)
     chain.reorganise(again=True)
     cursor, keys = scanned(chain, cursor)
-    assert (keys, cursor.block, cursor.total) == ([], 1, "0")
+    assert (keys, cursor.block, cursor.total) == ([], 2, "0")
     chain.mine()
     cursor, keys = scanned(chain, cursor)
     assert (len(keys), cursor.total) == (1, str(VALUE))
+
+
+def test_it_never_steps_back_before_the_first_scanned_block(chain: WorldChain) -> None:
+    used(chain)
+    cursor = done(Scanner(chain, TERMS.asset, TERMS.pay_to, 1, 2, from_block=4).first()).cursor
+    chain.mine([])
+    cursor, _ = scanned(chain, cursor)
+    chain.reorganise(again=False)
+    for expected in (3, 4):
+        cursor, keys = scanned(chain, cursor)
+        assert (keys, cursor.block, cursor.total) == ([], expected, "0")
 
 
 def test_it_waits_for_the_depth_and_for_a_node_that_lags(chain: WorldChain) -> None:
