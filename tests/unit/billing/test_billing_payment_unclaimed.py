@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from kite_billing.domain.payments.facts import Look, Refused, Valid
+from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Success, Valid
 from kite_common.events.payment_record import PaymentRecord
 from kite_common.events.payments import Alternative, PaymentAssigned, Target
 from kite_common.ids import UNATTRIBUTED
 from kite_common.money import UNLIMITED
 from kite_common.testing import make
 from kite_common.testing import payments as payments_make
-from support.payments_world import Transfer, World, word
+from support.payments_world import Transfer, World, rules, word
 
 VALUE = 70_000
 SOMEBODY = "0x" + "77" * 20
@@ -48,6 +48,13 @@ class Scene(World):
         self.settle(lambda _: Refused(reason), sends=False)
         self.step()
         self.answered()
+
+    def processor_gap(self) -> int:
+        """What the records say stands in accounts, less what was scanned."""
+        cursor = self.hands.cursor(self.scanner.key)
+        assert self.hands.desk is not None
+        assert cursor is not None
+        return self.hands.desk.standing - int(cursor.total)
 
     def only(self) -> PaymentRecord:
         [record] = self.records().values()
@@ -123,6 +130,72 @@ def test_an_authorization_somebody_else_submitted_is_claimed_by_its_request(scen
     assert scene.accounts.net[scene.only().payment_key] == int(made.value)
 
 
+def paid_otherwise(scene: Scene, number: int = 1, value: int = 1) -> None:
+    """The payer has signed another authorization under the nonce, and that one is mined."""
+    made = payments_make.authorization(nonce=word(number, "a"))
+    scene.chain.send(Transfer(made.from_address, made.nonce, value, int(made.valid_before)))
+    scene.chain.mine()
+
+
+@pytest.mark.parametrize("at", ["refused", "being verified", "sent", "never shown again"])
+def test_money_that_came_under_the_nonce_of_a_claim_waits_unclaimed_and_the_claim_is_dead(scene: Scene, at: str) -> None:
+    submitted = scene.submit(1)
+    scene.step()
+    if at == "refused":
+        scene.verify(Invalid(FUNDS))
+        scene.step()
+        scene.answered()
+    elif at == "sent":
+        scene.refused_after_a_settle_call(FUNDS)
+    elif at == "never shown again":
+        scene.verify(NoAnswer("down"))
+        scene.step()
+    paid_otherwise(scene)
+    scene.seen()
+    if at == "being verified":
+        scene.verify(Invalid("invalid_exact_evm_nonce_already_used"))
+        scene.step()
+        scene.answered()
+    scene.apply()
+    record = scene.only()
+    assert (record.state, record.reason, record.credited_to) == ("dead", "authorization_used_elsewhere", UNATTRIBUTED)
+    assert [entry[1:] for entry in scene.accounts.entries] == [(UNATTRIBUTED, 1)]
+    assert (scene.processor_gap(), scene.told(submitted) is not None) == (0, True)
+
+
+def test_such_money_can_be_given_to_a_team_and_is_found_again_after_a_reorganisation(scene: Scene) -> None:
+    scene.submit(1)
+    scene.step()
+    scene.verify(Invalid(FUNDS))
+    scene.step()
+    scene.answered()
+    paid_otherwise(scene)
+    scene.seen()
+    scene.assign(scene.only())
+    assert (scene.only().state, scene.only().credited_to, scene.accounts.net[scene.only().payment_key]) == ("credited", make.TEAM, 1)
+    scene.chain.reorganise(again=True)
+    scene.chain.mine()
+    scene.watch()
+    scene.step()
+    scene.answered()
+    scene.apply()
+    assert (scene.only().state, scene.accounts.net[scene.only().payment_key]) == ("credited", 1)
+
+
+def test_an_unclaimed_transfer_that_another_one_under_its_nonce_replaces_gives_way_to_it(scene: Scene) -> None:
+    paid_otherwise(scene, value=1)
+    scene.seen()
+    scene.chain.reorganise(again=False)
+    paid_otherwise(scene, value=2)
+    for _ in range(4):
+        scene.watch()
+        scene.pass_time(1)
+        scene.seen()
+        scene.apply()
+    assert (scene.only().state, scene.only().value, scene.accounts.net[scene.only().payment_key]) == ("observed", "2", 2)
+    assert scene.processor_gap() == 0
+
+
 @pytest.mark.parametrize("ends", [False, True], ids=["window open", "window over"])
 def test_a_claim_of_money_that_has_left_the_chain_takes_it_back(scene: Scene, ends: bool) -> None:
     made = payments_make.authorization(nonce=word(1, "a"))
@@ -142,6 +215,45 @@ def test_a_claim_of_money_that_has_left_the_chain_takes_it_back(scene: Scene, en
     assert outcome is not None
     assert outcome.result in ("not_taken", "refused")
     assert sum(amount for _, _, amount in scene.accounts.entries) == 0
+
+
+def rotated(scene: Scene) -> None:
+    """From now on another address is asked for; billing starts anew."""
+    new = "0x" + "55" * 20
+    scene.rules = rules(pay_to=new, recipients=frozenset({new, scene.rules.pay_to}))
+    scene.restart()
+
+
+def test_money_at_an_earlier_address_is_no_gap_at_the_present_one(scene: Scene) -> None:
+    scene.transferred()
+    made = scene.submit(1)
+    scene.step()
+    scene.verify(Valid())
+    scene.step()
+    scene.settle(Success, sends=True)
+    scene.chain.mine()
+    scene.step()
+    scene.answered()
+    scene.apply()
+    assert scene.hands.desk is not None
+    assert scene.hands.desk.standing == VALUE + int(made.authorization.value)
+    rotated(scene)
+    assert scene.hands.desk is not None
+    assert (scene.hands.desk.standing, scene.hands.desk.unattributed) == (0, VALUE)
+
+
+def test_unclaimed_money_that_moves_to_another_block_after_the_address_changed_is_not_touched(scene: Scene) -> None:
+    scene.transferred()
+    rotated(scene)
+    before = scene.only().place
+    scene.chain.reorganise(again=True)
+    scene.chain.mine()
+    scene.watch()
+    scene.step()
+    scene.answered()
+    scene.apply()
+    assert (scene.only().state, scene.only().place != before) == ("observed", True)
+    assert [entry[1:] for entry in scene.accounts.entries] == [(UNATTRIBUTED, VALUE)]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ class CreditApplied(PaymentFact):
 
 
 class PaymentSeen(PaymentFact):
-    """The chain scanner saw a transfer to payTo, deep enough."""
+    """The chain scanner saw a transfer to payTo, deep enough. `pay_to`: the address, None = the present one."""
 
     kind: ClassVar[str] = "payment-seen"
 
@@ -131,6 +131,7 @@ class PaymentSeen(PaymentFact):
     log_index: Count
     payer: str
     value: str
+    pay_to: str | None = None
 
 
 class PaymentAssigned(PaymentFact):

@@ -77,6 +77,7 @@ class Scanner:
         return PaymentSeen(
             payment_key=self._key_of(transfer, receipt.logs), transaction=transfer.transaction, block=transfer.block,
             block_hash=transfer.block_hash, log_index=transfer.index, payer=address_of(transfer.topics[1]), value=str(amount_of(transfer)),
+            pay_to=self.pay_to,
         )  # fmt: skip
 
     def _key_of(self, transfer: Log, logs: Sequence[Log]) -> str:

@@ -19,7 +19,7 @@ from kite_billing.domain.payments.evolve import evolve
 from kite_billing.domain.payments.facts import DeepEnough, Due, EvidenceRead, HashChanged, SettleEnded, Verified
 from kite_billing.domain.payments.flight import Flight, is_new
 from kite_billing.domain.payments.outcomes import conflict
-from kite_billing.domain.payments.rules import Rules
+from kite_billing.domain.payments.rules import Rules, paid_to
 from kite_billing.domain.payments.submission import holds_id, would_start
 from kite_billing.domain.payments.watch import is_watched, next_wake
 from kite_common.events.payment_record import PaymentRecord, Place
@@ -185,7 +185,8 @@ class Desk:
             self.states[record.state] += sign
             self._shared.unresolved += sign * (record.state in _UNRESOLVED)
             if record.credited_to is not None:
-                self.standing += sign * int(record.value)
+                # The scanner counts what comes to the present address; what came to an earlier one is not in its sum.
+                self.standing += sign * int(record.value) * (paid_to(record, self.rules) == self.rules.pay_to)
                 self.unattributed += sign * int(record.value) * (record.credited_to == UNATTRIBUTED)
         if before is not None and before.idempotency_hash is not None:
             self._ids[(before.payer, before.idempotency_hash)].discard(key)

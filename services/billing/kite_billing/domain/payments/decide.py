@@ -75,7 +75,7 @@ def _seen(case: Case, fact: inbox.PaymentSeen) -> None:
     record = case.record
     place = Place(transaction=fact.transaction, block=fact.block, block_hash=fact.block_hash, log_index=fact.log_index)
     if record is None:
-        observe(case, fact.payer, fact.value, place)
+        observe(case, fact.payer, fact.value, place, fact.pay_to or case.rules.pay_to)
     elif case.flight.is_running:
         case.be(seen=True)
     elif record.state not in ("settled", "credited", "observed") or (record.state != "settled" and record.place != place):
