@@ -567,5 +567,18 @@ def test_a_seal_goes_at_the_end_of_its_window_and_a_signature_when_it_is_deep(sc
     assert (scene.of(submitted).deep, scene.of(submitted).signature) == (True, None)
 
 
+def test_a_desk_remembers_nothing_of_payers_and_ids_that_are_over(scene: Scene) -> None:
+    submitted = scene.show(idempotency_hash="e" * 64)
+    scene.verify(Invalid(FUNDS))
+    scene.step()
+    scene.answered()
+    assert scene.of(submitted).state == "rejected"
+    scene.pass_time(90_000)
+    scene.step()
+    assert scene.record(submitted.payment_key) is None
+    assert scene.hands.desk is not None
+    assert scene.hands.desk.remembered() == (0, 0)
+
+
 def _later(scene: Scene, number: int) -> Any:
     return payments_make.authorization(nonce=word(number, "a"), valid_before=str(scene.now_ms // 1_000 + 300))

@@ -115,6 +115,10 @@ class Desk:
         """When a submission was sent, if it is still remembered."""
         return self._seen.get(submission_id)
 
+    def remembered(self) -> tuple[int, int]:
+        """How many payers and idempotency ids it keeps something of."""
+        return len(self._running_of), len(self._ids)
+
     def record(self, key: str) -> PaymentRecord | None:
         """The record of a key, the step that is being made included."""
         return self._changed[key] if key in self._changed else self._read(key)
@@ -164,6 +168,8 @@ class Desk:
         change = int(after is not None and after.is_running) - int(before is not None and before.is_running)
         self._shared.running += change
         self._running_of[payer_of(key)] += change
+        if not self._running_of[payer_of(key)]:
+            del self._running_of[payer_of(key)]
         if after is None:
             self._flights.pop(key, None)
         else:
@@ -189,10 +195,15 @@ class Desk:
                 self.standing += sign * int(record.value) * (paid_to(record, self.rules) == self.rules.pay_to)
                 self.unattributed += sign * int(record.value) * (record.credited_to == UNATTRIBUTED)
         if before is not None and before.idempotency_hash is not None:
-            self._ids[(before.payer, before.idempotency_hash)].discard(key)
+            self._forget_id((before.payer, before.idempotency_hash), key)
         if after is not None and after.idempotency_hash is not None:
             self._ids[(after.payer, after.idempotency_hash)].add(key)
         self._follow(key, after, now)
+
+    def _forget_id(self, held: tuple[str, str], key: str) -> None:
+        self._ids[held].discard(key)
+        if not self._ids[held]:
+            del self._ids[held]
 
     def _follow(self, key: str, record: PaymentRecord | None, now: int) -> None:
         if record is not None and record.place is not None and is_watched(record):
