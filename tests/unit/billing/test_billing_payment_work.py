@@ -156,6 +156,24 @@ async def test_keys_are_woken_again_after_a_defect() -> None:
     assert owner.alerts("time_failed") == 1
 
 
+def credited(number: int, place: Place) -> PaymentRecord:
+    key = f"{TERMS.asset.network}|{TERMS.asset.address}|0x{'77' * 20}|{word(number, 'a')}"
+    return PaymentRecord(payment_key=key, state="credited", payer="0x" + "77" * 20, value="1", place=place, credited_to="team")
+
+
+@pytest.mark.parametrize(("log_index", "alerts"), [(0, 1), (1, 0)], ids=["same log", "another log"])
+async def test_a_second_key_that_stands_for_the_same_transfer_is_an_alert_once(log_index: int, alerts: int) -> None:
+    owner, stop = Owner(WorldChain()), asyncio.Event()
+    places = (LOST, LOST.model_copy(update={"log_index": log_index}))
+    owner.desk.open([credited(number, place) for number, place in enumerate(places)], NOW_MS)
+    async with owner.at_work():
+        running = asyncio.create_task(owner.work.run(stop))
+        await eventually(lambda: owner.metrics.value("kite_x402_payments", state="credited") == 2, what="the gauges are there")
+        stop.set()
+        await running
+    assert owner.alerts("transfer_credited_twice") == alerts
+
+
 async def test_a_node_that_refuses_long_ranges_is_asked_for_shorter_ones_and_then_for_longer_ones_again() -> None:
     chain = Strange(most=7)
     for _ in range(40):

@@ -101,6 +101,7 @@ class PaymentWork:
         self._rest_s = rest_s
         self._range = RANGE_BLOCKS
         self._measured: set[str] = set()
+        self._doubled: set[str] = set()
 
     def readiness(self) -> Readiness:
         """Always ready: without chain or facilitator accounts go on, and payments are answered `not taken`."""
@@ -300,7 +301,16 @@ class PaymentWork:
 
     async def _measure(self) -> float:
         self._measured = self._gauge(self._measured)
+        self._alert_of_doubles()
         return _MEASURE_S
+
+    def _alert_of_doubles(self) -> None:
+        """Say once of each key that stands in an account for a transfer for which another key does."""
+        doubled = {key for owned in self._owned.values() for key in owned.desk.doubled}
+        for key in sorted(doubled - self._doubled):
+            log.error("payment.credited_for_the_transfer_of_another", paymentId=payment_id(key))
+            self._parts.metrics.counter("kite_x402_alerts_total").labels(kind="transfer_credited_twice").inc()
+        self._doubled = doubled
 
     def _gauge(self, before: set[str]) -> set[str]:
         """Bring the gauges up to date; the states that had one."""

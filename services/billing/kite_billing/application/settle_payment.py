@@ -71,6 +71,10 @@ class Desk:
         self.unattributed = 0
         self.watched: dict[str, Place] = {}
         self.unknown_since: dict[str, int] = {}
+        # Keys that stand in an account for a transfer for which another one does: a defect, never a payer's doing.
+        self.doubled: set[str] = set()
+        # Hash of a transfer -> hash of its key: there is one for every payment that ever stood, and 64 bits do for telling them apart.
+        self._counted_for: dict[int, int] = {}
 
     def open(self, records: Iterable[PaymentRecord], now: int) -> None:
         """The records the partition was taken over with."""
@@ -190,6 +194,7 @@ class Desk:
                 continue
             self.states[record.state] += sign
             self._shared.unresolved += sign * (record.state in _UNRESOLVED)
+            self._count_transfer(key, record, sign)
             if record.credited_to is not None:
                 # The scanner counts what comes to the present address; what came to an earlier one is not in its sum.
                 self.standing += sign * int(record.value) * (paid_to(record, self.rules) == self.rules.pay_to)
@@ -199,6 +204,18 @@ class Desk:
         if after is not None and after.idempotency_hash is not None:
             self._ids[(after.payer, after.idempotency_hash)].add(key)
         self._follow(key, after, now)
+
+    def _count_transfer(self, key: str, record: PaymentRecord, sign: int) -> None:
+        """Whose each transfer is. One payer's keys are all in one partition, so no other desk can have the second one."""
+        if record.credited_to is None or record.place is None:
+            return
+        transfer, owner = hash((record.place.transaction, record.place.log_index)), hash(key)
+        if sign < 0:
+            self.doubled.discard(key)
+            if self._counted_for.get(transfer) == owner:
+                del self._counted_for[transfer]
+        elif self._counted_for.setdefault(transfer, owner) != owner:
+            self.doubled.add(key)
 
     def _forget_id(self, held: tuple[str, str], key: str) -> None:
         self._ids[held].discard(key)
