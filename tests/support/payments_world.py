@@ -258,8 +258,8 @@ class World:
     def start(self) -> None:
         """A new owner with what is in the log."""
         self.shared = Shared(fit=True, head=len(self.chain.blocks) - 1)
-        self.facts, self.hands = LocalFacts(), Hands()
-        self.processor = PaymentsProcessor(self.rules, self.shared, self.facts, self.hands, 1, self.clock, Metrics())
+        self.facts, self.hands, self.metrics = LocalFacts(), Hands(), Metrics()
+        self.processor = PaymentsProcessor(self.rules, self.shared, self.facts, self.hands, 1, self.clock, self.metrics)
         self.queue: LocalQueue = self.facts.open(0)
         self.processor.restored(0, self.states, Position(0, 0))
 

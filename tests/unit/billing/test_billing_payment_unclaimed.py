@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Success, Valid
+from kite_billing.domain.payments.facts import Invalid, Look, NoAnswer, Refused, Success, Valid, Verify
 from kite_common.events.payment_record import PaymentRecord
-from kite_common.events.payments import Alternative, PaymentAssigned, Target
+from kite_common.events.payments import Alternative, CreditApplied, PaymentAssigned, Target
 from kite_common.ids import UNATTRIBUTED
 from kite_common.money import UNLIMITED
 from kite_common.testing import make
@@ -275,6 +275,38 @@ def test_without_keys_for_credentials_no_bootstrap_is_taken() -> None:
     outcome = scene.told(submitted)
     assert outcome is not None
     assert (outcome.result, scene.records()) == ("not_taken", {})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_team_on_a_plan_accounts_do_not_know_is_refused_before_money_moves(known: bool) -> None:
+    scene = Scene(plans=frozenset({make.plan().id if known else "another"}))
+    submitted = scene.submit(1, purpose="bootstrap", target=Target(source="my-bot", plan_id=make.plan().id.upper()))
+    scene.step()
+    outcome = scene.told(submitted)
+    if known:
+        assert (outcome, scene.has_effect(Verify)) == (None, True)
+    else:
+        assert outcome is not None
+        assert (outcome.result, outcome.status, outcome.code, scene.records()) == ("refused", 404, "plan_not_found", {})
+
+
+def test_work_that_accounts_refuse_after_a_credit_is_an_alert(scene: Scene) -> None:
+    submitted = scene.submit(1)
+    scene.step()
+    scene.verify(Valid())
+    scene.step()
+    scene.settle(Success, sends=True)
+    scene.chain.mine()
+    scene.step()
+    scene.answered()
+    applied = CreditApplied(
+        payment_key=submitted.payment_key, seq=1, team_id=make.TEAM, balance_after_atomic=1, applied=1, partition=0,
+        refused="insufficient_funds",
+    )  # fmt: skip
+    scene.publish(applied)
+    scene.step()
+    assert scene.only().state == "credited"
+    assert scene.metrics.value("kite_x402_alerts_total", kind="work_refused") == 1
 
 
 def test_a_refused_payment_that_was_sent_is_judged_by_the_chain_before_its_repeat_gets_the_routes_word(scene: Scene) -> None:

@@ -186,7 +186,6 @@ class PaymentOutcome(PaymentFact):
     """What a submission came to; waits for its sender in Redis under the submission id for a short time.
 
     `paid` is set whenever the money has arrived. `after_settle`: a settle call was made, so a refusal carries `payment-response` false.
-    `work_refused`: the credit stands, but accounts refused what was bought with it (a page's debit, an opening).
     """
 
     kind: ClassVar[str] = "payment-outcome"
@@ -209,4 +208,3 @@ class PaymentOutcome(PaymentFact):
     bootstrapped: Bootstrapped | None = None
     stored_status: int | None = None
     stored_body: str | None = None
-    work_refused: str | None = None

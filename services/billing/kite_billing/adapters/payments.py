@@ -186,6 +186,9 @@ class PaymentsProcessor:
             )  # fmt: skip
             if step.event == "unknown" and step.why == "facilitator_unproven":
                 self._metrics.counter("kite_x402_alerts_total").labels(kind="facilitator_unproven").inc()
+            if step.event == "credited" and step.why is not None:
+                # The money is in the wallet, and what it was to buy is not there.
+                self._metrics.counter("kite_x402_alerts_total").labels(kind="work_refused").inc()
 
 
 class _StepWork:

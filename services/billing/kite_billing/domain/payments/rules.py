@@ -36,12 +36,14 @@ class BootstrapKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a deployment decides about payments. Addresses lower case; times in the units of their names; depths in blocks."""
+    """What a deployment decides about payments. Addresses lower case; times in the units of their names; depths in blocks; `plans`: ids of
+    those a new team may have, None = any."""
 
     asset: Asset
     pay_to: str
     recipients: frozenset[str]
     bootstrap: BootstrapKeys | None = None
+    plans: frozenset[str] | None = None
     max_timeout_s: int = 300
     settle_timeout_s: float = 30.0
     credential_window_s: int = 600
