@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 import structlog
 
+from kite_billing.adapters.chain import RpcChain
+from kite_billing.adapters.facilitator import HttpFacilitator
+from kite_billing.adapters.fitness import Fitness
 from kite_billing.adapters.payment_work import PaymentWork, WorkParts
 from kite_billing.application.ports import ChainUnreadable
 from kite_billing.application.scan_chain import Scanner
@@ -154,6 +157,21 @@ async def test_keys_are_woken_again_after_a_defect() -> None:
     async with owner.at_work():
         await eventually(woken, what="a key is woken")
     assert owner.alerts("time_failed") == 1
+
+
+async def test_checks_of_chain_and_facilitator_go_on_after_a_defect() -> None:
+    metrics, stop = Metrics(), asyncio.Event()
+
+    def broken() -> ScanCursor | None:
+        raise ValueError("a defect")
+
+    nobody = "http://127.0.0.1:1"
+    facilitator = HttpFacilitator(nobody, None, verify_timeout_s=1, settle_timeout_s=1)
+    checks = Fitness(RpcChain(nobody, TERMS.asset.address), facilitator, TERMS.asset, Shared(), broken, metrics)
+    running = asyncio.create_task(checks.run(stop))
+    await eventually(lambda: metrics.value("kite_x402_alerts_total", kind="check_failed") > 1, what="it is checked again")
+    stop.set()
+    await running
 
 
 def credited(number: int, place: Place) -> PaymentRecord:
