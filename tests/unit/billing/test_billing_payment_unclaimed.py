@@ -163,6 +163,27 @@ def test_money_that_came_under_the_nonce_of_a_claim_waits_unclaimed_and_the_clai
     assert (scene.processor_gap(), scene.told(submitted) is not None) == (0, True)
 
 
+def test_money_that_came_under_the_nonce_of_an_expired_claim_waits_unclaimed(scene: Scene) -> None:
+    made = scene.submit(1).authorization
+    scene.step()
+    scene.verify(Invalid(FUNDS))
+    scene.step()
+    scene.answered()
+    scene.pass_time(400)
+    scene.chain.mine([])
+    scene.pass_time(2)
+    scene.step()
+    scene.answered()
+    assert (scene.only().state, scene.only().reason) == ("dead", "authorization_expired")
+    scene.chain.send(Transfer(made.from_address, made.nonce, 1))
+    scene.chain.mine()
+    for _ in range(2):
+        scene.seen()
+        scene.apply()
+    assert (scene.only().state, scene.only().credited_to, scene.processor_gap()) == ("dead", UNATTRIBUTED, 0)
+    assert [entry[1:] for entry in scene.accounts.entries] == [(UNATTRIBUTED, 1)]
+
+
 def test_such_money_can_be_given_to_a_team_and_is_found_again_after_a_reorganisation(scene: Scene) -> None:
     scene.submit(1)
     scene.step()

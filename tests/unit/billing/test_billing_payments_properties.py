@@ -27,7 +27,7 @@ ALLOWED: Final[Mapping[str, Set[str | None]]] = {
     "unknown": {"settling"},
     "dead": {"claimed", "settling", "unknown", "rejected", "observed"},
     "reversed": {"credited", "observed", "claimed"},
-    "observed": {None, "reversed", "claimed", "settling", "unknown", "rejected"},
+    "observed": {None, "reversed", "claimed", "settling", "unknown", "rejected", "dead"},
     "assigned": {"observed", "dead"},
 }
 REASON: Final = "invalid_exact_evm_insufficient_balance"
@@ -112,10 +112,10 @@ class Payments(RuleBasedStateMachine):
         made = self._authorization(number)
         self.world.chain.send(Transfer(made.from_address, made.nonce, int(made.value), int(made.valid_before), kind))
 
-    @rule(number=KEYS)
-    def the_payer_signs_another_value_under_the_same_nonce(self, number: int) -> None:
+    @rule(number=KEYS, for_ever=st.booleans())
+    def the_payer_signs_another_value_under_the_same_nonce(self, number: int, for_ever: bool) -> None:
         made = self._authorization(number)
-        self.world.chain.send(Transfer(made.from_address, made.nonce, 1, int(made.valid_before)))
+        self.world.chain.send(Transfer(made.from_address, made.nonce, 1, 1 << 62 if for_ever else int(made.valid_before)))
 
     @rule()
     def somebody_pays_without_an_authorization(self) -> None:

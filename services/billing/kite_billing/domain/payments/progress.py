@@ -45,7 +45,7 @@ from kite_common.ids import UNATTRIBUTED
 from kite_common.money import UNLIMITED
 
 _NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
-_USED_ELSEWHERE: Final = "authorization_used_elsewhere"
+USED_ELSEWHERE: Final = "authorization_used_elsewhere"
 UNPROVEN: Final = "facilitator_unproven"
 INTERRUPTED: Final = "interrupted"
 
@@ -139,7 +139,7 @@ def observe(case: Case, payer: str, value: str, place: Place, to: str) -> None:
 
 def _closed(case: Case, closed: Closed, fact: EvidenceRead) -> None:
     record, reason = case.known(), closed.reason
-    if record.state == "claimed" and record.credited_to is not None and reason != _USED_ELSEWHERE:
+    if record.state == "claimed" and record.credited_to is not None and reason != USED_ELSEWHERE:
         # Observed, then claimed: the money that waits unclaimed is not on the chain any more.
         _left_the_chain(case, record, fact.head)
         record = case.known()
