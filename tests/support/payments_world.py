@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from kite_billing.adapters.payments import PaymentsProcessor, PaymentTopics, State, record_of
+from kite_billing.application.compare_blocks import compared
 from kite_billing.application.prove_payment import prove
 from kite_billing.application.scan_chain import Scanner
 from kite_billing.application.settle_payment import Desk, Shared
@@ -22,10 +23,8 @@ from kite_billing.domain.payments.evidence import (
 )
 from kite_billing.domain.payments.evolve import evolve
 from kite_billing.domain.payments.facts import (
-    DeepEnough,
     Effect,
     EvidenceRead,
-    HashChanged,
     Look,
     NoAnswer,
     Settle,
@@ -266,8 +265,7 @@ class World:
     def start(self) -> None:
         """A new owner with what is in the log."""
         self.shared = Shared(fit=True, head=len(self.chain.blocks) - 1)
-        self.facts, self.hands = LocalFacts(), Hands()
-        self.metrics = Metrics()
+        self.facts, self.hands, self.metrics = LocalFacts(), Hands(), Metrics()
         self.processor = PaymentsProcessor(self.rules, self.shared, self.facts, self.hands, 1, self.clock, self.metrics)
         self.queue: LocalQueue = self.facts.open(0)
         self.processor.restored(0, self.states, Position(0, 0))
@@ -371,13 +369,13 @@ class World:
 
     def watch(self) -> None:
         """Compare blocks, as the owner does from time to time."""
+        done(self._compare())
+
+    async def _compare(self) -> None:
         assert self.hands.desk is not None
-        for key, place in self.hands.desk.watched.items():
-            block_hash = self.chain.blocks[place.block][1] if place.block < len(self.chain.blocks) else ""
-            if block_hash != place.block_hash:
-                self.queue.put(HashChanged(key))
-            elif len(self.chain.blocks) - place.block >= self.rules.watch_blocks:
-                self.queue.put(DeepEnough(key))
+        head = len(self.chain.blocks) - 1
+        async for fact in compared(self.chain, head, self.hands.desk.watched, self.rules.watch_blocks):
+            self.queue.put(fact)
 
     def scan(self) -> None:
         """Read the next range of the chain."""

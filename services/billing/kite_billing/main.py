@@ -69,7 +69,7 @@ def payments_setup(settings: BillingSettings) -> PaymentsSetup | None:
         pepper=None if pepper is None else pepper.get_secret_value().encode(), verify_timeout_s=settings.x402_verify_timeout_s,
         confirmations=settings.x402_confirmations, confirmations_large=settings.x402_confirmations_large,
         large_atomic=settings.x402_large_atomic, watch_blocks=settings.x402_watch_blocks, scan_from_block=settings.x402_scan_from_block,
-        partitions=settings.partitions, instance=settings.instance,
+        partitions=settings.partitions, instance=settings.instance, plans=frozenset(plan.id for plan in load_catalog(settings).plans),
     )  # fmt: skip
 
 

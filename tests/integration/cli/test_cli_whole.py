@@ -143,6 +143,28 @@ async def test_a_team_is_never_opened_twice(kitectl: Kitectl) -> None:
     assert "kitectl key create --team-id team_once" in again.err
 
 
+async def test_operators_stop_a_team_that_does_not_pay_let_it_go_on_and_end_it(kitectl: Kitectl) -> None:
+    environment = await new_team(kitectl, "--plan", "free", "--provider", "clerk")
+    which = ("--team-id", environment["KITE_TEAM_ID"])
+
+    async def stopped() -> bool:
+        return not await accepts(kitectl, environment)
+
+    assert (await kitectl("team", "past-due", *which, "--json")).document["status"] == "past_due"
+    await eventually(stopped, within_s=30, what="the team that has not paid sends nothing")
+    assert (await kitectl("team", "past-due", *which, "--paid")).code == 0
+    await eventually(lambda: accepts(kitectl, environment), within_s=30, what="the team that has paid sends again")
+    for _ in range(2):
+        assert (await kitectl("team", "cancel", *which, "--json")).document["status"] == "cancelled"
+    await eventually(stopped, within_s=30, what="the team without a subscription sends nothing")
+
+
+@pytest.mark.parametrize("command", ["past-due", "cancel"])
+async def test_a_subscription_nobody_has_cannot_be_changed(kitectl: Kitectl, command: str) -> None:
+    refused = await kitectl("team", command, "--team-id", "team_nobody")
+    assert (refused.code, "no_account" in refused.err) == (1, True)
+
+
 async def test_a_team_that_was_never_opened_gets_no_key(kitectl: Kitectl) -> None:
     refused = await kitectl("key", "create", "--team-id", "team_nobody")
     assert refused.code == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kite_billing.domain.payments.answers import read_settle, read_verify
+from kite_billing.domain.payments.answers import read_gas, read_settle, read_verify
 from kite_billing.domain.payments.breaker import Breaker
 from kite_billing.domain.payments.facts import Invalid, NoAnswer, Refused, SettleAnswer, Success, Unclear, Valid, VerifyAnswer
 from kite_billing.domain.payments.rules import may_settle_again, next_look
@@ -146,3 +146,16 @@ def test_looks_are_frequent_at_first_and_never_end() -> None:
     times = [next_look(0, looks) for looks in range(14)]
     assert times[:11] == [500, 1_000, 1_500, 2_000, 2_500, 3_000, 5_000, 10_000, 20_000, 40_000, 60_000]
     assert [later - sooner for sooner, later in zip(times[10:], times[11:], strict=False)] == [60_000] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (body(gas_wei="1000000000000000"), 10**15), (body(gas_wei=7), 7), (body(gas_wei="9" * 30), 10**30 - 1),
+        (body(gas_wei="\u00b2"), None), (body(gas_wei="\u0661"), None), (body(gas_wei="9" * 31), None), (body(gas_wei="9" * 5_000), None),
+        (body(gas_wei=-1), None), (body(gas_wei=True), None), (body(gas_wei=1.5), None), (body(gas_wei=None), None), (body(), None),
+        (b"[1]", None), (b"<html>", None), (b"", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_amount_of_gas_is_none_and_never_an_error(content: bytes, expected: int | None) -> None:
+    assert read_gas(content) == expected

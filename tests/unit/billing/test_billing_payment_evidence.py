@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from kite_billing.application.compare_blocks import compared
 from kite_billing.application.ports import ChainUnreadable
 from kite_billing.application.prove_payment import LOG_MISSING, prove
 from kite_billing.application.scan_chain import Scanner
 from kite_billing.domain.payments.evidence import AUTHORIZATION_USED, TRANSFER, Block, Log, Receipt, used_before, word_of
-from kite_billing.domain.payments.facts import Closed, Evidence, NotYet, Open, Paid, Question, Unreadable
+from kite_billing.domain.payments.facts import Closed, DeepEnough, Evidence, HashChanged, NotYet, Open, Paid, Question, Unreadable
 from kite_billing.domain.payments.scan import RANGE_BLOCKS, range_after
 from kite_common.events.payment_record import Place, ScanCursor
 from kite_common.testing import payments
@@ -217,10 +218,21 @@ def test_after_a_reorganisation_it_steps_back_and_counts_anew(chain: WorldChain)
     cursor, _ = scanned(chain, cursor)
     chain.reorganise(again=True)
     cursor, keys = scanned(chain, cursor)
-    assert (keys, cursor.block, cursor.total) == ([], 1, "0")
+    assert (keys, cursor.block, cursor.total) == ([], 2, "0")
     chain.mine()
     cursor, keys = scanned(chain, cursor)
     assert (len(keys), cursor.total) == (1, str(VALUE))
+
+
+def test_it_never_steps_back_before_the_first_scanned_block(chain: WorldChain) -> None:
+    used(chain)
+    cursor = done(Scanner(chain, TERMS.asset, TERMS.pay_to, 1, 2, from_block=4).first()).cursor
+    chain.mine([])
+    cursor, _ = scanned(chain, cursor)
+    chain.reorganise(again=False)
+    for expected in (3, 4):
+        cursor, keys = scanned(chain, cursor)
+        assert (keys, cursor.block, cursor.total) == ([], expected, "0")
 
 
 def test_it_waits_for_the_depth_and_for_a_node_that_lags(chain: WorldChain) -> None:
@@ -244,3 +256,22 @@ def test_a_use_by_another_payer_or_of_another_token_is_not_the_transfers_own() -
     assert used_before(transfer, (replace(use, address="0x" + "77" * 20), transfer), ASSET) is None
     assert used_before(transfer, (replace(use, topics=(USE[0], word_of("0x" + "77" * 20), NONCE)), transfer), ASSET) is None
     assert used_before(transfer, (replace(use, index=5), transfer), ASSET) is None
+
+
+async def changes(chain: WorldChain, watch_blocks: int, *places: tuple[int, str]) -> list[HashChanged | DeepEnough]:
+    """What comparing these blocks says, each under its number in the list."""
+    watched = {
+        str(number): Place(transaction=word(number, "f"), block=block, block_hash=block_hash, log_index=0)
+        for number, (block, block_hash) in enumerate(places)
+    }
+    return [one async for one in compared(chain, len(chain.blocks) - 1, watched, watch_blocks)]
+
+
+def test_every_watched_block_is_compared_whatever_stands_above_or_beside_it(chain: WorldChain) -> None:
+    stands, lost = [(number, block[1]) for number, block in enumerate(chain.blocks)], word(99, "b")
+    assert done(changes(chain, 9, stands[2], stands[1], (1, lost), (0, lost))) == [HashChanged("2"), HashChanged("3")]
+
+
+def test_what_stands_deep_enough_is_watched_no_longer_and_what_is_above_the_head_waits(chain: WorldChain) -> None:
+    stands = [(number, block[1]) for number, block in enumerate(chain.blocks)]
+    assert done(changes(chain, 2, *stands, (3, word(99, "b")))) == [DeepEnough("1"), DeepEnough("0")]

@@ -406,6 +406,18 @@ def test_a_reorganisation_after_the_credit_takes_it_back_and_settles_again(scene
     assert scene.of(submitted).command_seq == 3
 
 
+def test_a_newer_payment_of_the_new_chain_hides_no_older_one_that_was_lost(scene: Scene) -> None:
+    lost = scene.credited(0)
+    scene.chain.reorganise(again=False)
+    stands = scene.credited(1)
+    scene.watch()
+    scene.step()
+    scene.answered()
+    scene.apply()
+    assert (scene.of(lost).state, scene.of(stands).state) == ("reversed", "credited")
+    assert (scene.accounts.net[lost.payment_key], scene.accounts.net[stands.payment_key]) == (0, VALUE)
+
+
 def test_a_payment_that_only_moved_to_another_block_is_not_touched(scene: Scene) -> None:
     submitted = scene.credited()
     before = scene.of(submitted).place
@@ -553,6 +565,19 @@ def test_a_seal_goes_at_the_end_of_its_window_and_a_signature_when_it_is_deep(sc
     scene.watch()
     scene.step()
     assert (scene.of(submitted).deep, scene.of(submitted).signature) == (True, None)
+
+
+def test_a_desk_remembers_nothing_of_payers_and_ids_that_are_over(scene: Scene) -> None:
+    submitted = scene.show(idempotency_hash="e" * 64)
+    scene.verify(Invalid(FUNDS))
+    scene.step()
+    scene.answered()
+    assert scene.of(submitted).state == "rejected"
+    scene.pass_time(90_000)
+    scene.step()
+    assert scene.record(submitted.payment_key) is None
+    assert scene.hands.desk is not None
+    assert scene.hands.desk.remembered() == (0, 0)
 
 
 def _later(scene: Scene, number: int) -> Any:

@@ -25,9 +25,9 @@ ALLOWED: Final[Mapping[str, Set[str | None]]] = {
     "credited": {"settled"},
     "rejected": {"claimed", "settling", "unknown"},
     "unknown": {"settling"},
-    "dead": {"claimed", "settling", "unknown", "rejected"},
+    "dead": {"claimed", "settling", "unknown", "rejected", "observed"},
     "reversed": {"credited", "observed", "claimed"},
-    "observed": {None, "reversed"},
+    "observed": {None, "reversed", "claimed", "settling", "unknown", "rejected", "dead"},
     "assigned": {"observed", "dead"},
 }
 REASON: Final = "invalid_exact_evm_insufficient_balance"
@@ -115,6 +115,11 @@ class Payments(RuleBasedStateMachine):
     def somebody_else_uses_the_authorization(self, number: int, kind: str) -> None:
         made = self._authorization(number)
         self.world.chain.send(Transfer(made.from_address, made.nonce, int(made.value), int(made.valid_before), kind))
+
+    @rule(number=KEYS, for_ever=st.booleans())
+    def the_payer_signs_another_value_under_the_same_nonce(self, number: int, for_ever: bool) -> None:
+        made = self._authorization(number)
+        self.world.chain.send(Transfer(made.from_address, made.nonce, 1, 1 << 62 if for_ever else int(made.valid_before)))
 
     @rule()
     def somebody_pays_without_an_authorization(self) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from kite_cli.admin.keys import named, parse_prefix
+from kite_cli.admin.subscriptions import refused
 from kite_cli.cli import app, main, told
 from kite_cli.failure import EXIT_CODES, CommandFailed
 from kite_cli.launch import LaunchOptions, next_steps, service_specs
@@ -21,8 +22,9 @@ from kite_common.errors import ConfigurationError, Unavailable
 from kite_common.testing import make
 
 COMMANDS = (
-    "up", "down", "status", "send", "events", "smoke", "bench", "team create", "key create", "key revoke", "hook create",
-    "hook list", "hook rotate-secret", "hook deactivate", "payments show", "payments list", "payments assign", "payments audit",
+    "up", "down", "status", "send", "events", "smoke", "bench", "team create", "team past-due", "team cancel", "key create",
+    "key revoke", "hook create", "hook list", "hook rotate-secret", "hook deactivate", "payments show", "payments list",
+    "payments assign", "payments audit",
     "topics apply", "topics check", "config check", "pay bootstrap", "pay deposit", "pay events", "wallet show", "wallet faucet",
 )  # fmt: skip
 
@@ -56,6 +58,13 @@ def test_every_command_speaks_json(command: str) -> None:
 
 def test_the_exit_codes_are_documented() -> None:
     assert EXIT_CODES in " ".join(help_of().split())
+
+
+@pytest.mark.parametrize("refusal", ["no_account", "subscription_conflict", "invalid_provider"])
+def test_a_subscription_that_cannot_be_changed_comes_with_advice(refusal: str) -> None:
+    failure = refused(refusal, "team_acme")
+    assert (refusal in failure.what, "team_acme" in failure.what) == (True, True)
+    assert failure.advice != refused("something_new", "team_acme").advice
 
 
 @pytest.mark.parametrize("text", ["0a1b2c3d", "kite_0a1b2c3d", "kite_0a1b2c3d_" + "0" * 32])

@@ -15,10 +15,11 @@ from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.target import LogTarget
 from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.events.accounts import Provider
-from kite_common.events.commands import CommandOutcome, OpenAccount
+from kite_common.events.commands import Command, CommandOutcome, OpenAccount
 from kite_common.ids import new_team_id, uuid7
 from kite_common.plans import Catalog
 from kite_common.projection.outcomes import CommandSender
+from kite_common.runtime.component import Component
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
@@ -56,8 +57,8 @@ async def create_team(target: LogTarget, order: TeamOrder, catalog: Catalog) -> 
     target.needed_pepper()
     command = _command(order, catalog)
     keys = publisher_of_keys(target)
-    async with _sender(target, keys) as sender:
-        outcome = await _sent(sender, command)
+    async with command_sender(target, keys) as sender:
+        outcome = await sent(sender, command, f"Repeat it with --team-id {command.team_id}: a team is never opened twice.")
         if outcome.refusal is not None:
             raise _refused(outcome.refusal, command)
         key = await _first_key(keys, target, command.team_id, order.key_name)
@@ -78,13 +79,14 @@ def _command(order: TeamOrder, catalog: Catalog) -> OpenAccount:
 
 
 @asynccontextmanager
-async def _sender(target: LogTarget, keys: Publisher) -> AsyncIterator[CommandSender]:
+async def command_sender(target: LogTarget, *others: Component) -> AsyncIterator[CommandSender]:
+    """Sends commands to billing while inside; `others` run beside it. Raises CommandFailed if Kafka or Redis do not answer."""
     redis = Redis.from_url(target.redis_url, socket_timeout=_REDIS_WITHIN_S, socket_connect_timeout=_REDIS_WITHIN_S)
     commands = Publisher(Kafka(target.kafka_bootstrap, client_id="kitectl"), COMMANDS.name, target.partitions)
     sender = CommandSender(redis, commands, target.partitions, timeout_s=_ANSWER_WITHIN_S)
     try:
         await redis.ping()
-        async with running(f"Kafka at {target.kafka_bootstrap}", commands, keys, sender):
+        async with running(f"Kafka at {target.kafka_bootstrap}", commands, *others, sender):
             yield sender
     except (RedisError, OSError) as error:
         # Without the address: it may carry a password.
@@ -95,8 +97,8 @@ async def _sender(target: LogTarget, keys: Publisher) -> AsyncIterator[CommandSe
         await redis.aclose()
 
 
-async def _sent(sender: CommandSender, command: OpenAccount) -> CommandOutcome:
-    again = f"Repeat it with --team-id {command.team_id}: a team is never opened twice."
+async def sent(sender: CommandSender, command: Command, again: str) -> CommandOutcome:
+    """What billing says of a command; `again`: what to do if it does not. Raises CommandFailed."""
     try:
         return await sender.send(command)
     except Unavailable as error:

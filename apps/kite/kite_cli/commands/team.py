@@ -1,4 +1,4 @@
-"""`kitectl team create`."""
+"""`kitectl team create`, `past-due`, `cancel`."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -26,6 +26,8 @@ class ProviderName(StrEnum):
 _PLAN = typer.Option("--plan", help="Name of a plan: free, starter, growth, pro, enterprise.")
 _PROVIDER = typer.Option("--provider", help="How the team pays: x402 from a wallet, clerk outside of Kite.")
 _BALANCE = typer.Option("--balance", min=0, help="First balance of the wallet in atomic units; 1000000 = 1 USDC.")
+_WHICH = typer.Option("--team-id", help="The team.")
+_PAID = typer.Option("--paid", help="It has paid after all: ingest works again.")
 _TEAM = typer.Option("--team-id", help="Id of the new team; without it one is drawn.")
 
 
@@ -58,3 +60,30 @@ def create(
         f"api key  {made.key.text}  (shown this once)",
         f'try it:  KITE_TEAM_ID={made.team_id} KITE_API_KEY=... kitectl send "hello"',
     )
+
+
+@app.command("past-due", epilog="Example: kitectl team past-due --team-id team_acme")
+def past_due(
+    team_id: Annotated[str, _WHICH], paid: Annotated[bool, _PAID] = False, data: DataFolder = None, as_json: AsJson = False
+) -> None:  # fmt: skip
+    """Say that a team has not paid outside of Kite (provider clerk): it sends nothing until this is said again with --paid."""
+    from kite_cli.admin.subscriptions import set_past_due
+    from kite_cli.target import find_log
+
+    outcome = run(set_past_due(find_log(chosen_data(data)), team_id, not paid))
+    status = "active" if paid else "past_due"
+    document = {"team_id": team_id, "subscription_id": outcome.subscription_id, "status": status}
+    Output(as_json).result(document, f"team     {team_id}  (subscription {status})")
+
+
+@app.command(epilog="Example: kitectl team cancel --team-id team_acme")
+def cancel(team_id: Annotated[str, _WHICH], data: DataFolder = None, as_json: AsJson = False) -> None:
+    """End a team's subscription: it sends nothing until it subscribes again. Its wallet, keys and events stay."""
+    from kite_cli.admin.subscriptions import cancel_subscription
+    from kite_cli.target import find_log
+
+    outcome = run(cancel_subscription(find_log(chosen_data(data)), team_id))
+    document = {
+        "team_id": team_id, "subscription_id": outcome.subscription_id, "status": "cancelled", "balance_atomic": outcome.balance_atomic,
+    }  # fmt: skip
+    Output(as_json).result(document, f"team     {team_id}  (subscription ended, {usdc(outcome.balance_atomic)} in the wallet)")

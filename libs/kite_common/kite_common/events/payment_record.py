@@ -87,6 +87,7 @@ class PaymentRecord(PaymentFact):
 
     `sent`: a settle call was ever ordered; never goes back. `hint`: a transaction the facilitator named, unproven; `place`: the proven one.
     `command_seq` counts the key's commands, `steps` its steps. `credited_to`: the account the money stands in now, by the newest command.
+    `paid_to`: the address of ours that unclaimed money came to; without it the authorization says.
     `claim_block`: the head of the chain at the first claim. `closed`: why a reversed payment can never land again. An observed key that
     nobody has claimed has neither binding nor authorization. `deep`: so deep in the chain that nobody looks any more.
     """
@@ -110,6 +111,7 @@ class PaymentRecord(PaymentFact):
     command_seq: Count = 0
     steps: Count = 0
     credited_to: str | None = None
+    paid_to: str | None = None
     reason: str | None = None
     closed: str | None = None
     deep: bool = False

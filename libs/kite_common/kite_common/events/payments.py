@@ -121,7 +121,7 @@ class CreditApplied(PaymentFact):
 
 
 class PaymentSeen(PaymentFact):
-    """The chain scanner saw a transfer to payTo, deep enough."""
+    """The chain scanner saw a transfer to payTo, deep enough. `pay_to`: the address, None = the present one."""
 
     kind: ClassVar[str] = "payment-seen"
 
@@ -131,6 +131,7 @@ class PaymentSeen(PaymentFact):
     log_index: Count
     payer: str
     value: str
+    pay_to: str | None = None
 
 
 class PaymentAssigned(PaymentFact):
@@ -185,7 +186,6 @@ class PaymentOutcome(PaymentFact):
     """What a submission came to; waits for its sender in Redis under the submission id for a short time.
 
     `paid` is set whenever the money has arrived. `after_settle`: a settle call was made, so a refusal carries `payment-response` false.
-    `work_refused`: the credit stands, but accounts refused what was bought with it (a page's debit, an opening).
     """
 
     kind: ClassVar[str] = "payment-outcome"
@@ -208,4 +208,3 @@ class PaymentOutcome(PaymentFact):
     bootstrapped: Bootstrapped | None = None
     stored_status: int | None = None
     stored_body: str | None = None
-    work_refused: str | None = None

@@ -17,6 +17,9 @@ _CHUNK: Final = 256 * 1024
 # First 4 bytes of keccak256 of authorizationState(address,bytes32) and DOMAIN_SEPARATOR().
 AUTHORIZATION_STATE: Final = "0xe94a0102"
 DOMAIN_SEPARATOR: Final = "0x3644e515"
+# No block, log or second of a chain has a greater number; records could not hold it either.
+_LARGEST_NUMBER: Final = (1 << 53) - 1
+_TRANSFER_TOPICS: Final = 3
 _HEX: Final = re.compile("0x[0-9a-fA-F]*")
 _WORD_CHARS: Final = 66
 _YES, _NO = "0x" + "0" * 63 + "1", "0x" + "0" * 64
@@ -55,7 +58,10 @@ class RpcChain:
         return await self._logs(topics, first, last)
 
     async def transfers_to(self, pay_to: str, first: int, last: int) -> Sequence[Log]:
-        return await self._logs([TRANSFER, None, word_of(pay_to)], first, last)
+        found = await self._logs([TRANSFER, None, word_of(pay_to)], first, last)
+        if not all(map(_is_transfer, found)):
+            raise ChainUnreadable("transfer")
+        return found
 
     async def chain_id(self) -> int:
         """The number of the chain."""
@@ -140,6 +146,10 @@ def _log(found: Any) -> Log:
     )  # fmt: skip
 
 
+def _is_transfer(log: Log) -> bool:
+    return len(log.topics) == _TRANSFER_TOPICS and log.topics[0] == TRANSFER and len(log.data) == _WORD_CHARS
+
+
 def _object(found: Any, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ChainUnreadable(f"{what}_missing")
@@ -161,6 +171,9 @@ def _word(found: Any) -> str:
 
 def _number(found: Any) -> int:
     try:
-        return int(_hex(found), 16)
+        number = int(_hex(found), 16)
     except ValueError as error:
         raise ChainUnreadable("not_a_number") from error
+    if number > _LARGEST_NUMBER:
+        raise ChainUnreadable("too_large_a_number")
+    return number

@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from kite_billing.domain.payments.answers import LARGEST_ANSWER, read_settle, read_verify
+from kite_billing.domain.payments.answers import LARGEST_ANSWER, read_gas, read_settle, read_verify
 from kite_billing.domain.payments.facts import NoAnswer, SettleAnswer, Unclear, VerifyAnswer
 from kite_common.events.payment_record import CallEnd, PaymentRecord
 from kite_common.x402.networks import checksum
@@ -63,10 +63,9 @@ class HttpFacilitator:
         """What its key has left for fees, None if it does not say."""
         try:
             _, body = await self._call("GET", "/healthz", None, _LOOK_S)
-            said = orjson.loads(body).get("gas_wei")
-        except (TimeoutError, aiohttp.ClientError, OSError, orjson.JSONDecodeError, AttributeError):
+        except (TimeoutError, aiohttp.ClientError, OSError):
             return None
-        return int(said) if isinstance(said, int | str) and str(said).isdigit() else None
+        return read_gas(body)
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -56,11 +56,19 @@ class Fitness:
         """Check until stopped."""
         try:
             while not stop.is_set():
-                await self._round()
+                await self._round_or_not()
                 await pause(_EVERY_S if self._shared.fit else _AGAIN_S, stop)
         finally:
             await self._chain.close()
             await self._facilitator.close()
+
+    async def _round_or_not(self) -> None:
+        """What another process says must never end this one, which charges messages meanwhile."""
+        try:
+            await self._round()
+        except Exception:
+            log.exception("payments.check_failed")
+            self._metrics.counter("kite_x402_alerts_total").labels(kind="check_failed").inc()
 
     async def _round(self) -> None:
         chain_problem = await self._chain_problem()

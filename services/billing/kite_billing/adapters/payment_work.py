@@ -18,16 +18,15 @@ from kite_billing.adapters.payment_faults import (
     VERIFY_BEFORE,
     VERIFY_ENDED,
 )
+from kite_billing.application.compare_blocks import compared
 from kite_billing.application.ports import Chain, ChainUnreadable, Facilitator
 from kite_billing.application.prove_payment import LOG_MISSING, prove
 from kite_billing.application.scan_chain import Scanner
 from kite_billing.application.settle_payment import Desk, Shared
 from kite_billing.domain.payments.facts import (
-    DeepEnough,
     Effect,
     Evidence,
     EvidenceRead,
-    HashChanged,
     Look,
     NoAnswer,
     Settle,
@@ -38,6 +37,7 @@ from kite_billing.domain.payments.facts import (
     Verify,
 )
 from kite_billing.domain.payments.rules import Rules
+from kite_billing.domain.payments.scan import RANGE_BLOCKS, narrower, wider
 from kite_common.clock import Clock
 from kite_common.errors import Unavailable
 from kite_common.events.payment_record import PaymentRecord, ScanCursor
@@ -86,15 +86,22 @@ class _Owned:
 
 
 class PaymentWork:
-    """Component and `kite_billing.adapters.payments.Works`. `watch_s`: how often blocks are compared for reorganisations."""
+    """Component and `kite_billing.adapters.payments.Works`. `watch_s`: how often blocks are compared for reorganisations; `rest_s`: the
+    rest after a scan that found no more to read, and after whatever went wrong."""
 
     name = "payments"
 
-    def __init__(self, parts: WorkParts, rules: Rules, shared: Shared, facts: LocalFacts, *, watch_s: Callable[[], float]) -> None:
+    def __init__(
+        self, parts: WorkParts, rules: Rules, shared: Shared, facts: LocalFacts, *, watch_s: Callable[[], float], rest_s: float = _SCAN_S
+    ) -> None:
         self._parts, self._rules, self._shared, self._facts, self._watch_s = parts, rules, shared, facts, watch_s
         self._owned: dict[int, _Owned] = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._rest_s = rest_s
+        self._range = RANGE_BLOCKS
+        self._measured: set[str] = set()
+        self._doubled: set[str] = set()
 
     def readiness(self) -> Readiness:
         """Always ready: without chain or facilitator accounts go on, and payments are answered `not taken`."""
@@ -102,7 +109,7 @@ class PaymentWork:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the gauges until stopped; then let what is being told be told."""
-        measuring = asyncio.create_task(self._measure_always(), name="payments.measure")
+        measuring = asyncio.create_task(self._again_and_again("measure", self._measure), name="payments.measure")
         try:
             await stop.wait()
         finally:
@@ -121,11 +128,11 @@ class PaymentWork:
     def owns(self, partition: int, desk: Desk, cursor: Callable[[str], ScanCursor | None]) -> None:
         """Begin to work for a partition."""
         self._owned[partition] = _Owned(desk, cursor, set())
-        self._do(partition, self._keep_time(partition, desk))
-        self._do(partition, self._watch(partition, desk))
+        self._do(partition, self._again_and_again("time", lambda: self._keep_time(partition, desk)))
+        self._do(partition, self._again_and_again("watch", lambda: self._watch(partition, desk)))
         if partition == 0:
             self._compare_genesis(cursor(self._parts.scanner.key))
-            self._do(partition, self._scan(partition, cursor))
+            self._do(partition, self._again_and_again("scan", lambda: self._scan(partition, cursor)))
 
     def begin(self, partition: int, effect: Effect, record: PaymentRecord) -> None:
         """Do one thing that was ordered."""
@@ -223,50 +230,48 @@ class PaymentWork:
             log.warning("payment.outcomes_lost", count=len(outcomes), reason=str(error))
         faults.reached(OUTCOME_TOLD)
 
-    async def _keep_time(self, partition: int, desk: Desk) -> None:
+    async def _again_and_again(self, what: str, once: Callable[[], Awaitable[float]]) -> None:
+        """Do it for ever, resting as many seconds as it says each time. Whatever goes wrong costs a rest, never the loop: nobody would
+        notice that it has ended."""
         while True:
-            for due in desk.due(self._parts.clock.unix_ms()):
-                self._facts.put(partition, due)
-            await asyncio.sleep(_TICK_S)
-
-    async def _watch(self, partition: int, desk: Desk) -> None:
-        """Compare blocks, newest first: a block with the same hash has the same blocks before it."""
-        while True:
-            await asyncio.sleep(self._watch_s())
-            if not desk.watched or not self._shared.chain_fit:
-                continue
+            rest_s = self._rest_s
             try:
-                await self._compare(partition, desk)
+                rest_s = await once()
             except ChainUnreadable as error:
-                log.warning("payments.watch_unreadable", partition=partition, reason=str(error))
+                log.warning(f"payments.{what}_unreadable", reason=str(error))
+            except Exception:
+                log.exception(f"payments.{what}_failed")
+                self._parts.metrics.counter("kite_x402_alerts_total").labels(kind=f"{what}_failed").inc()
+            await asyncio.sleep(rest_s)
+
+    async def _keep_time(self, partition: int, desk: Desk) -> float:
+        for due in desk.due(self._parts.clock.unix_ms()):
+            self._facts.put(partition, due)
+        return _TICK_S
+
+    async def _watch(self, partition: int, desk: Desk) -> float:
+        await asyncio.sleep(self._watch_s())
+        if desk.watched and self._shared.chain_fit:
+            await self._compare(partition, desk)
+        return 0.0
 
     async def _compare(self, partition: int, desk: Desk) -> None:
         head = (await self._parts.chain.head()).number
         self._shared.head = max(self._shared.head, head)
-        newest_first = sorted(desk.watched.items(), key=lambda item: item[1].block, reverse=True)
-        hashes: dict[int, str] = {}
-        same_below = False
-        for key, place in newest_first:
-            if place.block > head:
-                continue
-            if not same_below and place.block not in hashes:
-                hashes[place.block] = (await self._parts.chain.block(place.block)).hash
-            if not same_below and hashes[place.block] != place.block_hash:
-                self._facts.put(partition, HashChanged(key))
-                continue
-            same_below = True
-            if head - place.block + 1 >= self._rules.watch_blocks:
-                self._facts.put(partition, DeepEnough(key))
+        async for fact in compared(self._parts.chain, head, desk.watched, self._rules.watch_blocks):
+            self._facts.put(partition, fact)
 
-    async def _scan(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> None:
-        while True:
-            try:
-                more = self._shared.chain_fit and await self._scan_once(partition, cursor)
-            except ChainUnreadable as error:
-                more = False
-                log.warning("payments.scan_unreadable", reason=str(error))
-            if not more:
-                await asyncio.sleep(_SCAN_S)
+    async def _scan(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> float:
+        if not self._shared.chain_fit:
+            return self._rest_s
+        try:
+            more = await self._scan_once(partition, cursor)
+        except ChainUnreadable:
+            # It may have been too much for one answer.
+            self._range = narrower(self._range)
+            raise
+        self._range = wider(self._range)
+        return 0.0 if more else self._rest_s
 
     async def _scan_once(self, partition: int, cursor: Callable[[str], ScanCursor | None]) -> bool:
         """Read the next range and wait until it is durable; whether there is more to read."""
@@ -275,7 +280,7 @@ class PaymentWork:
         if known is None:
             scanned, left = await scanner.first(), 0
         else:
-            found, left = await scanner.next(known)
+            found, left = await scanner.next(known, self._range)
             if found is None:
                 self._scanned_at = monotonic_s()
                 metrics.gauge("kite_x402_scan_lag_blocks").set(0)
@@ -294,13 +299,20 @@ class PaymentWork:
 
     _scanned_at: float | None = None
 
-    async def _measure_always(self) -> None:
-        states: set[str] = set()
-        while True:
-            states = self._measure(states)
-            await asyncio.sleep(_MEASURE_S)
+    async def _measure(self) -> float:
+        self._measured = self._gauge(self._measured)
+        self._alert_of_doubles()
+        return _MEASURE_S
 
-    def _measure(self, before: set[str]) -> set[str]:
+    def _alert_of_doubles(self) -> None:
+        """Say once of each key that stands in an account for a transfer for which another key does."""
+        doubled = {key for owned in self._owned.values() for key in owned.desk.doubled}
+        for key in sorted(doubled - self._doubled):
+            log.error("payment.credited_for_the_transfer_of_another", paymentId=payment_id(key))
+            self._parts.metrics.counter("kite_x402_alerts_total").labels(kind="transfer_credited_twice").inc()
+        self._doubled = doubled
+
+    def _gauge(self, before: set[str]) -> set[str]:
         """Bring the gauges up to date; the states that had one."""
         metrics, now = self._parts.metrics, self._parts.clock.unix_ms()
         desks = [owned.desk for owned in self._owned.values()]

@@ -184,6 +184,9 @@ class PaymentsProcessor:
                 f"payment.{step.event}", paymentId=payment_id(decided.key), before=step.before, reason=step.why, tx=step.transaction,
                 team=step.team_id, amount_atomic=step.amount_atomic,
             )  # fmt: skip
+            if step.event == "credited" and step.why is not None:
+                # The money is in the wallet, and what it was to buy is not there.
+                self._metrics.counter("kite_x402_alerts_total").labels(kind="work_refused").inc()
         for kind in decided.decision.alerts:
             self._metrics.counter("kite_x402_alerts_total").labels(kind=kind).inc()
 

@@ -28,7 +28,8 @@ GROUP: Final = "kite-payments"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentsSetup:
-    """What a deployment decides. Without `pepper`, or a cipher key in the terms, nobody can be bootstrapped."""
+    """What a deployment decides. Without `pepper`, or a cipher key in the terms, nobody can be bootstrapped; `plans`: ids of those a new
+    team may have."""
 
     terms: PaymentTerms
     rpc_url: str = field(repr=False)
@@ -43,6 +44,7 @@ class PaymentsSetup:
     scan_from_block: int | None
     partitions: int
     instance: str
+    plans: frozenset[str]
 
 
 def rules_of(setup: PaymentsSetup) -> Rules:
@@ -53,6 +55,7 @@ def rules_of(setup: PaymentsSetup) -> Rules:
         asset=terms.asset, pay_to=terms.pay_to, recipients=terms.recipients, bootstrap=keys, max_timeout_s=terms.max_timeout_s,
         settle_timeout_s=terms.settle_timeout_s, credential_window_s=terms.credential_window_s, confirmations=setup.confirmations,
         confirmations_large=setup.confirmations_large, large_atomic=setup.large_atomic, watch_blocks=setup.watch_blocks,
+        plans=setup.plans,
     )  # fmt: skip
 
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from kite_billing.application.ports import Chain, ChainUnreadable
 from kite_billing.domain.payments.evidence import Log, Receipt, address_of, amount_of, used_before
-from kite_billing.domain.payments.scan import Scanned, advanced, cursor_key, first_cursor, range_after, stepped_back
+from kite_billing.domain.payments.scan import (
+    RANGE_BLOCKS,
+    Scanned,
+    advanced,
+    cursor_key,
+    first_cursor,
+    range_after,
+    stepped_back,
+)
 from kite_common.events.payment_record import ScanCursor
 from kite_common.events.payments import PaymentSeen
 from kite_common.x402.key import transfer_key
@@ -36,17 +44,21 @@ class Scanner:
         at = await self.chain.block(before)
         return Scanned(first_cursor(self.key, genesis.hash, at.number, at.hash), (), None)
 
-    async def next(self, cursor: ScanCursor) -> tuple[Scanned | None, int]:
-        """The next range, None if there is none yet; and how many blocks are left behind it. Raises ChainUnreadable."""
+    async def next(self, cursor: ScanCursor, most: int = RANGE_BLOCKS) -> tuple[Scanned | None, int]:
+        """The next range, at most so many blocks, None if there is none yet; and how many blocks are left behind it.
+
+        Raises ChainUnreadable, also for a range that is too long for the node.
+        """
         head = await self.chain.head()
         newest = head.number - self.depth + 1
         if head.number < cursor.block:
             # A node that lags, or a chain that is about to show another block there.
             return None, 0
         if (await self.chain.block(cursor.block)).hash != cursor.block_hash:
-            back = await self.chain.block(max(0, cursor.block - self.watch_blocks))
+            # What stood before the first scanned block is no income of this Kite.
+            back = await self.chain.block(max(cursor.first_block - 1, cursor.block - self.watch_blocks))
             return Scanned(stepped_back(cursor, back.number, back.hash), (), cursor.block), newest - back.number
-        blocks = range_after(cursor, newest)
+        blocks = range_after(cursor, newest, most)
         if blocks is None:
             return None, 0
         first, last = blocks
@@ -65,6 +77,7 @@ class Scanner:
         return PaymentSeen(
             payment_key=self._key_of(transfer, receipt.logs), transaction=transfer.transaction, block=transfer.block,
             block_hash=transfer.block_hash, log_index=transfer.index, payer=address_of(transfer.topics[1]), value=str(amount_of(transfer)),
+            pay_to=self.pay_to,
         )  # fmt: skip
 
     def _key_of(self, transfer: Log, logs: Sequence[Log]) -> str:

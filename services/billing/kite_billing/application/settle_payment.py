@@ -19,7 +19,7 @@ from kite_billing.domain.payments.evolve import evolve
 from kite_billing.domain.payments.facts import DeepEnough, Due, EvidenceRead, HashChanged, SettleEnded, Verified
 from kite_billing.domain.payments.flight import Flight, is_new
 from kite_billing.domain.payments.outcomes import conflict
-from kite_billing.domain.payments.rules import Rules
+from kite_billing.domain.payments.rules import Rules, paid_to
 from kite_billing.domain.payments.submission import holds_id, would_start
 from kite_billing.domain.payments.watch import is_watched, next_wake
 from kite_common.events.payment_record import PaymentRecord, Place
@@ -71,6 +71,10 @@ class Desk:
         self.unattributed = 0
         self.watched: dict[str, Place] = {}
         self.unknown_since: dict[str, int] = {}
+        # Keys that stand in an account for a transfer for which another one does: a defect, never a payer's doing.
+        self.doubled: set[str] = set()
+        # Hash of a transfer -> hash of its key: there is one for every payment that ever stood, and 64 bits do for telling them apart.
+        self._counted_for: dict[int, int] = {}
 
     def open(self, records: Iterable[PaymentRecord], now: int) -> None:
         """The records the partition was taken over with."""
@@ -114,6 +118,10 @@ class Desk:
     def sent_at(self, submission_id: str) -> int | None:
         """When a submission was sent, if it is still remembered."""
         return self._seen.get(submission_id)
+
+    def remembered(self) -> tuple[int, int]:
+        """How many payers and idempotency ids it keeps something of."""
+        return len(self._running_of), len(self._ids)
 
     def record(self, key: str) -> PaymentRecord | None:
         """The record of a key, the step that is being made included."""
@@ -164,6 +172,8 @@ class Desk:
         change = int(after is not None and after.is_running) - int(before is not None and before.is_running)
         self._shared.running += change
         self._running_of[payer_of(key)] += change
+        if not self._running_of[payer_of(key)]:
+            del self._running_of[payer_of(key)]
         if after is None:
             self._flights.pop(key, None)
         else:
@@ -184,14 +194,33 @@ class Desk:
                 continue
             self.states[record.state] += sign
             self._shared.unresolved += sign * (record.state in _UNRESOLVED)
+            self._count_transfer(key, record, sign)
             if record.credited_to is not None:
-                self.standing += sign * int(record.value)
+                # The scanner counts what comes to the present address; what came to an earlier one is not in its sum.
+                self.standing += sign * int(record.value) * (paid_to(record, self.rules) == self.rules.pay_to)
                 self.unattributed += sign * int(record.value) * (record.credited_to == UNATTRIBUTED)
         if before is not None and before.idempotency_hash is not None:
-            self._ids[(before.payer, before.idempotency_hash)].discard(key)
+            self._forget_id((before.payer, before.idempotency_hash), key)
         if after is not None and after.idempotency_hash is not None:
             self._ids[(after.payer, after.idempotency_hash)].add(key)
         self._follow(key, after, now)
+
+    def _count_transfer(self, key: str, record: PaymentRecord, sign: int) -> None:
+        """Whose each transfer is. One payer's keys are all in one partition, so no other desk can have the second one."""
+        if record.credited_to is None or record.place is None:
+            return
+        transfer, owner = hash((record.place.transaction, record.place.log_index)), hash(key)
+        if sign < 0:
+            self.doubled.discard(key)
+            if self._counted_for.get(transfer) == owner:
+                del self._counted_for[transfer]
+        elif self._counted_for.setdefault(transfer, owner) != owner:
+            self.doubled.add(key)
+
+    def _forget_id(self, held: tuple[str, str], key: str) -> None:
+        self._ids[held].discard(key)
+        if not self._ids[held]:
+            del self._ids[held]
 
     def _follow(self, key: str, record: PaymentRecord | None, now: int) -> None:
         if record is not None and record.place is not None and is_watched(record):

@@ -20,6 +20,8 @@ _NOTHING_SENT: Final = frozenset({
     "invalid_exact_evm_nonce_already_used",
     "network_mismatch", "unsupported_scheme", "missing_eip712_domain", "asset_not_deployed_contract", "insufficient_funds",
 })  # fmt: skip
+# Far more than there is: what is written longer is no amount of gas.
+_AMOUNT: Final = re.compile("[0-9]{1,30}")
 # Verify says so when it could not look, not when the payment is bad.
 _NOT_JUDGED: Final = "invalid_exact_evm_failed_to_verify_signature"
 
@@ -53,6 +55,18 @@ def read_settle(status: int, body: bytes, network: str) -> SettleAnswer:
     if reason in _NOTHING_SENT and not transaction:
         return Refused(reason)
     return Unclear(public_reason(reason), "pending" if reason == _PENDING else "answered", named)
+
+
+def read_gas(body: bytes) -> int | None:
+    """What an answer to /healthz says of the money for fees, in wei; None if that is no amount. Raises nothing."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    said = answer.get("gas_wei") if isinstance(answer, dict) else None
+    if isinstance(said, bool) or not isinstance(said, int | str):
+        return None
+    return int(said) if _AMOUNT.fullmatch(str(said)) else None
 
 
 def _success(named: str | None, given: object, network: str) -> SettleAnswer:

@@ -6,10 +6,11 @@ from typing import assert_never
 from kite_billing.domain.payments import outcomes
 from kite_billing.domain.payments.case import Case, Context, Decision
 from kite_billing.domain.payments.credit import credit, reversal
-from kite_billing.domain.payments.events import PaymentAssigned, PaymentCredited, ResultStored
+from kite_billing.domain.payments.events import PaymentAssigned, PaymentCredited, PaymentDead, ResultStored
 from kite_billing.domain.payments.facts import DeepEnough, Due, EvidenceRead, HashChanged, KeyFact, SettleEnded, Verified
 from kite_billing.domain.payments.flight import Flight
-from kite_billing.domain.payments.progress import evidence_read, observe, settle_ended, verified
+from kite_billing.domain.payments.progress import USED_ELSEWHERE, evidence_read, observe, settle_ended, verified
+from kite_billing.domain.payments.rules import Rules
 from kite_billing.domain.payments.submission import submitted
 from kite_billing.domain.payments.watch import deep_enough, due, hash_changed
 from kite_common.events import payments as inbox
@@ -75,12 +76,27 @@ def _seen(case: Case, fact: inbox.PaymentSeen) -> None:
     record = case.record
     place = Place(transaction=fact.transaction, block=fact.block, block_hash=fact.block_hash, log_index=fact.log_index)
     if record is None:
-        observe(case, fact.payer, fact.value, place)
+        observe(case, fact.payer, fact.value, place, fact.pay_to or case.rules.pay_to)
+    elif _is_over(record) and _is_another(record, fact, case.rules):
+        # Unused when its window ended, but the payer had signed twice under the nonce, and the other one was good for longer.
+        observe(case, fact.payer, fact.value, place, fact.pay_to or case.rules.pay_to)
+        case.note(PaymentDead(case.now, USED_ELSEWHERE))
     elif case.flight.is_running:
         case.be(seen=True)
     elif record.state not in ("settled", "credited", "observed") or (record.state != "settled" and record.place != place):
         case.be(seen=record.state in ("claimed", "rejected"), since=case.flight.since or case.now)
         case.look()
+
+
+def _is_over(record: PaymentRecord) -> bool:
+    """Whether nothing is expected of the key's authorization any more, and no account has money of it."""
+    return record.credited_to is None and (record.state == "dead" or record.closed is not None)
+
+
+def _is_another(record: PaymentRecord, fact: inbox.PaymentSeen, rules: Rules) -> bool:
+    """Whether the transfer is not the one that the key's authorization signs."""
+    signed = record.authorization
+    return signed is not None and (int(fact.value), fact.pay_to or rules.pay_to) != (int(signed.value), signed.to_address)
 
 
 def _credit_applied(case: Case, fact: inbox.CreditApplied) -> None:

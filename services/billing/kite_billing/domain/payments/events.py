@@ -98,7 +98,8 @@ class PaymentReversed:
 
 @dataclass(frozen=True, slots=True)
 class PaymentObserved:
-    """A transfer to us of a key nobody has claimed. It is credited, as command `command_seq`, to where unclaimed money waits."""
+    """A transfer to us, to `paid_to`, that nobody's request asked for. It is credited, as command `command_seq`, to where unclaimed money
+    waits."""
 
     at: UnixMs
     payer: str
@@ -106,6 +107,7 @@ class PaymentObserved:
     place: Place
     command_seq: int
     credited_to: str | None
+    paid_to: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kite_billing.domain.payments.facts import Closed, Evidence, NotYet, Paid, Question
+from kite_billing.domain.payments.facts import Closed, Evidence, NotYet, Paid, Question, Stray
 from kite_common.events.payment_record import Place
 
 # keccak256 of AuthorizationUsed(address,bytes32), AuthorizationCanceled(address,bytes32), Transfer(address,address,uint256).
@@ -79,7 +79,7 @@ def judge_use(use: Log, receipt: Receipt, asset: str, question: Question, head: 
         return NotYet(use.transaction)
     transfer = next((log for log in receipt.logs if log.index == use.index + 1), None)
     if transfer is None or not _pays(transfer, asset, question):
-        return Closed("authorization_used_elsewhere")
+        return Closed("authorization_used_elsewhere", None if transfer is None else _stray(transfer, asset, question))
     return Paid(_place(transfer))
 
 
@@ -107,6 +107,15 @@ def used_before(transfer: Log, logs: Sequence[Log], asset: str) -> str | None:
     if before is None or before.address != asset or len(before.topics) != 3 or before.topics[0] != AUTHORIZATION_USED:
         return None
     return before.topics[2] if before.topics[1] == transfer.topics[1] else None
+
+
+def _stray(log: Log, asset: str, question: Question) -> Stray | None:
+    """What a transfer that is not the signed one brought to an address of ours, as the scanner counts it; None if nothing."""
+    if log.address != asset or len(log.topics) != 3 or log.topics[:2] != (TRANSFER, word_of(question.payer)):
+        return None
+    paid_to, value = address_of(log.topics[2]), amount_of(log)
+    is_income = paid_to in question.recipients and paid_to != question.payer and value > 0
+    return Stray(_place(log), paid_to, value) if is_income else None
 
 
 def _pays(log: Log, asset: str, question: Question) -> bool:

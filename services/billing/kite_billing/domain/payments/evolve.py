@@ -58,7 +58,7 @@ def _changes(record: PaymentRecord, event: PaymentEvent) -> dict[str, Any]:
         case PaymentSettled():
             return {
                 "state": "settled", "place": event.place, "command_seq": event.command_seq, "credited_to": event.credited_to,
-                "closed": None, "reason": None, "bootstrap": event.bootstrap or record.bootstrap,
+                "closed": None, "reason": None, "bootstrap": event.bootstrap or record.bootstrap, "paid_to": None,
                 "last_call": _ended(record, event.end, event.at),
             }  # fmt: skip
         case PaymentCredited():
@@ -85,7 +85,7 @@ def _put_elsewhere(event: PaymentReversed | PaymentObserved | PaymentAssigned) -
         case PaymentObserved():
             return {
                 "state": "observed", "place": event.place, "command_seq": event.command_seq, "credited_to": event.credited_to,
-                "reason": None, "closed": None,
+                "reason": None, "closed": None, "value": event.value, "paid_to": event.paid_to,
             }  # fmt: skip
         case PaymentAssigned():
             return {"state": "settled", "command_seq": event.command_seq, "credited_to": event.team_id}

@@ -69,10 +69,20 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """Another transfer to an address of ours, under the same nonce: the payer signed twice, and this one reached the chain."""
+
+    place: Place
+    paid_to: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
-    """It can never pay us any more."""
+    """It can never pay us any more. `stray`: what came in its stead."""
 
     reason: Literal["authorization_expired", "authorization_canceled", "authorization_used_elsewhere"]
+    stray: Stray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +156,7 @@ class Question:
     """What is asked of the chain about a key: see `application.prove_payment`. Addresses lower case, `needed_depth` in blocks.
 
     `nonce` None: a transfer without authorization, known by its place alone, as the `transfer_number`-th log of its transaction, from 0.
-    `hints`: transactions to look at first.
+    `hints`: transactions to look at first. `recipients`: all addresses of ours.
     """
 
     payer: str
@@ -159,6 +169,7 @@ class Question:
     claim_block: int
     needed_depth: int
     transfer_number: int | None = None
+    recipients: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def credited(record: PaymentRecord, submission_id: str, now: int, rules: Rules, 
         after_settle=record.sent, paid=_paid(record, rules), credited_at=result.at, team_id=result.team_id,
         balance_after_atomic=result.balance_after_atomic, applied=result.applied, applied_partition=result.partition,
         amount_atomic=int(record.value), target=binding.target, bootstrapped=_bootstrapped(record, with_seal),
-        stored_status=record.stored_status, stored_body=record.stored_body, work_refused=result.refused,
+        stored_status=record.stored_status, stored_body=record.stored_body,
     )  # fmt: skip
 
 

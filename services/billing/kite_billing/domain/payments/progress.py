@@ -29,6 +29,7 @@ from kite_billing.domain.payments.facts import (
     Settle,
     SettleAnswer,
     SettleEnded,
+    Stray,
     Success,
     Unclear,
     Unreadable,
@@ -37,14 +38,14 @@ from kite_billing.domain.payments.facts import (
     Verify,
 )
 from kite_billing.domain.payments.flight import is_idle
-from kite_billing.domain.payments.rules import WAITERS_STAY_MS, may_settle_again, window_end_ms
+from kite_billing.domain.payments.rules import WAITERS_STAY_MS, may_settle_again, paid_to, window_end_ms
 from kite_billing.domain.payments.submission import REVERSED, answer_asking
 from kite_common.events.payment_record import BootstrapPart, CallEnd, PaymentRecord, Place
 from kite_common.ids import UNATTRIBUTED
 from kite_common.money import UNLIMITED
 
 _NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
-_USED_ELSEWHERE: Final = "authorization_used_elsewhere"
+USED_ELSEWHERE: Final = "authorization_used_elsewhere"
 UNPROVEN: Final = "facilitator_unproven"
 INTERRUPTED: Final = "interrupted"
 REVERTED: Final = "transaction_failed"
@@ -82,8 +83,8 @@ def evidence_read(case: Case, fact: EvidenceRead) -> None:
     match fact.evidence:
         case Paid(place):
             _paid(case, place)
-        case Closed(reason):
-            _closed(case, reason, fact)
+        case Closed():
+            _closed(case, fact.evidence, fact)
         case Open(reverted):
             _open(case, fact, reverted)
         case NotYet() | Unreadable():
@@ -97,7 +98,7 @@ def _paid(case: Case, place: Place) -> None:
             if record.place != place:
                 case.note(Moved(case.now, place))
         case "reversed" if record.binding is None:
-            observe(case, record.payer, record.value, place)
+            observe(case, record.payer, record.value, place, paid_to(record, case.rules))
         case _:
             _settled(case, record, place)
     case.be(seen=False, looks=0, since=0)
@@ -127,20 +128,20 @@ def _settled(case: Case, record: PaymentRecord, place: Place) -> None:
     case.be(doing="rest", answer=None, reason=None, waiters=(*case.flight.waiters, *case.flight.asking), asking=())
 
 
-def observe(case: Case, payer: str, value: str, place: Place) -> None:
-    """A transfer of a key nobody has claimed."""
+def observe(case: Case, payer: str, value: str, place: Place, to: str) -> None:
+    """A transfer to an address of ours, `to`, that nobody's request asked for."""
     seq = 1 if case.record is None else case.record.command_seq + 1
     if int(value) > UNLIMITED:
         # No wallet holds so much: it is kept in sight, and credited by nobody.
-        case.note(PaymentObserved(case.now, payer, value, place, seq - 1, None))
+        case.note(PaymentObserved(case.now, payer, value, place, seq - 1, None, to))
         return
-    record = case.note(PaymentObserved(case.now, payer, value, place, seq, UNATTRIBUTED))
+    record = case.note(PaymentObserved(case.now, payer, value, place, seq, UNATTRIBUTED, to))
     case.orders.append(credit(record, place, UNATTRIBUTED, seq, case.now, case.rules))
 
 
-def _closed(case: Case, reason: str, fact: EvidenceRead) -> None:
-    record = case.known()
-    if record.state == "claimed" and record.credited_to is not None and reason != _USED_ELSEWHERE:
+def _closed(case: Case, closed: Closed, fact: EvidenceRead) -> None:
+    record, reason = case.known(), closed.reason
+    if record.state == "claimed" and record.credited_to is not None and reason != USED_ELSEWHERE:
         # Observed, then claimed: the money that waits unclaimed is not on the chain any more.
         _left_the_chain(case, record, fact.head)
         record = case.known()
@@ -148,15 +149,28 @@ def _closed(case: Case, reason: str, fact: EvidenceRead) -> None:
         case "credited" | "observed":
             _left_the_chain(case, record, fact.head)
         case "claimed" | "settling" | "unknown" | "rejected":
+            _take_in(case, closed.stray)
             record = case.note(PaymentDead(case.now, reason))
             case.breaker = case.breaker.dropped(case.key)
             case.tell_waiters(lambda one: outcomes.refused(case.key, one.submission_id, reason, record))
             case.be(doing="rest", answer=None, reason=None, seen=False, looks=0, since=0)
         case "reversed" if record.closed is None:
-            record = case.note(LandingEnded(case.now, reason))
+            strayed = _take_in(case, closed.stray)
+            if strayed and record.binding is None:
+                return
+            record = case.note(PaymentDead(case.now, reason) if strayed else LandingEnded(case.now, reason))
             case.tell_waiters(lambda one: outcomes.refused(case.key, one.submission_id, REVERSED, record))
         case _:
             pass
+
+
+def _take_in(case: Case, stray: Stray | None) -> bool:
+    """The nonce brought us other money than the request signed: it waits unclaimed, else no account would hold what the address has."""
+    record = case.known()
+    if stray is None or record.credited_to is not None:
+        return False
+    observe(case, record.payer, str(stray.value), stray.place, stray.paid_to)
+    return True
 
 
 def _open(case: Case, fact: EvidenceRead, reverted: tuple[str, ...]) -> None:

@@ -36,12 +36,14 @@ class BootstrapKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a deployment decides about payments. Addresses lower case; times in the units of their names; depths in blocks."""
+    """What a deployment decides about payments. Addresses lower case; times in the units of their names; depths in blocks; `plans`: ids of
+    those a new team may have, None = any."""
 
     asset: Asset
     pay_to: str
     recipients: frozenset[str]
     bootstrap: BootstrapKeys | None = None
+    plans: frozenset[str] | None = None
     max_timeout_s: int = 300
     settle_timeout_s: float = 30.0
     credential_window_s: int = 600
@@ -89,15 +91,24 @@ def window_end_ms(record: PaymentRecord) -> int | None:
     return None if record.authorization is None else int(record.authorization.valid_before) * 1_000
 
 
+def paid_to(record: PaymentRecord, rules: Rules) -> str:
+    """The address of ours that a key's money came to: it may be one that is not asked for any more."""
+    if record.paid_to is not None:
+        return record.paid_to
+    return rules.pay_to if record.authorization is None else record.authorization.to_address
+
+
 def question_of(record: PaymentRecord, rules: Rules, hint: str | None = None) -> Question:
     """What to ask of the chain about a key; `hint`: a transaction just named."""
     authorization, nonce = record.authorization, record.payment_key.rpartition("|")[2]
     place = record.place
     hints = tuple(one for one in (hint, place.transaction if place else None, record.hint) if one is not None)
-    value = int(record.value if authorization is None else authorization.value)
+    # Money that stands in an account is asked for as it came; that may be another transfer than the one a request brought.
+    stands = authorization is None or record.state in ("settled", "credited", "observed")
+    value = int(record.value if authorization is None or stands else authorization.value)
     return Question(
         payer=record.payer,
-        pay_to=rules.pay_to if authorization is None else authorization.to_address,
+        pay_to=paid_to(record, rules) if authorization is None or stands else authorization.to_address,
         value=value,
         nonce=None if nonce.startswith("log:") else nonce,
         valid_before_s=None if authorization is None else int(authorization.valid_before),
@@ -105,5 +116,6 @@ def question_of(record: PaymentRecord, rules: Rules, hint: str | None = None) ->
         place=place,
         claim_block=record.claim_block,
         needed_depth=rules.depth(value),
+        recipients=rules.recipients,
         transfer_number=int(nonce.rpartition(":")[2]) if nonce.startswith("log:") else None,
     )

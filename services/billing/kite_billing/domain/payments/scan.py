@@ -7,7 +7,7 @@ from typing import Final
 from kite_common.events.payment_record import BlockSum, ScanCursor
 from kite_common.events.payments import PaymentSeen
 
-# One answer of a node stays small, and a range it refuses is not asked for.
+# The longest range that is asked for; a node that refuses it is asked for shorter ones.
 RANGE_BLOCKS: Final = 2_000
 _KEPT_SUMS: Final = 600
 
@@ -51,7 +51,18 @@ def stepped_back(cursor: ScanCursor, block: int, block_hash: str) -> ScanCursor:
     )
 
 
-def range_after(cursor: ScanCursor, newest: int) -> tuple[int, int] | None:
-    """The next blocks to scan, first and last; None if there are none yet. `newest`: the newest block that is deep enough."""
+def range_after(cursor: ScanCursor, newest: int, blocks: int = RANGE_BLOCKS) -> tuple[int, int] | None:
+    """The next blocks to scan, at most `blocks` of them, first and last; None if there are none yet. `newest`: the newest block that is
+    deep enough."""
     first = cursor.block + 1
-    return None if first > newest else (first, min(newest, first + RANGE_BLOCKS - 1))
+    return None if first > newest else (first, min(newest, first + blocks - 1))
+
+
+def narrower(blocks: int) -> int:
+    """How long a range to ask for after one that was not answered."""
+    return max(1, blocks // 2)
+
+
+def wider(blocks: int) -> int:
+    """How long a range to ask for after one that was answered."""
+    return min(RANGE_BLOCKS, blocks * 2)

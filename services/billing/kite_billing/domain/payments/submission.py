@@ -10,11 +10,12 @@ from kite_billing.domain.payments.facts import Verify
 from kite_billing.domain.payments.flight import Doing, Flight, is_idle, is_new
 from kite_billing.domain.payments.rules import HELD_ID_MS, LATE_MS, RUNNING_OF_PAYER, RUNNING_OF_PROCESS
 from kite_common.events.payment_record import Binding, PaymentRecord, Requirement
-from kite_common.events.payments import PaymentSubmitted
+from kite_common.events.payments import Alternative, PaymentSubmitted
 from kite_common.money import UNLIMITED
 from kite_common.x402.precheck import RECIPIENT_MISMATCH, VALUE_MISMATCH
 
 REVERSED: Final = "payment_reversed"
+_NO_PLAN: Final = Alternative(status=404, code="plan_not_found")
 
 
 def submitted(case: Case, submission: PaymentSubmitted, *, foreign: bool = False) -> None:
@@ -55,6 +56,9 @@ def start(case: Case, submission: PaymentSubmitted) -> None:
     reason = _unusable(case, submission)
     if reason is not None:
         case.tell(outcomes.refused(case.key, submission.submission_id, reason))
+        return
+    if _lacks_plan(case, submission):
+        case.tell(outcomes.alternative(case.key, submission.submission_id, _NO_PLAN))
         return
     if not _may_start(case, submission):
         case.tell(outcomes.not_taken(case.key, submission.submission_id))
@@ -138,6 +142,12 @@ def _unusable(case: Case, submission: PaymentSubmitted) -> str | None:
     if not 0 < int(submission.authorization.value) <= UNLIMITED:
         return VALUE_MISMATCH
     return None if submission.authorization.to_address in case.rules.recipients else RECIPIENT_MISMATCH
+
+
+def _lacks_plan(case: Case, submission: PaymentSubmitted) -> bool:
+    """Whether accounts would refuse to open the team: edges may have read other plans than we have."""
+    plans, plan_id = case.rules.plans, submission.target.plan_id
+    return submission.purpose == "bootstrap" and plans is not None and (plan_id or "").lower() not in plans
 
 
 def _may_start(case: Case, submission: PaymentSubmitted) -> bool:
