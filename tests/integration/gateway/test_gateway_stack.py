@@ -192,38 +192,51 @@ def _replay() -> Starlette:
 async def test_replay_paths_are_passed_on_as_they_came(stack: RunningStack) -> None:
     replay = HttpServer(_replay(), host="127.0.0.1", port=0, drain_timeout_s=2)
     async with running([replay]), running_gateway(stack, replay_url=f"http://127.0.0.1:{replay.port}") as gateway:
-        headers = {"x-request-id": "mine", "Authorization": "Bearer k", "Connection": "x-hop", "x-hop": "1", "TE": "trailers"}
+        bearer = (await gateway.open()).bearer("read")
+        headers = {"x-request-id": "mine", "Connection": "x-hop", "x-hop": "1", "TE": "trailers"} | bearer
         url = "/api/v1/events?team_id=a%3Ab&since=2026-01-01+00:00:00.000"
         status, answered, seen = await gateway.ask("GET", url, headers=headers)
         assert (status, answered["x-request-id"], answered["cache-control"]) == (410, "mine", "private, no-store")
         assert (seen["path"], seen["query"]) == ("/api/v1/events", "team_id=a%3Ab&since=2026-01-01+00:00:00.000")
         assert {name: seen["headers"].get(name) for name in ("x-request-id", "authorization", "x-hop", "te")} == {
-            "x-request-id": "mine", "authorization": "Bearer k", "x-hop": None, "te": None,
+            "x-request-id": "mine", "authorization": bearer["Authorization"], "x-hop": None, "te": None,
         }  # fmt: skip
-        status, answered, body = await gateway.ask("GET", "/api/v1/events?since=long", data=b"a body nobody wants")
+        status, answered, body = await gateway.ask("GET", "/api/v1/events?since=long", headers=bearer, data=b"a body nobody wants")
         assert (status, answered["x-replay"], answered.get("x-secret"), len(body)) == (206, "yes", None, 300_000)
-        unsent = await gateway.exchange(b"GET /api/v1/events HTTP/1.1\r\nHost: kite\r\nContent-Length: 10\r\n\r\n")
+        known = f"Authorization: {bearer['Authorization']}\r\n".encode()
+        unsent = await gateway.exchange(b"GET /api/v1/events HTTP/1.1\r\nHost: kite\r\n" + known + b"Content-Length: 10\r\n\r\n")
         assert unsent.startswith(b"HTTP/1.1 410 "), "a body that never comes is not waited for"
         for method in ("POST", "HEAD"):
             status, answered, _ = await gateway.ask(method, "/api/v1/events")
             assert (status, answered["allow"]) == (405, "GET")
+        for unknown in ({}, {"Authorization": "Bearer k"}):
+            status, _, refused = await gateway.ask("GET", url, headers=unknown)
+            assert (status, refused["error"]) == (401, "unauthorized"), "who is not known does not reach replay"
 
 
-async def test_as_many_answers_are_passed_on_at_once_as_requests_may_be_in_flight(stack: RunningStack) -> None:
+async def test_eight_answers_of_a_team_and_128_of_all_are_passed_on_at_once(stack: RunningStack) -> None:
     """More than the hundred connections the client library takes by itself: slow readers would hold them all."""
-    asked, all_here = 0, asyncio.Event()
+    asked, all_here, go = 0, asyncio.Event(), asyncio.Event()
 
     async def wait_for_all(_request: Request) -> Response:
         nonlocal asked
         asked += 1
-        if asked == 150:
+        if asked == 128:
             all_here.set()
-        await all_here.wait()
+        await go.wait()
         return Response(b"all")
 
     replay = HttpServer(Starlette(routes=[Route("/api/v1/events", wait_for_all)]), host="127.0.0.1", port=0, drain_timeout_s=2)
     async with running([replay]), running_gateway(stack, replay_url=f"http://127.0.0.1:{replay.port}") as gateway:
-        answers = await asyncio.gather(*(gateway.ask("GET", "/api/v1/events") for _ in range(150)))
+        bearers = [(await gateway.open()).bearer("read") for _ in range(16)]
+        asking = [asyncio.create_task(gateway.ask("GET", "/api/v1/events", headers=bearer)) for bearer in bearers for _ in range(8)]
+        await asyncio.wait_for(all_here.wait(), 30)
+        another = (await gateway.open()).bearer("read")
+        for one_more, expected in ((bearers[0], (429, "rate_limit_exceeded")), (another, (503, "overloaded"))):
+            status, _, refused = await gateway.ask("GET", "/api/v1/events", headers=one_more)
+            assert (status, refused["error"]) == expected
+        go.set()
+        answers = await asyncio.gather(*asking)
         assert {(status, body) for status, _, body in answers} == {(200, b"all")}
 
 
