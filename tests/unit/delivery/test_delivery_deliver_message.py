@@ -109,7 +109,9 @@ async def test_410_leaves_a_config_alone_that_changed_meanwhile() -> None:
 async def test_a_blocked_address_ends_blocked_without_an_attempt_on_record() -> None:
     scene = Scene(Failure("blocked"))
     await scene.run(a_delivery())
-    [fact] = scene.log.facts
+    letter, fact = scene.log.facts
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("blocked", "receiver")
     assert isinstance(fact, DeliveryConcluded)
     assert (fact.status, fact.url, fact.delivery_id) == ("blocked", ENDPOINT.url, delivery_of(a_delivery().event_id, ENDPOINT.config_id))
 

@@ -148,7 +148,7 @@ async def test_draining_lets_the_running_finish_and_parks_the_rest() -> None:
     scene = Scene()
     await scene.take(*[SLOW] * 4)
     await eventually(lambda: len(scene.sender.sent) == 2, every_s=0.001, what="two are under way")
-    draining = asyncio.create_task(scene.work.drain(5))
+    draining = asyncio.create_task(scene.work.drain(2))
     await eventually(lambda: len(scene.log.parked) == 2, every_s=0.001, what="the waiting are parked")
     assert {parked.due_at for parked in scene.log.parked} == {event(SLOW, 2).due_ms}
     scene.sender.let_go.set()
@@ -270,7 +270,7 @@ async def test_a_rate_holds_starts_back_and_the_sweep_lets_them_go() -> None:
     scene.now_s = 0.11
     scene.lanes.sweep()
     await scene.until_handled(2)
-    scene.now_s = 1.0
+    scene.now_s = 6.0
     scene.lanes.sweep()
     assert scene.lanes.open == 0
 
