@@ -36,8 +36,8 @@ def test_no_answer_is_the_endpoints_fault(error: SendError) -> None:
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [(Answer(500), "down"), (Answer(503, "1"), "down"), (Answer(429), "down"), (Answer(200), "up"), (Answer(404), "up"),
-     (Answer(401), "up"), (Answer(302), "up"), (Answer(410), "up"), (Answer(200, error="body_too_slow"), "up"), (Failure("secret"), "unknown"),
-     (Failure("blocked"), "unknown")],
+     (Answer(401), "up"), (Answer(302), "up"), (Answer(410), "up"), (Answer(200, error="body_too_slow"), "up"),
+     (Failure("secret"), "unknown"), (Failure("blocked"), "unknown")],
 )  # fmt: skip
 def test_what_an_answer_says_of_the_endpoint(reply: Reply, expected: Verdict) -> None:
     assert verdict(reply) == expected
