@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -192,11 +193,11 @@ async def test_what_is_held_until_its_schedule_is_over_ends_dead_without_a_post_
 
 
 async def test_a_failure_that_leaves_the_endpoint_alone_is_held_and_one_that_does_not_waits_by_the_schedule() -> None:
-    scene = Scene(Answer(500))
-    for rest_s in (60.0, None):
+    scene, rests = Scene(Answer(500)), [60.0, None]
+    for _ in range(2):
         result = await scene.deliver.attempt(a_delivery())
         assert isinstance(result, Attempt)
-        await scene.deliver.settle(result, lambda rest_s=rest_s: rest_s)
+        await scene.deliver.settle(result, partial(rests.pop, 0))
     held, waiting = scene.log.parked
     assert (held.held, waiting.held) == (True, False)
     assert held.due_at == waiting.due_at
