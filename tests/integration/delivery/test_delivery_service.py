@@ -149,9 +149,9 @@ async def test_an_endpoint_that_is_back_gets_what_was_held_without_the_waits_of_
         await scene.put_config(team, receiver.url)
         sent = [await scene.send(team) for _ in range(30)]
         async with scene.delivering(**times):
-            held = await eventually(lambda: _held(scene, team, 20), within_s=30, what="most of them are held, untried")
+            held = await eventually(lambda: _held(scene, team, 20), within_s=30, what="most of them are held, untried") or set()
             receiver.behaviour = lambda _received: answer(200)
-            arrived = await eventually(lambda: _delivered(scene, team, held), within_s=60, what="all of these are delivered")
+            arrived = await eventually(lambda: _delivered(scene, team, held), within_s=60, what="all of these are delivered") or set()
     assert held <= arrived <= set(sent)
     assert not {fact.status for fact in await scene.outcomes(team)} - {"retrying", "delivered"}
 
