@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from kite_common.crypto import parse_cipher_keys
+from kite_common.crypto import SigningKey, parse_cipher_keys, parse_signing_keys
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_app
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, jitter, monotonic_s, random_bits
 from kite_common.runtime.trace import TraceContext
+from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
@@ -51,7 +52,7 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-delivery")
     publishers = _publishers(kafka, settings, prefix, metrics)
     configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=(), metrics=metrics)
-    endpoints = TableEndpoints(configs, publishers[WEBHOOKS.name], _cipher_keys(settings))
+    endpoints = TableEndpoints(configs, ExclusiveWriter(kafka, prefix + WEBHOOKS.name), _cipher_keys(settings), _signing_keys(settings))
     sender = HttpSender(timeout_s=settings.delivery_attempt_timeout_s, allow_private=settings.allow_private_targets, now_s=monotonic_s)
     log = KafkaDeliveryLog(publishers[DELIVERIES.name], publishers[DEAD_LETTERS.name], metrics)
     delays_ms, observer = _milliseconds(settings.delivery_tiers_s), LogAndMetrics(metrics)
@@ -86,13 +87,18 @@ def main() -> int:
 
 
 def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str, metrics: Metrics) -> Mapping[str, Publisher]:
-    topics = (DELIVERIES, DEAD_LETTERS, WEBHOOKS, *RETRIES)
+    topics = (DELIVERIES, DEAD_LETTERS, *RETRIES)
     return {topic.name: Publisher(kafka, prefix + topic.name, settings.partitions, metrics) for topic in topics}
 
 
 def _cipher_keys(settings: DeliverySettings) -> Sequence[bytes]:
     secret = settings.webhook_secret_cipher_key
     return () if secret is None else parse_cipher_keys(secret.get_secret_value())
+
+
+def _signing_keys(settings: DeliverySettings) -> Sequence[SigningKey]:
+    secret = settings.webhook_signing_key
+    return () if secret is None else parse_signing_keys(secret.get_secret_value())
 
 
 def _budgets(settings: DeliverySettings) -> tuple[Budget, Budget]:

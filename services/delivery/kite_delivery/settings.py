@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from kite_common.config import KiteSettings, checked_by
-from kite_common.crypto import parse_cipher_keys
+from kite_common.crypto import parse_cipher_keys, parse_signing_keys
 from kite_common.topics import RETRY_TIERS
 
 
@@ -28,6 +28,10 @@ class DeliverySettings(KiteSettings):
     webhook_secret_cipher_key: Annotated[SecretStr, checked_by(parse_cipher_keys)] | None = Field(
         None, description="opens webhook secrets: as at the gateway, newest first; without it nothing can be signed or sent"
     )
+    webhook_signing_key: Annotated[SecretStr | None, checked_by(parse_signing_keys)] = Field(
+        None, description="signs v1a: the 32-byte seed of an Ed25519 key as 64 hex digits, base64 or whsk_ and base64; "
+        "several, comma-separated, newest first: all of them sign",
+    )  # fmt: skip
     delivery_attempt_timeout_s: float = Field(15.0, gt=0, le=60, description="seconds for one attempt in all")
     delivery_retry_waits_s: Seconds = Field(
         (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400), description="seconds before attempt 2, 3, ...; as many as retries"

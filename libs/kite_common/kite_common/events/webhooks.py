@@ -1,10 +1,13 @@
 """The outbound webhook config of a team: where, which types, sealed secrets."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from kite_common.events.fact import TeamFact, UnixMs
+
+# How requests are signed: `v1` with the shared secrets, `v1a` with the server's Ed25519 keys as well.
+SignatureScheme = Literal["v1", "v1a"]
 
 
 class SealedSecret(BaseModel):
@@ -25,6 +28,7 @@ class WebhookConfigured(TeamFact):
     url: str
     event_types: tuple[str, ...] = ()
     secrets: tuple[SealedSecret, ...]
+    signature: SignatureScheme = "v1"
     active: bool = True
     created_at: UnixMs
     updated_at: UnixMs

@@ -91,7 +91,8 @@ class DeliverMessage:
 
     async def _send(self, delivery: Delivery, endpoint: Endpoint, now_ms: int, traceparent: str) -> Reply:
         try:
-            request = build(delivery, endpoint, self._endpoints.secrets(endpoint, now_ms), now_ms, traceparent)
+            secrets, keys = self._endpoints.secrets(endpoint, now_ms), self._endpoints.signing_keys(endpoint)
+            request = build(delivery, endpoint, secrets, now_ms, traceparent, keys=keys)
         except (Malformed, ValueError):
             # A sealing key that is missing here may be back before the schedule ends; what is unsigned is never sent.
             return Failure("secret")

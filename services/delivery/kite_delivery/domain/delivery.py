@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kite_common.events.webhooks import SignatureScheme
 from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId
 
 
@@ -21,6 +22,7 @@ class Endpoint:
     active_since_ms: int
     changed_ms: int
     updated_at: int
+    signature: SignatureScheme = "v1"
 
 
 @dataclass(frozen=True, slots=True)

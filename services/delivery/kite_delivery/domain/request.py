@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import quote
 
 from kite_common import VERSION
-from kite_common.crypto import sign_kite, sign_standard_webhook
+from kite_common.crypto import SigningKey, sign_ed25519, sign_kite, sign_standard_webhook
 from kite_common.events.envelope import CONTENT_TYPE
 from kite_delivery.domain.delivery import Delivery, Endpoint
 
@@ -25,20 +25,27 @@ class OutboundRequest:
     body: bytes
 
 
-def build(delivery: Delivery, endpoint: Endpoint, secrets: Sequence[str], now_ms: int, traceparent: str | None = None) -> OutboundRequest:
+def build(
+    delivery: Delivery, endpoint: Endpoint, secrets: Sequence[str], now_ms: int, traceparent: str | None = None,
+    *, keys: Sequence[SigningKey] = (),
+) -> OutboundRequest:  # fmt: skip
     """The signed request of the delivery's next attempt (wire contract, 10.1; Standard Webhooks 1.0.0).
 
-    `secrets` are those that live at `now_ms`, newest first, at least one. The body is `delivery.body`, byte by byte.
+    `secrets` are those that live at `now_ms`, newest first, at least one. `keys` are the server's if the endpoint asks for `v1a`; their
+    signatures stand before those of the secrets. The body is `delivery.body`, byte by byte.
     Raises Malformed if a `whsec_` secret is not base64, ValueError without a secret.
     """
     if not secrets:
         raise ValueError("an endpoint has at least one secret")
     timestamp_s, body = now_ms // 1000, delivery.body
+    signatures = sign_standard_webhook(secrets, delivery.event_id, timestamp_s, body)
+    if keys:
+        signatures = sign_ed25519(keys, delivery.event_id, timestamp_s, body) + " " + signatures
     headers = [
         ("Content-Type", CONTENT_TYPE),
         ("webhook-id", delivery.event_id),
         ("webhook-timestamp", str(timestamp_s)),
-        ("webhook-signature", sign_standard_webhook(secrets, delivery.event_id, timestamp_s, body)),
+        ("webhook-signature", signatures),
         ("X-Kite-Signature", sign_kite(secrets[0], body)),
         ("X-Kite-Event-Id", header_text(delivery.event_id)),
         ("X-Kite-Event-Type", header_text(delivery.event_type)),

@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
+from kite_common.crypto import SigningKey
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config, webhook_keys
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -46,6 +47,7 @@ class Surface:
     allow_private_targets: bool = False
     max_in_flight: int = 512
     public_url: str | None = None
+    signing_keys: Sequence[SigningKey] = ()
 
 
 def create_app(surface: Surface) -> ASGIApp:
@@ -57,7 +59,10 @@ def create_app(surface: Surface) -> ASGIApp:
     app.router.routes += hooks.routes(hooks.HooksEndpoint(
         surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
-    webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
+    webhook_config.add_routes(
+        app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets, has_keys=bool(surface.signing_keys)
+    )
+    webhook_keys.add_routes(app, surface.accounts.public, surface.signing_keys)
     accounts.add_routes(app, surface.bearer, surface.accounts)
     paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [
@@ -75,8 +80,8 @@ def openapi_document(
 ) -> dict[str, Any]:
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
     operations = (
-        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
-        *documents.OPERATIONS,
+        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *webhook_keys.OPERATIONS,
+        *accounts.OPERATIONS, *replay, *documents.OPERATIONS,
     )  # fmt: skip
     return with_examples(document(operations, public_url), examples)
 
