@@ -11,7 +11,6 @@ from x402.http.utils import decode_payment_required_header, decode_payment_respo
 from x402.schemas import PaymentRequired, SettleResponse
 
 from kite_common.clock import Clock, FrozenClock, from_unix_ms
-from kite_common.crypto import SigningKey
 from kite_common.errors import CODES
 from kite_common.events.payments import Bootstrapped, PaymentOutcome, PaymentSubmitted
 from kite_common.ids import KeyPrefix, TeamId
@@ -148,7 +147,7 @@ class PaidGateway:
             ),
             paid=paid, replay=None, readiness=lambda: [], metrics=Metrics(), random_bits=lambda bits: (1 << bits) // 3,
             public_url=None if self.terms is None else self.terms.public_url,
-            signing_keys=(SigningKey(bytes(range(32))),),
+            signing_roots=(bytes(range(32)),),
         ))  # fmt: skip
 
     def start_anew(self) -> None:

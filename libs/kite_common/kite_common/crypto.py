@@ -21,7 +21,7 @@ from kite_common.errors import ConfigurationError, Malformed
 
 WEBHOOK_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a public prefix
 PUBLIC_KEY_PREFIX: Final = "whpk_"
-PRIVATE_KEY_PREFIX: Final = "whsk_"
+_TEAM_KEY: Final = b"kite webhook signing key of a team, v1\0"
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
 # How far a signed time may lie from now, either way (Standard Webhooks, and Stripe's and Slack's rule).
@@ -70,7 +70,7 @@ def sign_standard_webhook(secrets: Sequence[str], webhook_id: str, timestamp_s: 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """An Ed25519 key (RFC 8032) the server signs webhooks with. Its seed, 32 bytes, is hidden in repr()."""
+    """An Ed25519 key (RFC 8032) that webhooks are signed with. Its seed, 32 bytes, is hidden in repr()."""
 
     seed: bytes = field(repr=False)
 
@@ -88,6 +88,15 @@ class SigningKey:
     def id(self) -> str:
         """The public name of the key: the first 8 hex digits of the SHA-256 of its public half."""
         return key_id(self.public)
+
+
+def team_signing_key(root: bytes, team_id: str) -> SigningKey:
+    """The key that requests to this team's endpoint are signed with: HMAC-SHA256 of the team's id under the server's root key.
+
+    Every team has its own, for a signature covers no address: under one key of the whole server a team could pass what was sent to it on to
+    another team's endpoint, where it would verify.
+    """
+    return SigningKey(hmac.digest(root, _TEAM_KEY + team_id.encode("utf-8", "surrogatepass"), hashlib.sha256))
 
 
 def sign_ed25519(keys: Sequence[SigningKey], webhook_id: str, timestamp_s: int, body: bytes) -> str:
@@ -179,24 +188,6 @@ def parse_cipher_keys(text: str) -> tuple[bytes, ...]:
     if "," not in text or len(text.strip()) == KEY_BYTES:
         return (parse_cipher_key(text),)
     return tuple(parse_cipher_key(part) for part in text.split(","))
-
-
-def parse_signing_keys(text: str) -> tuple[SigningKey, ...]:
-    """One Ed25519 key, or several separated by commas, newest first: all of them sign. Raises ConfigurationError that quotes none.
-
-    Each is its 32-byte seed as 64 hex digits, base64, or `whsk_` and base64 as Standard Webhooks write it; the public half may follow it.
-    """
-    return tuple(_parse_signing_key(part.strip()) for part in text.split(","))
-
-
-def _parse_signing_key(text: str) -> SigningKey:
-    if re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        return SigningKey(bytes.fromhex(text))
-    decoded = _base64(text.removeprefix(PRIVATE_KEY_PREFIX)) or b""
-    key = SigningKey(decoded[:KEY_BYTES])
-    if len(decoded) not in (KEY_BYTES, 2 * KEY_BYTES) or decoded[KEY_BYTES:] not in (b"", key.public):
-        raise ConfigurationError(["a signing key must be the 32 bytes of an Ed25519 seed: 64 hex digits, base64, or whsk_ and base64"])
-    return key
 
 
 def _signed(webhook_id: str, timestamp_s: int, body: bytes) -> bytes:

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from kite_common.crypto import SigningKey, parse_cipher_keys, parse_signing_keys
+from pydantic import SecretStr
+
+from kite_common.crypto import parse_cipher_keys
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_app
 from kite_common.runtime.metrics import Metrics
@@ -52,7 +54,10 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-delivery")
     publishers = _publishers(kafka, settings, prefix, metrics)
     configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=(), metrics=metrics)
-    endpoints = TableEndpoints(configs, ExclusiveWriter(kafka, prefix + WEBHOOKS.name), _cipher_keys(settings), _signing_keys(settings))
+    endpoints = TableEndpoints(
+        configs, ExclusiveWriter(kafka, prefix + WEBHOOKS.name),
+        _keys(settings.webhook_secret_cipher_key), _keys(settings.webhook_signing_key),
+    )  # fmt: skip
     sender = HttpSender(timeout_s=settings.delivery_attempt_timeout_s, allow_private=settings.allow_private_targets, now_s=monotonic_s)
     log = KafkaDeliveryLog(publishers[DELIVERIES.name], publishers[DEAD_LETTERS.name], metrics)
     delays_ms, observer = _milliseconds(settings.delivery_tiers_s), LogAndMetrics(metrics)
@@ -91,14 +96,8 @@ def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str, metrics: 
     return {topic.name: Publisher(kafka, prefix + topic.name, settings.partitions, metrics) for topic in topics}
 
 
-def _cipher_keys(settings: DeliverySettings) -> Sequence[bytes]:
-    secret = settings.webhook_secret_cipher_key
+def _keys(secret: SecretStr | None) -> Sequence[bytes]:
     return () if secret is None else parse_cipher_keys(secret.get_secret_value())
-
-
-def _signing_keys(settings: DeliverySettings) -> Sequence[SigningKey]:
-    secret = settings.webhook_signing_key
-    return () if secret is None else parse_signing_keys(secret.get_secret_value())
 
 
 def _budgets(settings: DeliverySettings) -> tuple[Budget, Budget]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from kite_common.config import KiteSettings, checked_by
-from kite_common.crypto import parse_cipher_keys, parse_signing_keys
+from kite_common.crypto import parse_cipher_keys
 from kite_common.topics import RETRY_TIERS
 
 
@@ -28,9 +28,8 @@ class DeliverySettings(KiteSettings):
     webhook_secret_cipher_key: Annotated[SecretStr, checked_by(parse_cipher_keys)] | None = Field(
         None, description="opens webhook secrets: as at the gateway, newest first; without it nothing can be signed or sent"
     )
-    webhook_signing_key: Annotated[SecretStr | None, checked_by(parse_signing_keys)] = Field(
-        None, description="signs v1a: the 32-byte seed of an Ed25519 key as 64 hex digits, base64 or whsk_ and base64; "
-        "several, comma-separated, newest first: all of them sign",
+    webhook_signing_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
+        None, description="each team's Ed25519 key for v1a comes from it; written like webhook_secret_cipher_key, newest first: all sign"
     )  # fmt: skip
     delivery_attempt_timeout_s: float = Field(15.0, gt=0, le=60, description="seconds for one attempt in all")
     delivery_retry_waits_s: Seconds = Field(

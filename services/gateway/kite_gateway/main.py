@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from kite_common.config import load_catalog
-from kite_common.crypto import parse_cipher_keys, parse_signing_keys
+from kite_common.crypto import parse_cipher_keys
 from kite_common.projection.outcomes import CommandSender
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
@@ -112,7 +112,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         allow_private_targets=settings.allow_private_targets,
         max_in_flight=settings.max_in_flight,
         public_url=settings.public_url,
-        signing_keys=parse_signing_keys(settings.webhook_signing_key.get_secret_value()) if settings.webhook_signing_key else (),
+        signing_roots=_cipher_keys(settings.webhook_signing_key),
     )
     server = HttpServer(
         create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s,

@@ -244,29 +244,20 @@ def test_each_ed25519_key_signs_and_another_implementation_verifies(seeds: list[
         assert not verify_v1a(key.public_text, ID, str(NOW_S + 1), body, signature)
         assert not verify_v1a(key.public_text, ID + "0", str(NOW_S), body, signature)
         assert changed == body or not verify_v1a(key.public_text, ID, str(NOW_S), changed, signature)
-    theirs = ECC.construct(curve="Ed25519", seed=seeds[0])
-    signed = f"{ID}.{NOW_S}.".encode() + body
+    pkcs8 = bytes.fromhex("302e020100300506032b657004220420") + seeds[0]  # RFC 8410, section 7
+    theirs, signed = ECC.import_key(pkcs8), f"{ID}.{NOW_S}.".encode() + body
     assert signature.split(" ")[0] == "v1a," + base64.b64encode(eddsa.new(theirs, "rfc8032").sign(signed)).decode()
 
 
-@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
-def test_a_signing_key_is_read_in_every_form(seed: bytes, other: bytes) -> None:
-    key = crypto.SigningKey(seed)
-    plain, pair = base64.b64encode(seed).decode(), base64.b64encode(seed + key.public).decode()
-    for text in (seed.hex(), seed.hex().upper(), plain, "whsk_" + plain, "whsk_" + pair, f" {plain} "):
-        assert crypto.parse_signing_keys(text) == (key,)
-    assert crypto.parse_signing_keys(f"{plain}, {other.hex()}") == (key, crypto.SigningKey(other))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", ",", "x" * 32, "00" * 31, "00" * 33, "whsk_", "whsk_" + "A" * 40, "whpk_" + base64.b64encode(bytes(32)).decode(),
-     "whsk_" + base64.b64encode(bytes(64)).decode(), "00" * 32 + ","],
-)  # fmt: skip
-def test_what_is_no_signing_key_is_refused_without_being_quoted(text: str) -> None:
-    with pytest.raises(ConfigurationError) as error:
-        crypto.parse_signing_keys(text)
-    assert len(text) < 10 or text not in str(error.value.problems)
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), strategies.team_ids(), strategies.team_ids())
+def test_every_team_has_a_key_of_its_own(root: bytes, other_root: bytes, team_id: str, other: str) -> None:
+    assume(root != other_root and team_id != other)
+    key = crypto.team_signing_key(root, team_id)
+    assert key == crypto.team_signing_key(root, team_id)
+    assert len({key.public, crypto.team_signing_key(root, other).public, crypto.team_signing_key(other_root, team_id).public}) == 3
+    assert key.seed == hmac.new(root, b"kite webhook signing key of a team, v1\0" + team_id.encode(), "sha256").digest()
+    signature = crypto.sign_ed25519([key], ID, NOW_S, b"{}")
+    assert not verify_v1a(crypto.team_signing_key(root, other).public_text, ID, str(NOW_S), b"{}", signature)
 
 
 def test_a_signing_key_hides_its_seed() -> None:

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kite_common.clock import FrozenClock, to_unix_ms
-from kite_common.crypto import SigningKey
+from kite_common.crypto import team_signing_key
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
 from kite_common.ids import KeyPrefix, TeamId
 from kite_common.plans import shipped_catalog
@@ -75,7 +75,7 @@ class Gateway:
     cors_origins: tuple[str, ...] = ()
     max_in_flight: int = 512
     replay: "HeldReplay | None" = None
-    signing_keys: tuple[SigningKey, ...] = ()
+    signing_roots: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         clock, ids = FrozenClock(NOW), CountingIds()
@@ -93,7 +93,7 @@ class Gateway:
             ),
             paid=paid,
             replay=self.replay, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
-            cors_origins=self.cors_origins, max_in_flight=self.max_in_flight, signing_keys=self.signing_keys,
+            cors_origins=self.cors_origins, max_in_flight=self.max_in_flight, signing_roots=self.signing_roots,
         ))  # fmt: skip
 
     def client(self) -> httpx.AsyncClient:
@@ -586,14 +586,17 @@ async def test_the_rotation_route_checks_in_the_order_of_the_contract(gateway: G
 
 
 async def test_the_public_keys_are_served_to_everyone_and_only_then_a_config_may_ask_for_them(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/api/v1/webhook-keys")).json() == {"keys": []}
-    # RFC 8032, 7.1, TEST 1; the public key in the form of Standard Webhooks.
-    seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
-    async with Gateway(signing_keys=(SigningKey(seed),)).client() as signing:
-        keys = await signing.get("/api/v1/webhook-keys")
+    path = "/api/v1/webhook-keys"
+    assert (await client.get(path + OURS)).json() == {"keys": []}
+    assert_problem(await client.get(path), 400, "missing_team_id")
+    roots = bytes(32), b"r" * 32
+    async with Gateway(signing_roots=roots).client() as signing:
+        keys, others = await signing.get(path + OURS), await signing.get(path + "?team_id=team_other")
         put = await signing.put(CONFIG + OURS, headers=WRITER, json=WANTED | {"signature": "v1a"})
         shown = await signing.get(CONFIG + OURS, headers=READER)
-    assert keys.json() == {"keys": [{"id": "21fe31df", "public_key": "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}]}
+    expected = [team_signing_key(root, TEAM) for root in roots]
+    assert keys.json() == {"keys": [{"id": key.id, "public_key": key.public_text} for key in expected]}
+    assert not {one["public_key"] for one in others.json()["keys"]} & {key.public_text for key in expected}
     assert (put.json()["signature"], shown.json()["signature"]) == ("v1a", "v1a")
 
 

@@ -67,10 +67,16 @@ def test_what_a_rotation_leaves_out_has_a_default(body: dict[str, Any], wanted: 
     assert read_rotation(body) == wanted
 
 
+WRONG_OVERLAPS: list[object] = [-1, 604_801, 1.0, True, "60", [], 10**30]
+WRONG_SECRETS: list[object] = ["", 1, "a\n", "whsec_short", "a" * 257, {}]
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
-    [({"overlap_secs": wrong}, "invalid_overlap") for wrong in (-1, 604_801, 1.0, True, "60", [], 10**30)]
-    + [({"secret": wrong}, "invalid_secret") for wrong in ("", 1, "a\n", "whsec_short", "a" * 257, {})],
+    [
+        *(({"overlap_secs": wrong}, "invalid_overlap") for wrong in WRONG_OVERLAPS),
+        *(({"secret": wrong}, "invalid_secret") for wrong in WRONG_SECRETS),
+    ],
 )
 def test_a_rotation_outside_the_rules_is_refused(body: dict[str, Any], code: str) -> None:
     found = read_rotation(body)

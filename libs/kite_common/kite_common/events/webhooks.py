@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kite_common.events.fact import TeamFact, UnixMs
 
-# How requests are signed: `v1` with the shared secrets, `v1a` with the server's Ed25519 keys as well.
+# How requests are signed: `v1` with the shared secrets, `v1a` with the team's Ed25519 keys as well.
 SignatureScheme = Literal["v1", "v1a"]
 
 

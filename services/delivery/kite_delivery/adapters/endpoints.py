@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from kite_common.crypto import SigningKey, unseal
+from kite_common.crypto import SigningKey, team_signing_key, unseal
 from kite_common.errors import Malformed, OutcomeOpen, Unavailable
 from kite_common.events.codec import decode_as, encode
 from kite_common.events.webhooks import WebhookConfigured, secret_context
@@ -82,10 +82,10 @@ class TableEndpoints:
     """The configs of the partitions this process owns, for events or for retries."""
 
     def __init__(
-        self, table: ConfigTable, writer: ExclusiveWriter, cipher_keys: Sequence[bytes], signing_keys: Sequence[SigningKey] = ()
+        self, table: ConfigTable, writer: ExclusiveWriter, cipher_keys: Sequence[bytes], signing_roots: Sequence[bytes] = ()
     ) -> None:
         self._table, self._writer = table, writer
-        self._cipher_keys, self._signing_keys = tuple(cipher_keys), tuple(signing_keys)
+        self._cipher_keys, self._signing_roots = tuple(cipher_keys), tuple(signing_roots)
         self._endpoints: dict[str, tuple[ConfigAt, Endpoint]] = {}
         self._unsealed: dict[str, tuple[WebhookConfigured, tuple[tuple[str, int | None], ...]]] = {}
         self._owners: Counter[int] = Counter()
@@ -134,13 +134,13 @@ class TableEndpoints:
         return tuple(secret for secret, expires_at in known[1] if expires_at is None or now_ms < expires_at)
 
     def signing_keys(self, endpoint: Endpoint) -> Sequence[SigningKey]:
-        """The server's keys for an endpoint that asks for them. Raises Malformed without one: what was asked for is not left out."""
+        """The team's keys for an endpoint that asks for them. Raises Malformed without one: what was asked for is not left out."""
         if endpoint.signature == "v1":
             return ()
-        if not self._signing_keys:
+        if not self._signing_roots:
             log.error("delivery.signing_key_missing", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id)
             raise Malformed("no key for v1a is configured")
-        return self._signing_keys
+        return [team_signing_key(root, endpoint.team_id) for root in self._signing_roots]
 
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
         """Switch the config off if it still is the one that was seen, however long the log is away.

@@ -25,7 +25,7 @@ class Endpoints(Protocol):
         ...
 
     def signing_keys(self, endpoint: Endpoint) -> Sequence[SigningKey]:
-        """The server's Ed25519 keys if the endpoint asks for their signatures, newest first. Raises Malformed if it has none."""
+        """The team's Ed25519 keys if the endpoint asks for their signatures, newest first. Raises Malformed if it has none."""
         ...
 
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:

@@ -31,7 +31,7 @@ def build(
 ) -> OutboundRequest:  # fmt: skip
     """The signed request of the delivery's next attempt (wire contract, 10.1; Standard Webhooks 1.0.0).
 
-    `secrets` are those that live at `now_ms`, newest first, at least one. `keys` are the server's if the endpoint asks for `v1a`; their
+    `secrets` are those that live at `now_ms`, newest first, at least one. `keys` are the team's if the endpoint asks for `v1a`; their
     signatures stand before those of the secrets. The body is `delivery.body`, byte by byte.
     Raises Malformed if a `whsec_` secret is not base64, ValueError without a secret.
     """

@@ -1,7 +1,7 @@
 """The app: routes and error handlers put together. No global app, no rules."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from kite_common.crypto import SigningKey
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
@@ -47,7 +46,7 @@ class Surface:
     allow_private_targets: bool = False
     max_in_flight: int = 512
     public_url: str | None = None
-    signing_keys: Sequence[SigningKey] = ()
+    signing_roots: Sequence[bytes] = field(default=(), repr=False)
 
 
 def create_app(surface: Surface) -> ASGIApp:
@@ -60,9 +59,9 @@ def create_app(surface: Surface) -> ASGIApp:
         surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
     webhook_config.add_routes(
-        app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets, has_keys=bool(surface.signing_keys)
+        app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets, has_keys=bool(surface.signing_roots)
     )
-    webhook_keys.add_routes(app, surface.accounts.public, surface.signing_keys)
+    webhook_keys.add_routes(app, surface.accounts.public, surface.signing_roots)
     accounts.add_routes(app, surface.bearer, surface.accounts)
     paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [

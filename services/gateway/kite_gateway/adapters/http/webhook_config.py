@@ -35,7 +35,7 @@ ROTATE: Final = PATH + "/rotate-secret"
 Wanted = TypeVar("Wanted", WantedConfig, WantedRotation)
 Scheme = Annotated[
     SignatureScheme,
-    Field(description="`v1`: HMAC-SHA256 with the secret; `v1a`: with the server's Ed25519 keys (`GET /api/v1/webhook-keys`) as well."),
+    Field(description="`v1`: HMAC-SHA256 with the secret; `v1a`: with the team's Ed25519 keys (`GET /api/v1/webhook-keys`) as well."),
 ]
 PreviousEnds = Annotated[
     str | None,
