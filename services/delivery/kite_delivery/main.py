@@ -34,6 +34,7 @@ from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
 from kite_delivery.application.partition_work import PartitionWork
+from kite_delivery.domain.breaker import BreakerLimits
 from kite_delivery.domain.lane import LaneLimits
 from kite_delivery.domain.retry import RetryPolicy
 from kite_delivery.settings import DeliverySettings
@@ -65,7 +66,7 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
         [publishers[topic.name] for topic in RETRIES], delays_ms,
         aside_most_ms=round(settings.delivery_aside_most_s * 1000), clock=clock, metrics=metrics,
     )  # fmt: skip
-    lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, monotonic_s)
+    lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, monotonic_s, observer.endpoint)
     deliver = DeliverMessage(
         endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace
     )
@@ -118,8 +119,13 @@ def _lane_limits(settings: DeliverySettings) -> LaneLimits:
         queue_wait_s=settings.delivery_queue_wait_s,
         rate_per_s=settings.delivery_rate_per_s,
         burst=settings.delivery_burst,
-        breaker_failures=settings.delivery_breaker_failures,
-        breaker_open_s=settings.delivery_breaker_open_s,
+        breaker=BreakerLimits(
+            failures=settings.delivery_breaker_failures,
+            open_s=settings.delivery_breaker_open_s,
+            open_most_s=settings.delivery_breaker_open_most_s,
+            look_s=settings.delivery_tiers_s[0],
+            hold_most_s=settings.delivery_aside_most_s,
+        ),
     )
 
 

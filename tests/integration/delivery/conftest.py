@@ -78,10 +78,10 @@ class Scene:
             for one, ends_ms in secrets
         )
 
-    async def send(self, team: str, body: str = "hi") -> EventId:
+    async def send(self, team: str, body: str = "hi", to: str = "builder") -> EventId:
         """What the gateway writes for an accepted message: the event, and its usage beside it."""
         event_id = ids.uuid7(SystemClock().unix_ms(), random_bits(74))
-        await self.write(EVENTS.name, make.event_record(make.agent_message(body=body), event_id=event_id, team_id=team))
+        await self.write(EVENTS.name, make.event_record(make.agent_message(body=body, to=to), event_id=event_id, team_id=team))
         await self.write(EVENTS.name, codec.encode(make.usage(team_id=team, event_id=event_id)))
         return event_id
 

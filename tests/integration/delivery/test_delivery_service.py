@@ -146,7 +146,7 @@ async def test_a_hanging_receiver_and_an_endless_answer_slow_no_other_team(scene
         for one, receiver in ((hanging, deaf), (endless_team, flooding), (quick, decent)):
             await scene.put_config(one, receiver.url)
         for number in range(40):
-            await scene.send(hanging)
+            await scene.send(hanging, to=f"agent {number}")
             await scene.send(quick)
             if number < 5:
                 await scene.send(endless_team)
@@ -158,13 +158,30 @@ async def test_a_hanging_receiver_and_an_endless_answer_slow_no_other_team(scene
     assert {one.attempts for one in parked} == {0}
 
 
-async def test_first_attempts_start_in_the_order_of_the_log(scene: Any, team: str) -> None:
+async def test_first_attempts_to_one_recipient_arrive_in_the_order_of_the_log(scene: Any, team: str) -> None:
     async with Receiver().listening() as receiver:
         await scene.put_config(team, receiver.url)
         sent = [await scene.send(team) for _ in range(60)]
-        async with scene.delivering(delivery_concurrency=1, delivery_queue_wait_s=10.0):
+        async with scene.delivering(delivery_concurrency=16, delivery_queue_wait_s=10.0):
             await scene.until_statuses(team, ["delivered"] * 60)
     assert [received.headers["webhook-id"] for received in receiver.received] == sent
+
+
+async def test_an_endpoint_that_is_back_gets_what_was_held_without_the_waits_of_the_schedule(scene: Any, team: str) -> None:
+    """The schedule would have them wait 300 s; the outage lasts a few, so what nobody has tried is there half of that later."""
+    times = {
+        "delivery_retry_waits_s": (300.0,) * 9, "delivery_breaker_failures": 4, "delivery_breaker_open_s": 0.2,
+        "delivery_breaker_open_most_s": 0.4,
+    }  # fmt: skip
+    async with Receiver(lambda _received: answer(500)).listening() as receiver:
+        await scene.put_config(team, receiver.url)
+        sent = [await scene.send(team) for _ in range(30)]
+        async with scene.delivering(**times):
+            held = await eventually(lambda: _held(scene, team, 20), within_s=30, what="most of them are held, untried")
+            receiver.behaviour = lambda _received: answer(200)
+            arrived = await eventually(lambda: _delivered(scene, team, held), within_s=60, what="all of these are delivered")
+    assert held <= arrived <= set(sent)
+    assert not {fact.status for fact in await scene.outcomes(team)} - {"retrying", "delivered"}
 
 
 async def test_a_private_target_is_blocked_for_good(scene: Any, team: str) -> None:
@@ -273,6 +290,16 @@ def _essence(received: Received) -> tuple[str, str, bytes]:
 
 async def _parked(scene: Any, team: str) -> list[DeliveryParked]:
     return [fact for topic in RETRIES for fact in await scene.facts(topic.name, team) if isinstance(fact, DeliveryParked)]
+
+
+async def _held(scene: Any, team: str, count: int) -> set[str] | None:
+    held = {one.event_id for one in await _parked(scene, team) if one.held and not one.attempts}
+    return held if len(held) >= count else None
+
+
+async def _delivered(scene: Any, team: str, expected: set[str]) -> set[str] | None:
+    arrived = {outcome.event_id for outcome in await scene.outcomes(team) if outcome.status == "delivered"}
+    return arrived if expected <= arrived else None
 
 
 async def _letters(scene: Any, team: str, count: int) -> list[DeadLetter] | None:

@@ -110,7 +110,9 @@ async def test_410_leaves_a_config_alone_that_changed_meanwhile() -> None:
 async def test_a_blocked_address_ends_blocked_without_an_attempt_on_record() -> None:
     scene = Scene(Failure("blocked"))
     await scene.run(a_delivery())
-    [fact] = scene.log.facts
+    letter, fact = scene.log.facts
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("blocked", "receiver")
     assert isinstance(fact, DeliveryConcluded)
     assert (fact.status, fact.url, fact.delivery_id) == ("blocked", ENDPOINT.url, delivery_of(a_delivery().event_id, ENDPOINT.config_id))
 
@@ -159,6 +161,75 @@ async def test_stepping_aside_is_not_an_attempt() -> None:
     [parked] = scene.log.parked
     assert (parked.attempts, parked.due_at, parked.webhook_config_id) == (0, NOW_MS + 5_000, ENDPOINT.config_id)
     assert scene.log.statuses == []
+
+
+LATER = replace(facts.bound(a_delivery(), ENDPOINT), attempts=1, due_ms=NOW_MS + 60_000)
+
+
+async def test_to_be_held_is_not_an_attempt_and_keeps_the_due_time() -> None:
+    scene = Scene()
+    await scene.deliver.hold(LATER, ENDPOINT, 30.0)
+    [parked] = scene.log.parked
+    assert (parked.held, parked.attempts, parked.due_at, scene.log.rests_until_ms) == (True, 1, LATER.due_ms, [NOW_MS + 30_000])
+    assert parked.ends_at is not None
+    assert parked.ends_at > LATER.due_ms + 70 * 3_600_000
+
+
+async def test_what_is_held_again_ends_no_later() -> None:
+    scene = Scene()
+    await scene.deliver.hold(replace(LATER, held=True, ends_ms=NOW_MS + 1), ENDPOINT, 30.0)
+    assert scene.log.parked[0].ends_at == NOW_MS + 1
+
+
+async def test_what_is_held_until_its_schedule_is_over_ends_dead_without_a_post_and_its_bytes_are_kept() -> None:
+    scene = Scene()
+    await scene.deliver.hold(replace(LATER, held=True, ends_ms=NOW_MS), ENDPOINT, 30.0)
+    letter, end = scene.log.facts
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("endpoint_down", "receiver")
+    assert isinstance(end, DeliveryConcluded)
+    assert (end.status, end.reason, end.delivery_id) == ("dead", "endpoint_down", LATER.delivery_id)
+    assert scene.sender.sent == []
+
+
+async def test_a_failure_that_leaves_the_endpoint_alone_is_held_and_one_that_does_not_waits_by_the_schedule() -> None:
+    scene = Scene(Answer(500))
+    for rest_s in (60.0, None):
+        result = await scene.deliver.attempt(a_delivery())
+        assert isinstance(result, Attempt)
+        await scene.deliver.settle(result, lambda rest_s=rest_s: rest_s)
+    held, waiting = scene.log.parked
+    assert (held.held, waiting.held) == (True, False)
+    assert held.due_at == waiting.due_at
+    assert scene.log.rests_until_ms == [NOW_MS + 60_000, waiting.due_at]
+
+
+async def test_an_early_attempt_that_fails_waits_for_its_schedule_though_the_endpoint_is_left_alone() -> None:
+    scene = Scene(Answer(500))
+    result = await scene.deliver.attempt(replace(LATER, held=True))
+    assert isinstance(result, Attempt)
+    await scene.deliver.settle(result, lambda: 60.0)
+    [parked] = scene.log.parked
+    assert (parked.held, parked.attempts, parked.due_at) == (False, 2, LATER.due_ms + 330_000)
+    assert scene.log.rests_until_ms == [parked.due_at]
+
+
+async def test_what_is_held_and_put_back_or_finds_its_lane_full_is_held_still_and_looks_soon() -> None:
+    scene = Scene()
+    held = replace(LATER, held=True, ends_ms=NOW_MS + 9)
+    await scene.deliver.put_back(held)
+    await scene.deliver.set_aside(held, ENDPOINT)
+    assert [(parked.held, parked.due_at, parked.ends_at) for parked in scene.log.parked] == [(True, LATER.due_ms, NOW_MS + 9)] * 2
+    assert scene.log.rests_until_ms == [NOW_MS, NOW_MS + 5_000]
+
+
+async def test_what_is_never_signed_ends_as_our_fault() -> None:
+    scene = Scene()
+    scene.endpoints.unreadable = True
+    await scene.run(replace(facts.bound(a_delivery(), ENDPOINT), attempts=9))
+    letter = scene.log.facts[-1]
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("secret_unreadable", "ours")
 
 
 async def test_what_is_put_back_is_parked_as_it_is_or_ends() -> None:

@@ -11,6 +11,9 @@ _LARGEST_VALUE: Final = 1024 * 1024
 _LARGEST_HEADERS: Final = 64 * 1024
 _LARGEST_KEY: Final = 1024
 
+# Whose fault a dead letter is: the receiver's (its endpoint failed, is gone, or may not be dialled) or ours (a record that cannot be read
+# or processed, a secret that cannot be opened).
+Fault = Literal["receiver", "ours"]
 DeliveryStatus = Literal["pending", "retrying", "delivered", "dead", "cancelled", "filtered", "no_endpoint", "blocked"]
 
 
@@ -40,7 +43,7 @@ class DeliveryAttempted(TeamFact):
 
 
 class DeliveryConcluded(TeamFact):
-    """A delivery that ended without an attempt: no endpoint, filtered, blocked, cancelled."""
+    """A delivery that ended without one more attempt: no endpoint, filtered, blocked, cancelled, dead while its endpoint was left alone."""
 
     kind: ClassVar[str] = "delivery-concluded"
 
@@ -58,6 +61,8 @@ class DeliveryConcluded(TeamFact):
 class DeliveryParked(TeamFact):
     """A delivery that waits in a retry tier. `due_at` is when its next attempt may start; attempts so far in `attempts`.
 
+    `held`: its endpoint is left alone because it only fails; the attempt may come before `due_at` once it answers again, and if it never
+    does, the delivery ends at `ends_at`.
     `body` is the exact CloudEvent (with kiteseq) as text, so that every attempt sends the same bytes.
     """
 
@@ -73,16 +78,24 @@ class DeliveryParked(TeamFact):
     parked_at: UnixMs
     appended_at: UnixMs
     traceparent: str | None = None
+    held: bool = False
+    ends_at: UnixMs | None = None
     body: str
 
 
 class DeadLetter(TeamFact):
-    """What could not be processed: why, by whom, where it stood, and the original bytes in base64."""
+    """What could not be processed: why, whose fault, by whom, where it stood, and the original bytes in base64.
+
+    `reason` of a delivery that was given up is a word: `attempts_exhausted`, `endpoint_down` (held until its schedule was over), `gone`
+    (410), `blocked` (target not allowed), all `fault` `receiver`; `secret_unreadable`, `ours`. Of a record nobody can read, or that
+    nobody can process, it is free text and `fault` is `ours`. Letters written before there was `fault` have none.
+    """
 
     kind: ClassVar[str] = "dead-letter"
 
     service: str
     reason: str
+    fault: Fault | None = None
     topic: str
     partition: Count
     offset: Count
@@ -108,7 +121,7 @@ class DeadLetter(TeamFact):
         if sum(len(name) + len(content) for name, content in headers) > _LARGEST_HEADERS:
             reason, headers = f"{reason} ({len(headers)} headers left out)", ()
         return cls(
-            team_id=(key or b"")[:_LARGEST_KEY].decode("utf-8", "replace"), service=service, reason=reason,
+            team_id=(key or b"")[:_LARGEST_KEY].decode("utf-8", "replace"), service=service, reason=reason, fault="ours",
             topic=topic, partition=partition, offset=offset, at=at_ms,
             original_key=None if key is None else _base64(key[:_LARGEST_KEY]),
             original_value=None if value is None else _base64(value),

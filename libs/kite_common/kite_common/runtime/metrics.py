@@ -107,7 +107,9 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _counter("kite_delivery_parked_total", "deliveries", "deliveries parked in a retry tier", "tier"),
     _gauge("kite_delivery_lanes_open", "lanes", "endpoint lanes in memory"),
     _gauge("kite_delivery_in_flight", "attempts", "POSTs being made"),
-    _counter("kite_delivery_dead_letters_total", "deliveries", "deliveries given up, by reason", "reason"),
+    _gauge("kite_delivery_left_alone", "endpoints", "endpoints whose breaker is not closed: nothing but a probe is sent"),
+    _counter("kite_delivery_breaker_changes_total", "changes", "breakers that opened after failures in a row, or closed again", "to"),
+    _counter("kite_delivery_dead_letters_total", "deliveries", "given up, by reason and fault (receiver, ours)", "reason", "fault"),
     # replay
     _counter("kite_replay_rows_archived_total", "rows", "rows inserted into ClickHouse", "table"),
     _histogram("kite_replay_archive_batch_seconds", "seconds", _FAST, "one insert", "table"),

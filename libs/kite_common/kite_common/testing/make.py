@@ -269,8 +269,9 @@ def delivery_parked(**given: Any) -> DeliveryParked:
 def dead_letter(**given: Any) -> DeadLetter:
     """A record that was no JSON."""
     fields: dict[str, Any] = {
-        "team_id": TEAM, "service": "replay", "reason": "event: not JSON", "topic": "kite.events", "partition": 3, "offset": 4711,
-        "at": NOW_MS, "original_key": "dGVhbV8x", "original_value": "eyJicm9rZW4i", "original_headers": (("kite-record", "ZXZlbnQ="),),
+        "team_id": TEAM, "service": "replay", "reason": "event: not JSON", "fault": "ours", "topic": "kite.events", "partition": 3,
+        "offset": 4711, "at": NOW_MS, "original_key": "dGVhbV8x", "original_value": "eyJicm9rZW4i",
+        "original_headers": (("kite-record", "ZXZlbnQ="),),
     }  # fmt: skip
     return DeadLetter(**(fields | given))
 

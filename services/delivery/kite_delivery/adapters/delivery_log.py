@@ -8,7 +8,7 @@ from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, Deliver
 from kite_common.runtime.metrics import Metrics
 from kite_delivery.adapters.durable import Publishes, publish_durably
 
-_REASONS: Final = frozenset({"attempts_exhausted", "gone", "blocked"})
+_REASONS: Final = frozenset({"attempts_exhausted", "endpoint_down", "gone", "blocked", "secret_unreadable"})
 
 
 class KafkaDeliveryLog:
@@ -26,4 +26,5 @@ class KafkaDeliveryLog:
         """Append a dead letter; waits as long as the log is away."""
         await publish_durably(self._dead_letters, partition, [encode(letter)])
         # Of a record nobody can read the reason is free text: one label for all of them.
-        self._buried.labels(reason=letter.reason if letter.reason in _REASONS else "unreadable").inc()
+        reason = letter.reason if letter.reason in _REASONS else "unreadable"
+        self._buried.labels(reason=reason, fault=letter.fault or "ours").inc()

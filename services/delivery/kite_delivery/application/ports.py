@@ -56,8 +56,8 @@ class DeliveryLog(Protocol):
 class RetrySchedule(Protocol):
     """Keeps a delivery until it is due and brings it back."""
 
-    async def park(self, partition: int, parked: DeliveryParked) -> None:
-        """Keep it until about `parked.due_at`; waits as long as the log is away."""
+    async def park(self, partition: int, parked: DeliveryParked, until_ms: int) -> None:
+        """Keep it until about `until_ms`, milliseconds since 1970; waits as long as the log is away."""
         ...
 
     def aside_until(self, delivery: Delivery, now_ms: int) -> int:
@@ -76,6 +76,6 @@ class Observer(Protocol):
         """A delivery ended without a further attempt."""
         ...
 
-    def load(self, lanes: int, in_flight: int) -> None:
-        """How many lanes are in memory and how many POSTs under way."""
+    def load(self, lanes: int, in_flight: int, left_alone: int) -> None:
+        """How many lanes are in memory, how many POSTs under way, how many endpoints left alone because they only fail."""
         ...

@@ -30,7 +30,8 @@ class Delivery:
     """An event and how far its delivery is. `body` is the exact CloudEvent with kiteseq, the same in every attempt.
 
     `config_id` and `delivery_id` are None until the event has met an endpoint. `attempts` counts those made so far.
-    `due_ms` is when the next attempt may start.
+    `due_ms` is when the next attempt may start. `recipient` is whom an agent message is for: first attempts to one are in order.
+    `held` says that it waits for its endpoint's breaker and may be tried before `due_ms`; `ends_ms` is when it ends if it is held still.
     """
 
     partition: int
@@ -45,6 +46,14 @@ class Delivery:
     config_id: WebhookConfigId | None = None
     delivery_id: DeliveryId | None = None
     traceparent: str | None = None
+    recipient: str | None = None
+    held: bool = False
+    ends_ms: int | None = None
+
+    @property
+    def order(self) -> str | None:
+        """What its attempt keeps order with: first attempts to the same recipient; nothing else, and no retry."""
+        return None if self.attempts else self.recipient
 
     @property
     def attempt(self) -> int:

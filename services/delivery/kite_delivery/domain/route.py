@@ -7,7 +7,7 @@ from kite_common.ids import WebhookConfigId
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.event_filter import wants
 
-EndStatus = Literal["no_endpoint", "filtered", "cancelled", "blocked"]
+EndStatus = Literal["no_endpoint", "filtered", "cancelled", "blocked", "dead"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class FakeLog:
         self.facts: list[Fact] = []
         self.broken: Exception | None = None
         self.aside_ms = 5_000
+        self.rests_until_ms: list[int] = []
 
     async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded]) -> None:  # noqa: ARG002 - the port's signature
         await self._append(*facts)
@@ -99,8 +100,9 @@ class FakeLog:
     async def bury(self, partition: int, letter: DeadLetter) -> None:  # noqa: ARG002 - the port's signature
         await self._append(letter)
 
-    async def park(self, partition: int, parked: DeliveryParked) -> None:  # noqa: ARG002 - the port's signature
+    async def park(self, partition: int, parked: DeliveryParked, until_ms: int) -> None:  # noqa: ARG002 - the port's signature
         await self._append(parked)
+        self.rests_until_ms.append(until_ms)
 
     def aside_until(self, delivery: Delivery, now_ms: int) -> int:  # noqa: ARG002 - the port's signature
         return now_ms + self.aside_ms
@@ -131,5 +133,5 @@ class SilentObserver:
     def concluded(self, delivery: Delivery, end: End) -> None:
         pass
 
-    def load(self, lanes: int, in_flight: int) -> None:
+    def load(self, lanes: int, in_flight: int, left_alone: int) -> None:
         pass
