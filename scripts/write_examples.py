@@ -104,6 +104,7 @@ FACTS: Final[Mapping[str, Fact]] = {
         ),
     ),
     "signed-with-ed25519": make.webhook(signature="v1a"),
+    "in-batches": make.webhook(mode="batch", batch_max_events=50, batch_max_wait_ms=500),
     "deactivated": make.webhook(active=False, updated_at=T + 9_000_000),
     "delivered-at-once": make.delivery_attempted(),
     "retrying-after-503": make.delivery_attempted(

@@ -38,6 +38,7 @@ CODES: Final[Mapping[str, ErrorCode]] = _codes(
     ("invalid_secret", 400, "The secret is not usable."),
     ("invalid_overlap", 400, "overlap_secs must be an integer from 0 to 604800."),
     ("invalid_signature_scheme", 400, "signature must be v1, or v1a where the server has a key for it."),
+    ("invalid_batch", 400, "mode must be structured or batch, batch_max_events 1 to 100, batch_max_wait_ms 0 to 1000."),
     ("invalid_event_types", 400, "event_types must be a list of exact types or prefixes that end in '.*'."),
     ("invalid_cursor", 400, "The cursor cannot be read, or names no event of this team."),
     ("invalid_limit", 400, "limit must be an integer."),

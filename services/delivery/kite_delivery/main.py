@@ -68,8 +68,9 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     )  # fmt: skip
     lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, monotonic_s, observer.endpoint)
     deliver = DeliverMessage(
-        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace
-    )
+        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace,
+        most_in_batch=settings.delivery_concurrency,
+    )  # fmt: skip
     first_time, again = _budgets(settings)
     new_work = partial(PartitionWork, deliver, lanes, capacity=settings.delivery_window)
     times = LoopTimes(settings.delivery_commit_every_s, settings.delivery_release_within_s)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import signal
 from typing import Any
 
@@ -56,6 +57,26 @@ async def test_during_an_overlap_both_secrets_and_the_servers_key_sign_and_after
         verifier = eddsa.new(eddsa.import_public_key(team_signing_key(root, team).public), "rfc8032")
         verifier.verify(signed, base64.b64decode(received.headers["webhook-signature"].split(" ")[0].removeprefix("v1a,")))
         assert received.headers["x-kite-signature"] == sign_kite(both[0], received.body)
+
+
+async def test_events_that_come_together_share_one_request_and_failed_ones_come_again_one_by_one(scene: Any, team: str) -> None:
+    reactions = [answer(500)]
+    async with Receiver(lambda _received: reactions.pop(0) if reactions else answer(200)).listening() as receiver:
+        await scene.put_config(team, receiver.url, mode="batch", batch_max_events=4, batch_max_wait_ms=1_000)
+        # They are all in the log before anybody reads them.
+        events = [await scene.send(team) for _ in range(4)]
+        async with scene.delivering():
+            await scene.until_statuses(team, ["retrying"] * 4 + ["delivered"] * 4)
+    batch, *again = receiver.received
+    assert batch.headers["content-type"] == "application/cloudevents-batch+json; charset=utf-8"
+    assert Webhook(scene.secret).verify(batch.body, batch.headers) == [json.loads(one.body) for one in sorted(again, key=_event_id)]
+    assert sorted(one.headers["webhook-id"] for one in again) == events
+    assert (len(again), batch.headers["x-kite-batch-size"]) == (4, "4")
+    assert {one.headers["x-kite-delivery-attempt"] for one in again} == {"2"}
+
+
+def _event_id(received: Received) -> str:
+    return received.headers["webhook-id"]
 
 
 async def test_a_config_stored_before_a_message_is_always_seen(scene: Any, team: str) -> None:

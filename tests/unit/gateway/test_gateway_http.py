@@ -505,6 +505,7 @@ async def test_a_webhook_config_is_put_shown_and_deleted(gateway: Gateway, clien
     gone = await client.delete(CONFIG + OURS, headers=WRITER)
     config_id = put.json()["id"]
     stored = {"id": config_id, "team_id": TEAM, "url": WANTED["url"], "event_types": ["com.kite.*"], "active": True, "signature": "v1"}
+    stored |= {"mode": "structured", "batch_max_events": 16, "batch_max_wait_ms": 200}
     at = "2026-04-30T10:00:00.000Z"
     assert (put.status_code, put.json()) == (200, stored)
     assert shown.json() == stored | {"created_at": at, "updated_at": at, "previous_secret_expires_at": None}
@@ -525,6 +526,7 @@ async def test_a_webhook_config_is_put_shown_and_deleted(gateway: Gateway, clien
         (WANTED | {"secret": None}, "invalid_secret", None),
         (WANTED | {"event_types": ["*"]}, "invalid_event_types", None),
         (WANTED | {"signature": "v1a"}, "invalid_signature_scheme", None),
+        (WANTED | {"mode": "binary"}, "invalid_batch", None),
     ],
 )
 async def test_a_bad_webhook_config_is_refused_and_not_stored(

@@ -105,6 +105,27 @@ def test_a_signature_the_server_cannot_make_is_refused(asked: object, has_keys: 
     assert found.code == "invalid_signature_scheme"
 
 
+def test_a_config_may_ask_for_batches_within_bounds() -> None:
+    asked = {"url": "https://a.example", "secret": "s", "mode": "batch", "batch_max_events": 100, "batch_max_wait_ms": 0}
+    wanted = read_config(asked, allow_private=False)
+    assert isinstance(wanted, WantedConfig)
+    config = configured(None, wanted, TEAM, WebhookConfigId("c"), "sealed", 1)
+    assert (config.mode, config.batch_max_events, config.batch_max_wait_ms) == ("batch", 100, 0)
+    again = configured(config, PUT, TEAM, WebhookConfigId("d"), "sealed", 2)
+    assert (again.mode, again.batch_max_events, again.batch_max_wait_ms) == ("structured", 16, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mode", "binary"), ("mode", 1), ("batch_max_events", 0), ("batch_max_events", 101), ("batch_max_events", True),
+     ("batch_max_wait_ms", -1), ("batch_max_wait_ms", 1_001), ("batch_max_wait_ms", 1.5)],
+)  # fmt: skip
+def test_a_batch_outside_the_bounds_is_refused(name: str, value: object) -> None:
+    found = read_config({"url": "https://a.example", "secret": "s", name: value}, allow_private=False)
+    assert isinstance(found, InvalidConfig)
+    assert found.code == "invalid_batch"
+
+
 def test_a_put_without_the_field_goes_back_to_v1() -> None:
     first = configured(None, replace(PUT, signature="v1a"), TEAM, WebhookConfigId("c"), "sealed", 1)
     assert configured(first, PUT, TEAM, WebhookConfigId("d"), "sealed", 2).signature == "v1"

@@ -20,7 +20,7 @@ from kite_common.ids import TeamId, WebhookConfigId
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import jitter
 from kite_common.stream.exclusive import ExclusiveWriter, ShutOut
-from kite_delivery.domain.delivery import Endpoint
+from kite_delivery.domain.delivery import Batching, Endpoint
 
 log = get_logger("kite.delivery")
 
@@ -52,6 +52,7 @@ class ConfigAt:
             changed_ms=self.appended_ms,
             updated_at=config.updated_at,
             signature=config.signature,
+            batching=Batching(config.batch_max_events, config.batch_max_wait_ms) if config.mode == "batch" else None,
         )
 
 

@@ -7,6 +7,14 @@ from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId
 
 
 @dataclass(frozen=True, slots=True)
+class Batching:
+    """How many events one POST may carry at most, and how long the first of them waits for more."""
+
+    max_events: int
+    max_wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A team's webhook config at one moment, without its secrets. Times are milliseconds since 1970.
 
@@ -23,6 +31,7 @@ class Endpoint:
     changed_ms: int
     updated_at: int
     signature: SignatureScheme = "v1"
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True, slots=True)

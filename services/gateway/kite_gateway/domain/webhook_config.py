@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from kite_common.crypto import validate_webhook_secret
 from kite_common.errors import Malformed
-from kite_common.events.webhooks import SealedSecret, SignatureScheme, WebhookConfigured
+from kite_common.events.webhooks import DeliveryMode, SealedSecret, SignatureScheme, WebhookConfigured
 from kite_common.ids import TeamId, WebhookConfigId
 from kite_gateway.domain.target import is_private_host
 
@@ -17,6 +17,10 @@ MAX_EVENT_TYPES: Final = 100
 MAX_EVENT_TYPE_CHARS: Final = 128
 MAX_OVERLAP_S: Final = 604_800
 DEFAULT_OVERLAP_S: Final = 86_400
+MAX_BATCH_EVENTS: Final = 100
+DEFAULT_BATCH_EVENTS: Final = 16
+MAX_BATCH_WAIT_MS: Final = 1_000
+DEFAULT_BATCH_WAIT_MS: Final = 200
 
 UrlReason = Literal["missing", "syntax", "scheme", "private_address"]
 # RFC 3986 allows visible ASCII only, and none of these among it; names in other scripts come as punycode.
@@ -34,6 +38,9 @@ class WantedConfig:
     secret: str = field(repr=False)
     event_types: tuple[str, ...]
     signature: SignatureScheme = "v1"
+    mode: DeliveryMode = "structured"
+    batch_max_events: int = DEFAULT_BATCH_EVENTS
+    batch_max_wait_ms: int = DEFAULT_BATCH_WAIT_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class WantedRotation:
 class InvalidConfig:
     """What is wrong: a public error code, prose that quotes no secret, and for URLs the reason."""
 
-    code: Literal["invalid_url", "invalid_secret", "invalid_event_types", "invalid_signature_scheme", "invalid_overlap"]
+    code: Literal["invalid_url", "invalid_secret", "invalid_event_types", "invalid_signature_scheme", "invalid_batch", "invalid_overlap"]
     message: str
     reason: UrlReason | None = None
 
@@ -61,11 +68,17 @@ def read_config(body: Mapping[str, Any], *, allow_private: bool, has_keys: bool 
     url, secret, signature = body.get("url"), body.get("secret"), body.get("signature")
     problem = (
         _url_problem(url, allow_private=allow_private) or _secret_problem(secret) or _types_problem(body.get("event_types"))
-        or _scheme_problem(signature, has_keys=has_keys)
+        or _scheme_problem(signature, has_keys=has_keys) or _batch_problem(body)
     )  # fmt: skip
     if problem is not None:
         return problem
-    return WantedConfig(str(url), str(secret), tuple(body.get("event_types") or ()), "v1a" if signature == "v1a" else "v1")
+    return WantedConfig(
+        str(url), str(secret), tuple(body.get("event_types") or ()),
+        signature="v1a" if signature == "v1a" else "v1",
+        mode="batch" if body.get("mode") == "batch" else "structured",
+        batch_max_events=_or_default(body.get("batch_max_events"), DEFAULT_BATCH_EVENTS),
+        batch_max_wait_ms=_or_default(body.get("batch_max_wait_ms"), DEFAULT_BATCH_WAIT_MS),
+    )  # fmt: skip
 
 
 def read_rotation(body: Mapping[str, Any]) -> WantedRotation | InvalidConfig:
@@ -96,6 +109,9 @@ def configured(
         event_types=wanted.event_types,
         secrets=(SealedSecret(sealed=sealed),),
         signature=wanted.signature,
+        mode=wanted.mode,
+        batch_max_events=wanted.batch_max_events,
+        batch_max_wait_ms=wanted.batch_max_wait_ms,
         active=True,
         created_at=current.created_at if active and current is not None else now_ms,
         updated_at=_later(current, now_ms) if active else now_ms,
@@ -188,6 +204,20 @@ def _scheme_problem(signature: object, *, has_keys: bool) -> InvalidConfig | Non
         return None
     schemes = "v1 or v1a" if has_keys else "v1; this server has no key for v1a"
     return InvalidConfig("invalid_signature_scheme", f"signature must be {schemes}.")
+
+
+def _batch_problem(body: Mapping[str, Any]) -> InvalidConfig | None:
+    if body.get("mode") not in (None, "structured", "batch"):
+        return InvalidConfig("invalid_batch", "mode must be structured or batch.")
+    for name, least, most in (("batch_max_events", 1, MAX_BATCH_EVENTS), ("batch_max_wait_ms", 0, MAX_BATCH_WAIT_MS)):
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+            return InvalidConfig("invalid_batch", f"{name} must be an integer from {least} to {most}.")
+    return None
+
+
+def _or_default(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def _types_problem(types: object) -> InvalidConfig | None:

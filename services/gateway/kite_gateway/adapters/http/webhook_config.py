@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from kite_common.clock import rfc3339
 from kite_common.errors import ApiError
-from kite_common.events.webhooks import SignatureScheme, WebhookConfigured
+from kite_common.events.webhooks import DeliveryMode, SignatureScheme, WebhookConfigured
 from kite_common.runtime.observe import get_logger
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
@@ -15,7 +15,11 @@ from kite_gateway.adapters.http.openapi import Operation
 from kite_gateway.adapters.http.request import json_object, read_body
 from kite_gateway.application.configure_webhook import ConfigureWebhook, Rotated
 from kite_gateway.domain.webhook_config import (
+    DEFAULT_BATCH_EVENTS,
+    DEFAULT_BATCH_WAIT_MS,
     DEFAULT_OVERLAP_S,
+    MAX_BATCH_EVENTS,
+    MAX_BATCH_WAIT_MS,
     MAX_EVENT_TYPES,
     MAX_OVERLAP_S,
     MAX_URL_CHARS,
@@ -37,6 +41,13 @@ Scheme = Annotated[
     SignatureScheme,
     Field(description="`v1`: HMAC-SHA256 with the secret; `v1a`: with the team's Ed25519 keys (`GET /api/v1/webhook-keys`) as well."),
 ]
+Mode = Annotated[
+    DeliveryMode, Field(description="`batch`: first attempts that come together share one `application/cloudevents-batch+json` request.")
+]
+BatchEvents = Annotated[
+    int, Field(ge=1, le=MAX_BATCH_EVENTS, description="At most so many events in a request, and no more than the server sends at once.")
+]
+BatchWait = Annotated[int, Field(ge=0, le=MAX_BATCH_WAIT_MS, description="How long the first event of a request waits for more.")]
 PreviousEnds = Annotated[
     str | None,
     Field(description="RFC 3339 UTC: until then the secret before the newest one signs as well; null = there is none."),
@@ -52,6 +63,9 @@ class WebhookConfigIn(BaseModel):
         list[str] | None, Field(max_length=MAX_EVENT_TYPES, description="Exact types or prefixes ending in `.*`; empty = all.")
     ] = None
     signature: Scheme = "v1"
+    mode: Mode = "structured"
+    batch_max_events: BatchEvents = DEFAULT_BATCH_EVENTS
+    batch_max_wait_ms: BatchWait = DEFAULT_BATCH_WAIT_MS
 
 
 class WebhookConfigStored(BaseModel):
@@ -63,6 +77,9 @@ class WebhookConfigStored(BaseModel):
     event_types: list[str]
     active: bool
     signature: Scheme
+    mode: Mode
+    batch_max_events: BatchEvents
+    batch_max_wait_ms: BatchWait
 
 
 class WebhookConfigOut(WebhookConfigStored):
@@ -109,7 +126,10 @@ OPERATIONS: Final = (
         "PUT", PATH, "Create or replace the webhook config",
         "An active config keeps its id and creation time; the new url and secret hold from the next attempt on.",
         permission="write", request=WebhookConfigIn, answer=WebhookConfigStored,
-        codes=("invalid_url", "invalid_secret", "invalid_event_types", "invalid_signature_scheme", "secret_encryption_not_configured"),
+        codes=(
+            "invalid_url", "invalid_secret", "invalid_event_types", "invalid_signature_scheme", "invalid_batch",
+            "secret_encryption_not_configured",
+        ),
     ),
     Operation(
         "POST", ROTATE, "Rotate the signing secret",
@@ -200,5 +220,5 @@ def _previous_ends(config: WebhookConfigured) -> str | None:
 def _stored(config: WebhookConfigured) -> WebhookConfigStored:
     return WebhookConfigStored(
         id=config.id, team_id=config.team_id, url=config.url, event_types=list(config.event_types), active=config.active,
-        signature=config.signature,
+        signature=config.signature, mode=config.mode, batch_max_events=config.batch_max_events, batch_max_wait_ms=config.batch_max_wait_ms,
     )  # fmt: skip
