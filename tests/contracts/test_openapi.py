@@ -12,7 +12,7 @@ from kite_gateway.adapters.http.app import openapi_document
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "contracts" / "openapi.json"
-PUBLIC = {"/api/v1/plans", "/api/v1/bootstrap/x402"}
+PUBLIC = {"/api/v1/plans", "/api/v1/webhook-keys", "/api/v1/bootstrap/x402"}
 METHODS = {"get", "put", "post", "delete", "head"}
 
 
