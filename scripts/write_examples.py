@@ -103,6 +103,8 @@ FACTS: Final[Mapping[str, Fact]] = {
             {"sealed": "v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43, "expires_at": T + 93_600_000},
         ),
     ),
+    "signed-with-ed25519": make.webhook(signature="v1a"),
+    "in-batches": make.webhook(mode="batch", batch_max_events=50, batch_max_wait_ms=500),
     "deactivated": make.webhook(active=False, updated_at=T + 9_000_000),
     "delivered-at-once": make.delivery_attempted(),
     "retrying-after-503": make.delivery_attempted(

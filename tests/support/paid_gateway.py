@@ -147,6 +147,7 @@ class PaidGateway:
             ),
             paid=paid, replay=None, readiness=lambda: [], metrics=Metrics(), random_bits=lambda bits: (1 << bits) // 3,
             public_url=None if self.terms is None else self.terms.public_url,
+            signing_roots=(bytes(range(32)),),
         ))  # fmt: skip
 
     def start_anew(self) -> None:

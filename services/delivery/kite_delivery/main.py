@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from pydantic import SecretStr
+
 from kite_common.crypto import parse_cipher_keys
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_app
@@ -12,6 +14,7 @@ from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, jitter, monotonic_s, random_bits
 from kite_common.runtime.trace import TraceContext
+from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
@@ -52,7 +55,10 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-delivery")
     publishers = _publishers(kafka, settings, prefix, metrics)
     configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=(), metrics=metrics)
-    endpoints = TableEndpoints(configs, publishers[WEBHOOKS.name], _cipher_keys(settings))
+    endpoints = TableEndpoints(
+        configs, ExclusiveWriter(kafka, prefix + WEBHOOKS.name),
+        _keys(settings.webhook_secret_cipher_key), _keys(settings.webhook_signing_key),
+    )  # fmt: skip
     sender = HttpSender(timeout_s=settings.delivery_attempt_timeout_s, allow_private=settings.allow_private_targets, now_s=monotonic_s)
     log = KafkaDeliveryLog(publishers[DELIVERIES.name], publishers[DEAD_LETTERS.name], metrics)
     delays_ms, observer = _milliseconds(settings.delivery_tiers_s), LogAndMetrics(metrics)
@@ -62,8 +68,9 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     )  # fmt: skip
     lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, monotonic_s, observer.endpoint)
     deliver = DeliverMessage(
-        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace
-    )
+        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace,
+        most_in_batch=settings.delivery_concurrency,
+    )  # fmt: skip
     first_time, again = _budgets(settings)
     new_work = partial(PartitionWork, deliver, lanes, capacity=settings.delivery_window)
     times = LoopTimes(settings.delivery_commit_every_s, settings.delivery_release_within_s)
@@ -87,12 +94,11 @@ def main() -> int:
 
 
 def _publishers(kafka: Kafka, settings: DeliverySettings, prefix: str, metrics: Metrics) -> Mapping[str, Publisher]:
-    topics = (DELIVERIES, DEAD_LETTERS, WEBHOOKS, *RETRIES)
+    topics = (DELIVERIES, DEAD_LETTERS, *RETRIES)
     return {topic.name: Publisher(kafka, prefix + topic.name, settings.partitions, metrics) for topic in topics}
 
 
-def _cipher_keys(settings: DeliverySettings) -> Sequence[bytes]:
-    secret = settings.webhook_secret_cipher_key
+def _keys(secret: SecretStr | None) -> Sequence[bytes]:
     return () if secret is None else parse_cipher_keys(secret.get_secret_value())
 
 

@@ -28,6 +28,9 @@ class DeliverySettings(KiteSettings):
     webhook_secret_cipher_key: Annotated[SecretStr, checked_by(parse_cipher_keys)] | None = Field(
         None, description="opens webhook secrets: as at the gateway, newest first; without it nothing can be signed or sent"
     )
+    webhook_signing_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
+        None, description="each team's Ed25519 key for v1a comes from it; written like webhook_secret_cipher_key, newest first: all sign"
+    )  # fmt: skip
     delivery_attempt_timeout_s: float = Field(15.0, gt=0, le=60, description="seconds for one attempt in all")
     delivery_retry_waits_s: Seconds = Field(
         (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400), description="seconds before attempt 2, 3, ...; as many as retries"

@@ -15,6 +15,7 @@ from kite_common.runtime.http import HttpServer
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
+from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import SILENT_AFTER_S, Table
@@ -70,14 +71,14 @@ def build(settings: GatewaySettings) -> list[Component]:
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)
     sender = CommandSender(redis, commands, settings.partitions)
-    config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
+    config_writes = ExclusiveWriter(kafka, WEBHOOKS.name)
     payments = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
     payment_sender = PaymentSender(redis, payments, settings.partitions, settings.x402_wait_s)
     checkout = Checkout(terms_of(settings), payment_sender, clock, random_bytes)
     paying: Sequence[Component] = (payments, payment_sender) if checkout.terms is not None else ()
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [
-        stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *paying, *([replay] if replay else []),
+        stream_time, credentials, endpoints, configs, events, commands, sender, *paying, *([replay] if replay else []),
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
     known = TableCredentials(credentials, pepper)
@@ -111,6 +112,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         allow_private_targets=settings.allow_private_targets,
         max_in_flight=settings.max_in_flight,
         public_url=settings.public_url,
+        signing_roots=_cipher_keys(settings.webhook_signing_key),
     )
     server = HttpServer(
         create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s,

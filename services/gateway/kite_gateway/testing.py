@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 
 from kite_common.clock import FrozenClock, utc_day
+from kite_common.crypto import new_webhook_secret
 from kite_common.errors import KiteError, Unavailable
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
 from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
@@ -434,11 +435,14 @@ class FakeWebhookConfigs:
             self.clock.advance(timedelta(milliseconds=self.pause_ms))
         return known
 
-    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
+    async def store(self, config: WebhookConfigured, *, instead_of: WebhookConfigured | None, not_after_ms: int) -> bool:
         await asyncio.sleep(0)
         if self.clock is not None and self.clock.unix_ms() > not_after_ms:
             raise Unavailable("the write came too late")
+        if self.configs.get(config.team_id) != instead_of:
+            return False
         self.configs[config.team_id] = config
+        return True
 
 
 @dataclass(slots=True)
@@ -446,9 +450,17 @@ class FakeSeal:
     """Seals by marking; `has_key` False: the server has no key."""
 
     has_key: bool = True
+    made: int = 0
 
     def seal(self, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> str | None:
         return f"sealed({secret},{team_id},{config_id})" if self.has_key else None
+
+    def holds(self, sealed: str, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> bool:
+        return sealed == self.seal(secret, team_id, config_id)
+
+    def new_secret(self) -> str:
+        self.made += 1
+        return new_webhook_secret(self.made.to_bytes(32, "big"))
 
 
 @dataclass(slots=True)

@@ -62,14 +62,21 @@ class Scene:
     ) -> WebhookConfigured:
         """What the gateway writes for a PUT (or, with active=False, a DELETE)."""
         now_ms, config_id = SystemClock().unix_ms(), config_id or str(ids.uuid7(0, random_bits(74)))
-        sealed = seal(CIPHER_KEY.encode(), self.secret.encode(), secret_context(team, config_id), random_bytes(NONCE_BYTES))
         fields: dict[str, Any] = {
-            "team_id": team, "id": config_id, "url": url, "active": active, "secrets": (SealedSecret(sealed=sealed),),
+            "team_id": team, "id": config_id, "url": url, "active": active, "secrets": self.sealed(team, config_id, (self.secret, None)),
             "created_at": now_ms, "updated_at": now_ms,
         }  # fmt: skip
         config = WebhookConfigured(**(fields | given))
         await self.write(WEBHOOKS.name, codec.encode(config))
         return config
+
+    def sealed(self, team: str, config_id: str, *secrets: tuple[str, int | None]) -> tuple[SealedSecret, ...]:
+        """Secrets as the gateway stores them, each with when it ends."""
+        context = secret_context(team, config_id)
+        return tuple(
+            SealedSecret(sealed=seal(CIPHER_KEY.encode(), one.encode(), context, random_bytes(NONCE_BYTES)), expires_at=ends_ms)
+            for one, ends_ms in secrets
+        )
 
     async def send(self, team: str, body: str = "hi", to: str = "builder") -> EventId:
         """What the gateway writes for an accepted message: the event, and its usage beside it."""
@@ -102,8 +109,10 @@ class Scene:
         return await eventually(as_expected, within_s=within_s, what=f"the deliveries of {team} are {expected}") or []
 
     async def facts(self, topic: str, team: str) -> list[Fact]:
-        """All facts of a team in a topic."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+        """All facts of a team in a topic, as every reader of Kite finds them: committed."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, isolation_level="read_committed"
+        )
         await consumer.start()
         try:
             place = TopicPartition(self.prefix + topic, partition_of(team.encode(), PARTITIONS))

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from kite_common.clock import FrozenClock
+from kite_common.crypto import SigningKey
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.ids import WebhookConfigId, delivery_of
 from kite_delivery.application.deliver_message import DeliverMessage
@@ -241,6 +242,19 @@ async def test_what_is_put_back_is_parked_as_it_is_or_ends() -> None:
     scene.endpoints.by_team.clear()
     await scene.deliver.put_back(waiting)
     assert scene.log.statuses == ["cancelled"]
+
+
+async def test_an_endpoint_that_asks_for_v1a_gets_it_or_nothing_and_others_never_do() -> None:
+    scene = Scene(endpoints=FakeEndpoints(replace(ENDPOINT, signature="v1a")))
+    await scene.run(a_delivery())
+    assert (scene.sender.sent, scene.log.statuses) == ([], ["retrying"])
+    scene.endpoints.keys = (SigningKey(bytes(32)),)
+    await scene.run(a_delivery())
+    assert dict(scene.sender.sent[0].headers)["webhook-signature"].startswith("v1a,")
+    plain = Scene()
+    plain.endpoints.keys = scene.endpoints.keys
+    await plain.run(a_delivery())
+    assert "v1a" not in dict(plain.sender.sent[0].headers)["webhook-signature"]
 
 
 def test_an_unreadable_record_is_kept_byte_by_byte() -> None:

@@ -7,30 +7,36 @@ incomplete is read again from where it came from and attempted again under the s
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 from kite_common.clock import Clock
 from kite_common.errors import Malformed
 from kite_common.topics import EVENTS
+from kite_delivery.application.batches import Batches
 from kite_delivery.application.ports import DeliveryLog, Endpoints, Observer, RetrySchedule, Sender
 from kite_delivery.domain import facts
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
 from kite_delivery.domain.outcome import Failure, Reply, classify
-from kite_delivery.domain.request import build
+from kite_delivery.domain.request import OutboundRequest, build, build_batch
 from kite_delivery.domain.retry import Done, GiveUp, RetryAt, RetryPolicy, ends_ms, may_come_early, next_step
 from kite_delivery.domain.route import End, Route, route
 
 
 class DeliverMessage:
-    """The use case. `jitter` gives numbers in [0, 1), `trace` the traceparent of a child span (or of a new trace)."""
+    """The use case. `jitter` gives numbers in [0, 1), `trace` the traceparent of a child span (or of a new trace).
+
+    `most_in_batch` is how many attempts at one endpoint may be under way at once.
+    """
 
     def __init__(
         self, endpoints: Endpoints, sender: Sender, log: DeliveryLog, retries: RetrySchedule, observer: Observer,
-        *, policy: RetryPolicy, clock: Clock, jitter: Callable[[], float], trace: Callable[[str | None], str],
+        *, policy: RetryPolicy, clock: Clock, jitter: Callable[[], float], trace: Callable[[str | None], str], most_in_batch: int = 16,
     ) -> None:  # fmt: skip
         self._endpoints, self._sender, self._log, self._retries, self._observer = endpoints, sender, log, retries, observer
         self._policy, self._clock, self._jitter, self._trace = policy, clock, jitter, trace
+        self._batches = Batches(self._post_batch, most_in_batch)
 
     def route(self, delivery: Delivery) -> Route:
         """Where it goes by the config of this moment. Blocks on nothing."""
@@ -102,8 +108,17 @@ class DeliverMessage:
         return Attempt(delivery, endpoint, reply, outcome, step, started_ms, ended_ms, traceparent)
 
     async def _send(self, delivery: Delivery, endpoint: Endpoint, now_ms: int, traceparent: str) -> Reply:
+        if endpoint.batching is not None and not delivery.attempts:
+            return await self._batches.send(delivery, endpoint, endpoint.batching)
+        return await self._post(endpoint, now_ms, partial(build, delivery, endpoint, traceparent=traceparent))
+
+    async def _post_batch(self, deliveries: Sequence[Delivery], endpoint: Endpoint) -> Reply:
+        return await self._post(endpoint, self._clock.unix_ms(), partial(build_batch, deliveries, endpoint))
+
+    async def _post(self, endpoint: Endpoint, now_ms: int, build_signed: Callable[..., OutboundRequest]) -> Reply:
         try:
-            request = build(delivery, endpoint, self._endpoints.secrets(endpoint, now_ms), now_ms, traceparent)
+            secrets, keys = self._endpoints.secrets(endpoint, now_ms), self._endpoints.signing_keys(endpoint)
+            request = build_signed(secrets=secrets, now_ms=now_ms, keys=keys)
         except (Malformed, ValueError):
             # A sealing key that is missing here may be back before the schedule ends; what is unsigned is never sent.
             return Failure("secret")

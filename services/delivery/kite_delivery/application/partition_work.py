@@ -255,7 +255,9 @@ class _Job:
 
     def __init__(self, work: PartitionWork, offset: int, delivery: Delivery, endpoint: Endpoint) -> None:
         self.owner, self.offset, self.delivery, self.endpoint = work, offset, delivery, endpoint
-        self.budget, self.size, self.order = work.budget, len(delivery.body), delivery.order
+        self.budget, self.size = work.budget, len(delivery.body)
+        # One event a recipient would be all that a batch could hold.
+        self.order = delivery.order if endpoint.batching is None else None
         self.in_lane = False
 
     def start(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from kite_common.crypto import SigningKey
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.ids import TeamId
 from kite_delivery.domain.delivery import Delivery, Endpoint
@@ -21,6 +22,10 @@ class Endpoints(Protocol):
 
     def secrets(self, endpoint: Endpoint, now_ms: int) -> tuple[str, ...]:
         """The signing secrets that live now, newest first. Raises Malformed if they cannot be read."""
+        ...
+
+    def signing_keys(self, endpoint: Endpoint) -> Sequence[SigningKey]:
+        """The team's Ed25519 keys if the endpoint asks for their signatures, newest first. Raises Malformed if it has none."""
         ...
 
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:

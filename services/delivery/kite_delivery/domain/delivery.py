@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
+from kite_common.events.webhooks import SignatureScheme
 from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How many events one POST may carry at most, and how long the first of them waits for more."""
+
+    max_events: int
+    max_wait_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,8 @@ class Endpoint:
     active_since_ms: int
     changed_ms: int
     updated_at: int
+    signature: SignatureScheme = "v1"
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True, slots=True)

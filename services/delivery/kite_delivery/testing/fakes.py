@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kite_common.crypto import SigningKey
 from kite_common.errors import Malformed
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.ids import EventId, TeamId, WebhookConfigId
@@ -42,6 +43,7 @@ class FakeEndpoints:
         self.by_team: dict[TeamId, Endpoint] = {endpoint.team_id: endpoint for endpoint in endpoints}
         self.live_secrets = secrets
         self.unreadable = False
+        self.keys: tuple[SigningKey, ...] = ()
         self.deactivated: list[Endpoint] = []
 
     def of(self, team_id: TeamId) -> Endpoint | None:
@@ -51,6 +53,11 @@ class FakeEndpoints:
         if self.unreadable:
             raise Malformed("sealed under a key that is not configured")
         return self.live_secrets
+
+    def signing_keys(self, endpoint: Endpoint) -> tuple[SigningKey, ...]:
+        if endpoint.signature == "v1a" and not self.keys:
+            raise Malformed("no key for v1a is configured")
+        return self.keys if endpoint.signature == "v1a" else ()
 
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:  # noqa: ARG002 - the port's signature
         current = self.by_team.get(endpoint.team_id)

@@ -1,7 +1,7 @@
 """The app: routes and error handlers put together. No global app, no rules."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config, webhook_keys
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -46,6 +46,7 @@ class Surface:
     allow_private_targets: bool = False
     max_in_flight: int = 512
     public_url: str | None = None
+    signing_roots: Sequence[bytes] = field(default=(), repr=False)
 
 
 def create_app(surface: Surface) -> ASGIApp:
@@ -57,7 +58,10 @@ def create_app(surface: Surface) -> ASGIApp:
     app.router.routes += hooks.routes(hooks.HooksEndpoint(
         surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
-    webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
+    webhook_config.add_routes(
+        app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets, has_keys=bool(surface.signing_roots)
+    )
+    webhook_keys.add_routes(app, surface.accounts.public, surface.signing_roots)
     accounts.add_routes(app, surface.bearer, surface.accounts)
     paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [
@@ -75,8 +79,8 @@ def openapi_document(
 ) -> dict[str, Any]:
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
     operations = (
-        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
-        *documents.OPERATIONS,
+        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *webhook_keys.OPERATIONS,
+        *accounts.OPERATIONS, *replay, *documents.OPERATIONS,
     )  # fmt: skip
     return with_examples(document(operations, public_url), examples)
 
