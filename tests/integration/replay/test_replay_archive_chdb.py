@@ -32,6 +32,14 @@ class TestClickHouseArchive(ArchiveBehaviour):
     """The fixtures are those of conftest.py."""
 
 
+class TestServedArchive(ArchiveBehaviour):
+    """The same over HTTP, from the local stack's ClickHouse server."""
+
+    @pytest.fixture
+    def archive(self, served_archive: ClickHouseArchive) -> ClickHouseArchive:
+        return served_archive
+
+
 async def test_deliveries_and_ledger_entries_are_archived_with_their_position(archive: ClickHouseArchive, partition: int) -> None:
     for table, topic, fact in (
         (DELIVERIES_TABLE, DELIVERIES.name, make.delivery_attempted()),
