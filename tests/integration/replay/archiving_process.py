@@ -109,4 +109,6 @@ async def main(url: str, partition: int, length: int, point: str = "", number: i
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:4]), *sys.argv[4:5], *map(int, sys.argv[5:6])))
+    where, numbered, upto, *dies = sys.argv[1:]
+    at_point, at_number = dies or ("", "0")
+    asyncio.run(main(where, int(numbered), int(upto), at_point, int(at_number)))

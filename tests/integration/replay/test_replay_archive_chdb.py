@@ -130,7 +130,8 @@ async def test_a_filtered_walk_looks_at_few_events_at_a_time_and_misses_none(
     narrow = ClickHouseArchive(InProcess(str(chdb_path)), kept_days=3650, looked_at=6)
     read = ReadEvents(narrow, Retention(90), FrozenClock(from_unix_ms(NOW_MS)))
     seen: list[int] = []
-    since, pages, more = None, 0, True
+    since: str | None = None
+    pages, more = 0, True
     while more:
         cursor = None if since is None else cursors.parse(since)
         page = await read(ReadRequest(TeamId(team), cursor, since, 2, ("*",), Filters(types=("rare",))))

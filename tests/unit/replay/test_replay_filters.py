@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.errors import Malformed
-from kite_common.ids import TeamId
+from kite_common.ids import EventId, TeamId
 from kite_common.testing import strategies
 from kite_replay.adapters.clickhouse import sql
 from kite_replay.application.read_events import ReadEvents, ReadRequest
@@ -127,5 +127,5 @@ async def test_a_bought_page_under_a_filter_is_the_same_at_every_reading(matchin
     if not page.rows:
         return
     last = page.rows[-1]
-    bought = PaidRange(Cursor(last.created_ms, last.event_id), len(page.rows))
+    bought = PaidRange(Cursor(last.created_ms, EventId(last.event_id)), len(page.rows))
     assert (await read.exactly(asked(None, limit), bought)).rows == page.rows
