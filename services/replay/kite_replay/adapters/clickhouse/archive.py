@@ -159,7 +159,8 @@ def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
 
 
 def _page(query: EventQuery, looked_at: int, client: Client) -> Found:
-    until = _window_end(query, looked_at, client) if query.is_narrowed else None
+    # Also where every row counts: a range without an end would be read far behind the page's, in each of its parts.
+    until = _window_end(query, looked_at if query.is_narrowed else query.limit, client)
     rows = _found(query, until, client)
     if len(rows) == query.limit:
         return Found(rows)
@@ -173,7 +174,7 @@ def _page(query: EventQuery, looked_at: int, client: Client) -> Found:
 
 
 def _window_end(query: EventQuery, looked_at: int, client: Client) -> Place | None:
-    """The last event that a narrowed page may look at, None if there are not so many.
+    """The last event that a page may look at, None if there are not so many.
 
     It is asked for before the page: what becomes visible in between stands behind it.
     """
