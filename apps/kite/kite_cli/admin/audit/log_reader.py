@@ -1,5 +1,6 @@
 """Reads spans of partitions, committed records only, and asks where topics and groups end. Joins no group, commits nothing."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
@@ -17,6 +18,8 @@ _POLL_MS: Final = 200
 _SILENT_S: Final = 30.0
 # Few large fetches; 16 MiB is what a process holds of one partition at a time.
 _FETCH_BYTES: Final = 16 << 20
+# How long brokers may wait at the end of a topic before they answer: the next stage waits for that answer.
+_FETCH_WAIT_MS: Final = 20
 
 
 class LogReader:
@@ -25,33 +28,35 @@ class LogReader:
     def __init__(self, bootstrap: str) -> None:
         self._kafka = Kafka(bootstrap, client_id="kitectl-audit")
         self._consumer: AIOKafkaConsumer = None
+        # Questions go over a connection of their own: on a reading one the answer waits for the fetch before it.
+        self._asking: AIOKafkaConsumer = None
 
     async def __aenter__(self) -> "LogReader":
-        self._consumer = self._kafka.consumer(max_partition_fetch_bytes=_FETCH_BYTES, fetch_max_bytes=4 * _FETCH_BYTES)
-        try:
-            await self._consumer.start()
-        except KafkaError as error:
-            await self._consumer.stop()
-            raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+        self._consumer = await self._started(
+            max_partition_fetch_bytes=_FETCH_BYTES, fetch_max_bytes=4 * _FETCH_BYTES, fetch_max_wait_ms=_FETCH_WAIT_MS
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
+        if self._asking is not None:
+            await self._asking.stop()
 
     async def ends(self, topics: Sequence[str], partitions: Sequence[int]) -> dict[tuple[str, int], int]:
         """The next offset readers of committed records get to."""
-        return {(one.topic, one.partition): end for one, end in (await self._consumer.end_offsets(_places(topics, partitions))).items()}
+        found = await (await self._questions()).end_offsets(_places(topics, partitions))
+        return {(one.topic, one.partition): end for one, end in found.items()}
 
     async def firsts(
         self, topics: Sequence[str], partitions: Sequence[int], since_ms: int | None = None
     ) -> dict[tuple[str, int], int]:
         """The oldest offset kept, or the first one appended at `since_ms` or later (the end, if there is none)."""
-        places = _places(topics, partitions)
-        oldest = await self._consumer.beginning_offsets(places)
+        places, asking = _places(topics, partitions), await self._questions()
+        oldest = await asking.beginning_offsets(places)
         if since_ms is None:
             return {(one.topic, one.partition): offset for one, offset in oldest.items()}
-        found = await self._consumer.offsets_for_times(dict.fromkeys(places, since_ms))
-        ends = await self._consumer.end_offsets(places)
+        found = await asking.offsets_for_times(dict.fromkeys(places, since_ms))
+        ends = await asking.end_offsets(places)
         return {
             (one.topic, one.partition): max(oldest[one], ends[one] if found[one] is None else found[one].offset) for one in places
         }  # fmt: skip
@@ -99,6 +104,22 @@ class LogReader:
             group: {(one.topic, one.partition): at.offset for one, at in offsets.items() if one.topic in groups[group] and at.offset >= 0}
             for group, offsets in found.items()
         }  # fmt: skip
+
+    async def _questions(self) -> AIOKafkaConsumer:
+        if self._asking is None:
+            self._asking = await self._started()
+        return self._asking
+
+    async def _started(self, **settings: int) -> AIOKafkaConsumer:
+        consumer = self._kafka.consumer(**settings)
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await consumer.stop()
+            raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+        # The library cannot be stopped before its tasks have begun, which they have not if nothing is waited for in between.
+        await asyncio.sleep(0)
+        return consumer
 
 
 def _places(topics: Sequence[str], partitions: Sequence[int]) -> list[TopicPartition]:
