@@ -1,6 +1,7 @@
 """One partition of all topics, stage by stage: reads records and Redis, feeds the checks. Decides nothing about them."""
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ _AHEAD: Final = 5_000
 
 @dataclass(slots=True)
 class PartitionResult:
-    """What one partition came to. `marked`: positions by state topic."""
+    """What one partition came to. `marked`: positions by state topic. `cpu_s`: what it took of a core; `peak_kib`: the most memory its
+    process had so far."""
 
     partition: int
     findings: Findings
@@ -44,6 +46,8 @@ class PartitionResult:
     moved: list[Moved] = field(default_factory=list)
     recorded: list[Recorded] = field(default_factory=list)
     marked: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    peak_kib: int = 0
 
 
 class PartitionAudit:
@@ -58,6 +62,7 @@ class PartitionAudit:
 
     async def run(self) -> PartitionResult:
         """All stages. Raises Unavailable."""
+        began_s = time.process_time()
         await self._read_letters()
         accounts, marker = await self._read_accounts()
         charged_up_to = marker.positions.get(self._name(EVENTS), 0)
@@ -74,6 +79,8 @@ class PartitionAudit:
         self._result.differing, self._result.moved = log.differing, log.moved
         await self._read_payments()
         self._result.findings = plain(self._findings)
+        self._result.cpu_s = time.process_time() - began_s
+        self._result.peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return self._result
 
     def _name(self, topic: Topic) -> str:

@@ -44,11 +44,13 @@ class Options:
 
 @dataclass(slots=True)
 class Report:
-    """What came of it."""
+    """What came of it. `cpu_s`: what reading took of all cores; `peak_kib`: the most memory one process had."""
 
     findings: Findings
     records: int = 0
     seconds: float = 0.0
+    cpu_s: float = 0.0
+    peak_kib: int = 0
 
     @property
     def ok(self) -> bool:
@@ -184,6 +186,8 @@ class Audit:
 
     def _add(self, result: PartitionResult, found: plan.Bounds, collected: _Collected) -> None:
         self._report.records += result.records
+        self._report.cpu_s += result.cpu_s
+        self._report.peak_kib = max(self._report.peak_kib, result.peak_kib)
         self._findings.add(result.findings)
         collected.moved += result.moved
         collected.recorded += result.recorded

@@ -10,9 +10,12 @@ from contextlib import AsyncExitStack
 from queue import Empty
 from typing import Any, Final
 
+from aiokafka.consumer import fetcher
+
 from kite_cli.admin.audit.bounds import PartitionJob
 from kite_cli.admin.audit.log_reader import LogReader
 from kite_cli.admin.audit.partition import PartitionAudit, PartitionResult
+from kite_cli.admin.audit.records import LogRecord
 from kite_cli.admin.audit.redis_reader import RedisReader
 
 # Below this a process would take longer to start than to work.
@@ -58,9 +61,18 @@ def _hear(told: Any, read: Callable[[int], None]) -> None:
         return
 
 
+class _PlainRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # the library is untyped
+    """Hands out the parser's records as they are: a dataclass of eleven fields around each is half the time of reading."""
+
+    def _consumer_record(self, tp: object, record: LogRecord) -> LogRecord:  # noqa: ARG002 - the library's signature
+        return record
+
+
 def _begin(told: Any) -> None:
     global _told  # noqa: PLW0603 - the only way a pool hands a queue to its processes
     _told = told
+    # Only in these processes, which do nothing else: the library has no public place for it.
+    fetcher.PartitionRecords = _PlainRecords
     # What brokers that are away make the library say is told by the error itself.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # Millions of dicts come and go without cycles: the collector would take a tenth of the time to find none.
