@@ -3,9 +3,9 @@
 import asyncio
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from kite_cli.admin.audit import payments, projection
 from kite_cli.admin.audit.archive import Differing
@@ -13,11 +13,9 @@ from kite_cli.admin.audit.bounds import PartitionJob, Span
 from kite_cli.admin.audit.findings import Findings, plain
 from kite_cli.admin.audit.letters import Letters
 from kite_cli.admin.audit.log_pass import LogPass
-from kite_cli.admin.audit.log_reader import LogReader
 from kite_cli.admin.audit.payments import Moved, Recorded
 from kite_cli.admin.audit.projection import Projected
 from kite_cli.admin.audit.records import LogRecord, Place, fields_of, kind_of, team_of
-from kite_cli.admin.audit.redis_reader import RedisReader
 from kite_cli.admin.audit.wallets import Standing
 from kite_common.errors import Malformed
 from kite_common.events.accounts import AccountSnapshot
@@ -32,6 +30,19 @@ _TEAMS_AT_ONCE: Final = 500
 _LOOK_AGAIN_S: Final = 0.5
 # Usages read ahead of the ledger: as many as one batch of entries may name.
 _AHEAD: Final = 5_000
+
+
+class Log(Protocol):
+    """What is needed of `log_reader.LogReader`."""
+
+    def begin(self, spans: Mapping[str, Span], partition: int) -> None: ...
+    def batches(self, topic: str, partition: int, span: Span) -> AsyncIterator[Sequence[LogRecord]]: ...
+
+
+class ReadModel(Protocol):
+    """What is needed of `redis_reader.RedisReader`."""
+
+    async def projected(self, teams: Sequence[str]) -> Sequence[Projected]: ...
 
 
 @dataclass(slots=True)
@@ -53,7 +64,7 @@ class PartitionResult:
 class PartitionAudit:
     """`read(n)` is told how many records more were read."""
 
-    def __init__(self, job: PartitionJob, log: LogReader, redis: RedisReader, read: Callable[[int], None]) -> None:
+    def __init__(self, job: PartitionJob, log: Log, redis: ReadModel, read: Callable[[int], None]) -> None:
         self._job, self._log, self._redis, self._told = job, log, redis, read
         self._findings = Findings(job.keep)
         self._result = PartitionResult(job.partition, self._findings)
