@@ -1,4 +1,4 @@
-"""Deletes the first row of the archive's events and stores the last one twice: `damage_archive.py <address>`, which nobody else has open."""
+"""Deletes the first row of the archive's events and stores the last one twice: `damage_archive.py <address>`, open nowhere else."""
 
 import sys
 
