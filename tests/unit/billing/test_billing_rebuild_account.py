@@ -1,4 +1,4 @@
-"""Accounts made again from commands and ledger alone equal the live ones: whatever was sent, batched, delayed, repeated, and rolled by time."""
+"""Accounts made again from commands and ledger alone equal the live ones: whatever was sent, delayed, repeated, and rolled by time."""
 
 from collections import defaultdict
 from collections.abc import Callable
