@@ -65,7 +65,8 @@ async def test_an_owner_that_stood_still_until_another_took_over_writes_nothing_
 
 
 async def test_a_period_and_a_plan_change_once_although_billing_dies_at_each_step_of_it(scene: Scene) -> None:
-    now_ms = SystemClock().unix_ms()
+    async with scene.billing():
+        now_ms = SystemClock().unix_ms()
     ended = make.subscription("starter", anchored_at=now_ms - 75 * _DAY_MS, period_start=now_ms - 75 * _DAY_MS, period_end=now_ms - _DAY_MS)
     for place in (DECIDED, OPEN, COMMITTED):
         # An account as it stood a day ago: its period has ended since, and nobody has looked at it.

@@ -29,7 +29,9 @@ class Reader:
     async def look(self) -> bool:
         """Read one page; whether there was anything new."""
         since = self.cursors[-1]
-        query: dict[str, str | int] = {"team_id": self._team.id, "limit": 50} | ({} if since is None else {"since": since})
+        query: dict[str, str | int] = {"team_id": self._team.id, "limit": 50}
+        if since is not None:
+            query["since"] = since
         try:
             answer = await self._client.get("/api/v1/events", params=query, headers=self._team.headers)
         except httpx.TransportError:

@@ -127,7 +127,7 @@ def deeds(draw: st.DrawFn) -> Callable[[History], None]:
     """One thing that happens."""
     team, amount = draw(st.sampled_from(TEAMS)), draw(st.integers(0, 500))
     plan, provider = draw(PLANS), draw(PROVIDERS)
-    return draw(st.sampled_from([
+    deed: Callable[[History], None] = draw(st.sampled_from([
         lambda h: h.send(make.open_account, team, plan_id=plan, provider=provider, balance_atomic=amount),
         lambda h: h.send(make.subscribe, team, plan_id=plan, provider=provider),
         lambda h: h.send(make.cancel_subscription, team),
@@ -150,6 +150,7 @@ def deeds(draw: st.DrawFn) -> Callable[[History], None]:
         lambda h: h.step(100, 100),
         lambda h: h.tick(),
     ]))  # fmt: skip
+    return deed
 
 
 @settings(max_examples=300)
