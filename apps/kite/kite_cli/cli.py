@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kite_cli.commands import audit, bench, config, hook, key, messages, pay, payments, service, smoke, stack, team, topics, wallet
+from kite_cli.commands import (
+    audit, bench, config, hook, key, messages, pay, payments, rebuild, service, smoke, stack, team, topics, wallet,
+)  # fmt: skip
 from kite_cli.failure import EXIT_CODES, EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.local.step import StepFailed
 from kite_common import VERSION
@@ -50,6 +52,7 @@ app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(payments.app, name="payments")
 app.add_typer(topics.app, name="topics")
+app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(config.app, name="config")
 
 

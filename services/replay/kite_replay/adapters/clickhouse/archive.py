@@ -15,17 +15,19 @@ from typing import Any, Final
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
 
-from kite_common.clock import from_unix_ms
+from kite_common.clock import Clock, from_unix_ms
 from kite_common.errors import Unavailable
 from kite_common.ids import EventId, TeamId
-from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.component import READY, Readiness, StartAgain
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.system import pause
+from kite_common.runtime.system import SystemClock, pause
 from kite_replay.adapters.clickhouse import sql
 from kite_replay.adapters.clickhouse.address import Address
 from kite_replay.adapters.clickhouse.clients import open_client
+from kite_replay.adapters.clickhouse.generations import generations_of
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
+from kite_replay.domain.generation import serving
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found, FoundEvent, Place
 from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
@@ -51,6 +53,7 @@ _READ_SETTINGS: Final = {
 # A narrowed page looks at no more events than these: what matches nothing must not read years of a team's events in one request.
 MAX_LOOKED_AT: Final = 100_000
 _RETRY_S: Final = 1.0
+_GENERATION_EVERY_S: Final = 1.0
 
 
 class ClickHouseArchive:
@@ -58,9 +61,13 @@ class ClickHouseArchive:
 
     name = "archive"
 
-    def __init__(self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT) -> None:
+    def __init__(self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT, clock: Clock | None = None) -> None:
         self._address, self._kept_days, self._looked_at = address, kept_days, looked_at
-        opened = partial(open_client, address, address.database)
+        self._generations, self._generation, self._clock = generations_of(address), 0, clock or SystemClock()
+
+        def opened() -> Client:
+            return open_client(self._address, self._address.database)
+
         self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
         self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITES_WAITING)
         self._migrated = False
@@ -68,13 +75,18 @@ class ClickHouseArchive:
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`."""
+        """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`.
+
+        Raises StartAgain when the archive has been rebuilt: a process reads and writes one generation, as long as it lives.
+        What is under way then is still served.
+        """
         while not self._migrated and not stop.is_set():
             try:
                 await self._ready()
             except Unavailable:
                 await pause(_RETRY_S, stop)
-        await stop.wait()
+        while not await pause(_GENERATION_EVERY_S, stop):
+            await self._see_generation()
         await asyncio.to_thread(self.close)
 
     def readiness(self) -> Readiness:
@@ -115,9 +127,25 @@ class ClickHouseArchive:
         async with self._migrating:
             if not self._migrated:
                 with away_is_unavailable("migrate"):
+                    self._generation, self._address = await asyncio.to_thread(self._choose)
                     self._writers.adopt(await asyncio.to_thread(migrate, self._address, self._kept_days))
                 self._migrated = True
-                log.info("archive.migrated", database=self._address.database)
+                log.info("archive.migrated", database=self._address.database, generation=self._generation)
+
+    def _choose(self) -> tuple[int, Address]:
+        number = serving(self._generations.last(), self._clock.unix_ms())
+        if number is None:
+            raise Unavailable("the archive is being replaced by one that was rebuilt")
+        return number, self._generations.address(number)
+
+    async def _see_generation(self) -> None:
+        try:
+            with away_is_unavailable("generation"):
+                last = await asyncio.to_thread(self._generations.last)
+        except Unavailable:
+            return
+        if serving(last, self._clock.unix_ms()) != self._generation:
+            raise StartAgain("the archive was rebuilt")
 
     def _insert(self, table: Table, rows: Sequence[Row], token: str, client: Client) -> None:
         types = self._types.get(table.name)
