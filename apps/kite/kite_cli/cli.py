@@ -8,7 +8,21 @@ from rich.console import Console
 from rich.markup import escape
 
 from kite_cli.commands import (
-    audit, bench, config, hook, key, messages, pay, payments, rebuild, service, smoke, stack, team, topics, wallet,
+    audit,
+    bench,
+    config,
+    hook,
+    key,
+    messages,
+    pay,
+    payments,
+    rebuild,
+    service,
+    smoke,
+    stack,
+    team,
+    topics,
+    wallet,
 )  # fmt: skip
 from kite_cli.failure import EXIT_CODES, EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.local.step import StepFailed

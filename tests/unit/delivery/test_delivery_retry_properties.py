@@ -40,7 +40,7 @@ def test_early_attempts_never_shorten_the_75_hours_nor_come_twice_in_a_row(
     start_ms: int, drawn: list[float], earlier: list[float | None]
 ) -> None:
     """Each wait may be cut short by some part (the endpoint seemed to be back) where the rule allows it."""
-    now_ms, due_ms, was_early, earlies = start_ms, 0, False, 0
+    now_ms, due_ms, was_early, early_flags = start_ms, 0, False, 0
     for attempt, (jitter, cut) in enumerate(zip(drawn, earlier, strict=True), start=1):
         step = next_step(Transient(), attempt, POLICY, now_ms, jitter, due_ms)
         assert isinstance(step, RetryAt)
@@ -50,10 +50,10 @@ def test_early_attempts_never_shorten_the_75_hours_nor_come_twice_in_a_row(
         was_early = may and cut is not None and cut > 0 and due_ms - now_ms > 1
         now_ms = due_ms - round((due_ms - now_ms) * (cut or 0)) if was_early else due_ms
         was_early = now_ms < due_ms
-        earlies += was_early
+        early_flags += was_early
     assert next_step(Transient(), 10, POLICY, now_ms, 0.0, due_ms) == GiveUp("attempts_exhausted")
     assert now_ms - start_ms >= 75 * HOUR_MS
-    assert earlies <= 4
+    assert early_flags <= 4
 
 
 @given(times, st.integers(0, 15), st.integers(-HOUR_MS, 24 * HOUR_MS))
