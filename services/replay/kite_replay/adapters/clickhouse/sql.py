@@ -25,6 +25,9 @@ class Statement:
     parameters: dict[str, str | int]
 
 
+ANSWERS: Final = Statement("SELECT 1", {})
+
+
 def page(query: EventQuery) -> Statement:
     """The rows of a page: event_id, created_ms, kiteseq, body, in log order.
 
