@@ -16,6 +16,7 @@ from kite_common.projection.keys import LAPSE_MS
 from kite_common.projection.redis import AccountProjector
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_app
+from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock
@@ -47,7 +48,7 @@ def build(settings: BillingSettings, prefix: str = "", hold_ms: int = LAPSE_MS) 
     member = GroupConsumer(
         kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS, partitions=settings.partitions
     )
-    components: list[Component] = [projector, member]
+    components: list[Component] = [LoopWatch(metrics), projector, member]
     setup = payments_setup(settings)
     if setup is not None:
         components += payments(setup, kafka, redis, metrics, clock, prefix)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from kite_common.crypto import parse_cipher_keys
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_app
+from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, jitter, monotonic_s, random_bits
@@ -17,6 +18,7 @@ from kite_common.runtime.trace import TraceContext
 from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
+from kite_common.stream.progress import STALLED_S
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
 from kite_common.topics import DEAD_LETTERS, DELIVERIES, EVENTS, RETRIES, WEBHOOKS
@@ -43,6 +45,8 @@ EVENTS_GROUP: Final = "kite-delivery"
 RETRIES_GROUP: Final = "kite-delivery-retries"
 # The part of the memory that is for deliveries out of the retry tiers: one in so many.
 _AGAIN: Final = 4
+# From the end of an attempt to its offset being committed.
+_RECORDED_WITHIN_S: Final = 3.0
 
 
 def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
@@ -80,9 +84,15 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     )
     parked = RetriesOwner(endpoints, partial(new_work, again), log, clock, times, topics=retry_topics, delays_ms=delays_ms)
     components: list[Component] = [
-        *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
-        GroupConsumer(kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics, partitions=settings.partitions),
-        GroupConsumer(kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked, metrics, partitions=settings.partitions),
+        LoopWatch(metrics), *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
+        GroupConsumer(
+            kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics, partitions=settings.partitions,
+            stalled_s=_stalled_s(settings, 0),
+        ),
+        GroupConsumer(
+            kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked, metrics, partitions=settings.partitions,
+            stalled_s=_stalled_s(settings, settings.delivery_tiers_s[0]),
+        ),
     ]  # fmt: skip
     operations = operations_app(lambda: readiness_of(components), metrics)
     return [*components, HttpServer(operations, host=settings.host, port=settings.port, name="operations")]
@@ -128,6 +138,11 @@ def _lane_limits(settings: DeliverySettings) -> LaneLimits:
             hold_most_s=settings.delivery_aside_most_s,
         ),
     )
+
+
+def _stalled_s(settings: DeliverySettings, held_s: float) -> float:
+    """How long a partition may stand at one offset for no other reason than its receiver: held until it is due, waiting, one attempt."""
+    return max(STALLED_S, held_s + settings.delivery_queue_wait_s + settings.delivery_attempt_timeout_s + _RECORDED_WITHIN_S)
 
 
 def _milliseconds(seconds: Sequence[float]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import sys
 from kite_common.errors import ConfigurationError
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
+from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.x402.networks import parse_address
@@ -37,7 +38,7 @@ def build(settings: FacilitatorSettings) -> list[Component]:
         served, chain, settlements, gas, watch.check, chain.signer, chain.supported(), metrics,
         None if token is None else token.get_secret_value(),
     )  # fmt: skip
-    components: list[Component] = [watch]
+    components: list[Component] = [LoopWatch(metrics), watch]
     app = create_app(desk, lambda: readiness_of(components))
     components.append(HttpServer(app, host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s))
     return components

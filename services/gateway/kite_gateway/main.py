@@ -12,13 +12,14 @@ from kite_common.projection.outcomes import CommandSender
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer
+from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
-from kite_common.stream.table import SILENT_AFTER_S, Table
+from kite_common.stream.table import Table
 from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402_settings import terms_of
 from kite_gateway.adapters.arrivals import PolledArrivals
@@ -59,14 +60,12 @@ def build(settings: GatewaySettings) -> list[Component]:
     metrics.up(SERVICE)
     kafka = Kafka(settings.kafka_bootstrap, f"kite-{SERVICE}-{settings.instance}")
     redis = connect(settings.redis_url, settings.redis_timeout_s)
-    stream_time, runner = StreamTime(redis, settings.redis_timeout_s), ScriptRunner(redis, settings.redis_timeout_s, metrics)
+    stream_time = StreamTime(redis, settings.redis_timeout_s, metrics)
+    runner = ScriptRunner(redis, settings.redis_timeout_s, metrics)
     catalog = load_catalog(settings)
     limits = Limits(settings.team_rate_limit, catalog.requests_per_minute_without_subscription or 0, settings.max_billing_lag_s)
-    credentials = Table(
-        kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
-        silent_after_s=SILENT_AFTER_S,
-    )  # fmt: skip
-    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics, silent_after_s=SILENT_AFTER_S)
+    credentials = Table(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
+    endpoints = Table(kafka, ENDPOINTS.name, settings.partitions, decode_endpoint, metrics=metrics)
     configs = Table(kafka, WEBHOOKS.name, settings.partitions, decode_webhook_config, metrics=metrics)
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)
@@ -78,7 +77,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     paying: Sequence[Component] = (payments, payment_sender) if checkout.terms is not None else ()
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [
-        stream_time, credentials, endpoints, configs, events, commands, sender, *paying, *([replay] if replay else []),
+        LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, commands, sender, *paying, *([replay] if replay else []),
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
     known = TableCredentials(credentials, pepper)

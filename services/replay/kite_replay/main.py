@@ -11,13 +11,13 @@ from kite_common.ids import EventId, uuid7
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import HttpServer, operations_routes
+from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
-from kite_common.stream.table import SILENT_AFTER_S
 from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS, PAYMENTS
 from kite_common.x402.offers import RequestFacts
@@ -25,6 +25,7 @@ from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.watch import ClickHouseWatch
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
 from kite_replay.adapters.credentials import TableCredentials, decode_credential
 from kite_replay.adapters.http.app import create_app, served
@@ -62,10 +63,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
     dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
-    credentials = FollowedTopic(
-        kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
-        silent_after_s=SILENT_AFTER_S,
-    )  # fmt: skip
+    credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
         _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions,
@@ -80,7 +78,8 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     payments, till_of = _payments(settings, kafka, redis, clock, metrics)
     events = EventsRoute(keys, allowances, serve, till_of, clock)
     ledger = LedgerRoute(keys, allowances, ReadLedger(reader), clock)
-    components: list[Component] = [archive, allowances, dead_letters, usages, *payments, credentials, consumer]
+    watch = ClickHouseWatch(archive.answers, metrics)
+    components: list[Component] = [LoopWatch(metrics), archive, watch, allowances, dead_letters, usages, *payments, credentials, consumer]
     components.append(_server(settings, events, ledger, components, metrics, clock))
     return components
 

@@ -37,7 +37,7 @@ def text(one: Input) -> str:
     return (one.value or b"").decode()
 
 
-async def loaded(consumer: Consumer, silent_after_s: float | None) -> Table[str]:
+async def loaded(consumer: Consumer, silent_after_s: float) -> Table[str]:
     table = Table(Kafka("127.0.0.1:1"), "topic", 2, text, silent_after_s=silent_after_s)
     table._hear(consumer, BOTH)
     await table._mark_loaded(consumer, {0: 0, 1: 0})
@@ -67,10 +67,25 @@ async def test_a_process_that_stood_still_has_to_hear_again_first(now: list[floa
     assert table.readiness().ready
     now[0] += 31
     told = table.readiness()
-    assert (told.ready, told.reason) == (False, "the brokers have not answered for 30 s")
+    assert (told.ready, told.reason) == (False, "the brokers of partition 0 have not answered for 30 s")
 
 
-async def test_elsewhere_what_is_known_stays(now: list[float]) -> None:
-    table = await loaded(Consumer(), None)
+async def test_who_follows_nothing_waits_for_nobody(now: list[float]) -> None:
+    table = await loaded(Consumer(), 30)
+    for number in range(2):
+        await table.release(number)
     now[0] += 1_000
+    assert table.readiness().ready
+
+
+async def test_a_partition_that_is_followed_again_is_not_held_to_what_was_heard_before(now: list[float]) -> None:
+    consumer = Consumer()
+    table = await loaded(consumer, 30)
+    await table.release(1)
+    now[0] += 1_000
+    table._wanted.add(1)
+    table._stale.clear()
+    consumer.answers = {0: 7, 1: None}
+    table._hear(consumer, BOTH)
+    await table._mark_loaded(consumer, {0: 0, 1: 0})
     assert table.readiness().ready

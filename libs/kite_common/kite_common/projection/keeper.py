@@ -20,6 +20,7 @@ from kite_common.projection.writes import Marks, ProjectionWrites
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.pulse import Pulse
 from kite_common.runtime.system import monotonic_s, pause
 
 log = get_logger("kite.projection")
@@ -70,6 +71,7 @@ class PartitionKeeper:
         # Whether a team of ours may have been admitted: accounts that were opened since, and not projected yet, admit nobody.
         self._exposed = bool(pending.accounts)
         self._readiness = Readiness(ready=False, reason=f"partition {partition} is not projected yet")
+        self._pulse = Pulse("projection", metrics, partition=partition)
 
     @property
     def pending(self) -> Pending:
@@ -77,7 +79,10 @@ class PartitionKeeper:
         return self._pending
 
     def readiness(self) -> Readiness:
-        """Ready while Redis is told what is committed."""
+        """Ready while Redis is told what is committed, once a second if nothing is."""
+        late = self._pulse.late
+        if self._readiness.ready and late is not None:
+            return Readiness(ready=False, reason=f"partition {self._partition}: {late}")
         return self._readiness
 
     def wake(self) -> None:
@@ -88,6 +93,8 @@ class PartitionKeeper:
         """Write what waits once more, if that takes no time, and end."""
         self._closing.set()
         self._changed.set()
+        # Now, not when it has ended: the partition may be ours again by then, with a pulse of its own.
+        self._pulse.end()
 
     async def run(self) -> None:
         """Work until closed. An error of Redis or Kafka is waited out; any other is told and everything is compared anew."""
@@ -251,6 +258,7 @@ class PartitionKeeper:
             return
         self._projected, self._stream_time_ms = max(expected, applied), max(self._stream_time_ms, stream_time_ms)
         self._readiness = READY
+        self._pulse.beat()
 
     async def _write_round(self) -> bool:
         """Write the round in bounded pipelines; False if an account that was in Redis is not there any more."""
@@ -271,6 +279,7 @@ class PartitionKeeper:
             for write in writes:
                 pending.written(write)
             self._exposed = True
+            self._pulse.beat()
         return True
 
     async def _tell_outcomes(self) -> None:

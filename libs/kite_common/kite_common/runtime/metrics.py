@@ -54,8 +54,16 @@ METRICS: Final[tuple[MetricDef, ...]] = (
         "kite_consumer_stalled_seconds", "seconds", "time without progress while there is lag; 0 with progress or without lag",
         "group", "topic", "partition",
     ),
+    _gauge("kite_consumer_look_age_seconds", "seconds", "since the member last heard of the brokers where its topics end", "group"),
     _counter("kite_consumer_restarts_total", "restarts", "partition owners that were started again after an error", "group", "reason"),
     _counter("kite_consumer_rebalances_total", "rebalances", "partitions that were assigned or taken away", "group", "change"),
+    _gauge("kite_loop_age_seconds", "seconds", "since a loop that has to come round again and again last did", "loop", "partition"),
+    _gauge("kite_event_loop_late_seconds", "seconds", "the longest that the process did nothing else than one thing, in the last minute"),
+    _counter("kite_event_loop_blocked_total", "times", "times it did so for 5 s: nobody was answered; the log has the stack"),
+    _gauge("kite_table_silent_seconds", "seconds", "since the brokers last answered for the worst partition of a table", "topic"),
+    _gauge(
+        "kite_publish_stalled_seconds", "seconds", "since writes to a partition are unacknowledged; 0 while none is", "topic", "partition"
+    ),
     _gauge("kite_table_keys", "keys", "keys a table holds in memory", "topic"),
     _histogram("kite_publish_group_size", "writes", _SIZES, "writes that shared one record batch", "topic"),
     _histogram("kite_publish_seconds", "seconds", _FAST, "hand-over of a batch to its acknowledgement by all replicas in sync", "topic"),
@@ -67,6 +75,7 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _histogram("kite_gateway_accept_seconds", "seconds", _FAST, "receipt of the request to its 202", "kind"),
     _gauge("kite_gateway_in_flight", "requests", "requests being worked on"),
     _histogram("kite_gateway_admission_seconds", "seconds", _FAST, "one round trip of admission to Redis"),
+    _gauge("kite_gateway_stream_time_age_seconds", "seconds", "how far billing is behind, as Redis tells any gateway", "partition"),
     # billing
     _counter("kite_billing_records_total", "records", "inputs applied to accounts by record kind", "kind"),
     _gauge("kite_billing_stream_time_age_seconds", "seconds", "wall clock minus stream time, by which reservations lapse", "partition"),

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from kite_common.errors import KiteError, Unavailable
+from kite_common.runtime.system import monotonic_s
 from kite_common.stream.ends import Ends
 from kite_common.stream.input import Input, input_of
 
@@ -32,6 +33,9 @@ class Feed:
         self.handed: dict[str, int] = {}
         self.done: dict[str, int] = {}
         self.resumed: set[str] = set()
+        # Topics that are paused because what comes next is not due yet, and when it is (monotonic); whether anything was read yet.
+        self.asleep: dict[str, float] = {}
+        self.begun = False
         self._closed = asyncio.create_task(closing.wait())
 
     async def batch(
@@ -107,14 +111,22 @@ class Feed:
         return position
 
     def pause(self, *topics: str) -> None:
-        """Read nothing of these topics; counts as having nothing to do."""
+        """Read nothing of these topics. What they hold still waits: a pause that does not end is seen as standing still."""
         self.resumed.difference_update(topics)
         with _still_ours():
             self._consumer.pause(*(self._at[topic] for topic in topics))
 
+    def sleep(self, topic: str, for_s: float) -> None:
+        """As `pause`, but nothing is due for so long; to be said again whenever that changes."""
+        self.asleep[topic] = monotonic_s() + for_s
+        self.pause(topic)
+
     def resume(self, *topics: str) -> None:
         """Read these topics."""
+        self.begun = True
         self.resumed.update(topics)
+        for topic in topics:
+            self.asleep.pop(topic, None)
         with _still_ours():
             self._consumer.resume(*(self._at[topic] for topic in topics))
 

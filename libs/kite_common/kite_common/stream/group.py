@@ -24,7 +24,7 @@ from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.partitions import check_partitions
-from kite_common.stream.progress import At, Progress
+from kite_common.stream.progress import STALLED_S, At, Progress, Written
 
 __all__ = ["Feed", "Frozen", "GroupConsumer", "Input", "Owner"]
 
@@ -66,18 +66,19 @@ class GroupConsumer:
     `partitions`: how many the topics have by the settings; None = as many as there are, for an owner that places nothing by it.
     `gather_ms`: how long records may wait at the broker for more of them; 0 = none waits. One answer for each record is what a broker's
     CPU goes into at a few hundred records a second.
+    `stalled_s`: how long work may wait without any progress, for owners that need longer than most.
     """
 
     def __init__(
         self, kafka: Kafka, group: str, topics: Sequence[str], instance: str, owner: Owner, metrics: Metrics | None = None,
-        *, gather_ms: int = 0, partitions: int | None = None,
+        *, gather_ms: int = 0, partitions: int | None = None, stalled_s: float = STALLED_S,
     ) -> None:  # fmt: skip
         self.name = group
         self._gather_ms, self._partitions = gather_ms, partitions
         self._kafka, self._group, self._topics, self._instance, self._owner = kafka, group, tuple(topics), instance, owner
         self._metrics = metrics
         self._held: dict[int, _Held] = {}
-        self._progress = Progress(group, metrics)
+        self._progress = Progress(group, metrics, stalled_s=stalled_s)
         self._ends = {topic: Ends(kafka, topic) for topic in self._topics}
         self._fatal: asyncio.Future[None] | None = None
 
@@ -154,8 +155,9 @@ class GroupConsumer:
     async def closed(self, partitions: Iterable[int]) -> None:
         """Stop owning partitions, waiting a bounded time for what their owners are at."""
         numbers = sorted(set(partitions) & self._held.keys())
-        await self._close(numbers)
+        # Said first: an owner that does not let go must not look like a member that has nothing to do.
         self._progress.revoked(numbers)
+        await self._close(numbers)
         if numbers:
             log.info("group.revoked", group=self._group, partitions=numbers)
             self._count("kite_consumer_rebalances_total", len(numbers), change="revoked")
@@ -177,6 +179,7 @@ class GroupConsumer:
         while not held.closing.is_set():
             feed = held.feed = Feed(consumer, self._ends, partition, held.closing)
             feed.pause(*self._topics)
+            self._progress.begins(partition)
             try:
                 self._check(consumer)
                 await self._owner.own(partition, feed)
@@ -214,15 +217,28 @@ class GroupConsumer:
         wanted = [TopicPartition(topic, number) for number in feeds for topic in self._topics]
         try:
             ends: dict[At, int] = await consumer.end_offsets(wanted) if wanted else {}
-            positions: dict[At, int] = {one: await consumer.position(one) for one in wanted if one.topic in feeds[one.partition].resumed}
+            # Without a position of its own a topic would be asked of the brokers.
+            known = [one for one in wanted if one.topic in feeds[one.partition].handed or one.topic in feeds[one.partition].resumed]
+            positions: dict[At, int] = {one: await consumer.position(one) for one in known}
         except KafkaError as error:
             self._progress.away(type(error).__name__)
             return
-        self._progress.seen(feeds, self._topics, ends, positions)
+        self._progress.seen(feeds, self._topics, ends, positions, _written(consumer, known))
 
     def _count(self, name: str, amount: int, **labels: str) -> None:
         if self._metrics is not None:
             self._metrics.counter(name).labels(group=self._group, **labels).inc(amount)
+
+
+def _written(consumer: AIOKafkaConsumer, reading: Iterable[TopicPartition]) -> dict[At, Written]:
+    """What the last answers to reading told, as far as there were any."""
+    assigned, found = consumer.assignment(), {}
+    for one in reading:
+        if one in assigned:
+            told = consumer.last_stable_offset(one), consumer.highwater(one), consumer.last_poll_timestamp(one)
+            if None not in told:
+                found[one] = Written(*told)
+    return found
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -9,8 +9,9 @@ still meanwhile, which its timers do not see: so the wall clock is asked right b
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -32,6 +33,10 @@ log = get_logger("kite.stream.publisher")
 HAND_OVER_S: Final = 2.0
 ACKNOWLEDGE_S: Final = 7.0
 _RESTART_S: Final = 0.3
+# How long the brokers may acknowledge nothing, while there is something to acknowledge.
+_STALLED_S: Final = 20.0
+# Nothing was tried for so long: what failed then says nothing about now.
+_FORGOTTEN_S: Final = 30.0
 _NOT_CONNECTED: Final = Readiness(ready=False, reason="not connected")
 
 
@@ -64,6 +69,41 @@ class _Lane:
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class _Acknowledgements:
+    """Since when a partition has acknowledged nothing that was written to it, by partition."""
+
+    def __init__(self, now_s: Callable[[], float] = monotonic_s) -> None:
+        self._now_s = now_s
+        self._since: dict[int, float] = {}
+        self._tried: dict[int, float] = {}
+        self._acknowledged_at_s = -math.inf
+
+    def written(self, partition: int) -> None:
+        """A batch is handed over."""
+        self._tried[partition] = now = self._now_s()
+        self._since.setdefault(partition, now)
+
+    def acknowledged(self, partition: int) -> None:
+        """All replicas in sync have it."""
+        self._since.pop(partition, None)
+        self._acknowledged_at_s = self._now_s()
+
+    def stalled_s(self, partition: int) -> float:
+        """For how long; 0 while it acknowledges, and once nothing is tried any more."""
+        now = self._now_s()
+        if now - self._tried.get(partition, -math.inf) > _FORGOTTEN_S:
+            self._since.pop(partition, None)
+        return now - self._since.get(partition, now)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong if no partition acknowledges: one of many is told by its metric, and must not take the process from all others."""
+        if self._now_s() - self._acknowledged_at_s <= _STALLED_S:
+            return None
+        longest_s, partition = max(((self.stalled_s(one), one) for one in list(self._since)), default=(0.0, -1))
+        return f"writes to partition {partition} are not acknowledged for {longest_s:.0f} s" if longest_s > _STALLED_S else None
+
+
 class Publisher:
     """Component: `publish` works while it runs."""
 
@@ -79,6 +119,8 @@ class Publisher:
         # Until when (wall clock, ms) the batch that is under way may be sent, by partition; 0 once it has failed.
         self._send_until_ms: dict[int, float] = {}
         self._closed = False
+        self._acknowledgements = _Acknowledgements()
+        self._show_stalls(partitions)
         self._producer: AIOKafkaProducer | None = None
 
     async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:
@@ -115,8 +157,18 @@ class Publisher:
         self._refuse_queued("the log is being closed")
 
     def readiness(self) -> Readiness:
-        """Ready while a producer is connected."""
+        """Ready while a producer is connected, and what it writes is acknowledged: brokers may take a connection and nothing else."""
+        problem = self._acknowledgements.problem
+        if problem is not None:
+            return Readiness(ready=False, reason=problem)
         return READY if self._producer is not None else _NOT_CONNECTED
+
+    def _show_stalls(self, partitions: int) -> None:
+        if self._metrics is None:
+            return
+        for number in range(partitions):
+            gauge = self._metrics.gauge("kite_publish_stalled_seconds").labels(topic=self._topic, partition=str(number))
+            gauge.set_function(partial(self._acknowledgements.stalled_s, number))
 
     async def _started(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> bool:
         """Whether the producer is connected; starting one waits for the brokers without a limit, so it ends when we are stopped."""
@@ -194,6 +246,7 @@ class Publisher:
 
     async def _append(self, producer: AIOKafkaProducer, partition: int, group: list[_Call]) -> None:
         began = monotonic_s()
+        self._acknowledgements.written(partition)
         self._send_until_ms[partition] = self._clock.unix_ms() + self._limits.acknowledge_s * 1000
         try:
             batch = batch_of(producer, [record for call in group for record in call.records])
@@ -208,6 +261,7 @@ class Publisher:
         finally:
             self._queued -= len(group)
         self._send_until_ms.pop(partition, None)
+        self._acknowledgements.acknowledged(partition)
         self._observe(len(group), monotonic_s() - began)
         offset = written.offset
         for call in group:

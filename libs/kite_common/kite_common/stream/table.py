@@ -25,7 +25,7 @@ _POLL_MS: Final = 1_000
 _RESTART_S: Final = 0.5
 _REFRESH_S: Final = 5.0
 # How long what was revoked may still open something in a process that is cut off; the brokers answer twice a second.
-SILENT_AFTER_S: Final = 30.0
+SILENT_AFTER_S: Final = 25.0
 
 
 class Table(Generic[ValueT]):
@@ -34,13 +34,12 @@ class Table(Generic[ValueT]):
     `decode` turns a record into its value; None removes the key. A record it raises Malformed for, such as one of a newer version, is
     logged and leaves the key as it was, or removes it if `unreadable_removes`: for values that open something, which may be taken back.
     `only` are the partitions followed from the start, None = all; `own` and `release` change them while it runs.
-    `silent_after_s`: not ready once the brokers of a partition have not answered for that long, for values that may be taken back where
-    this process cannot see it.
+    `silent_after_s`: not ready once the brokers of a partition have not answered for that long: what is taken back meanwhile is not seen.
     """
 
     def __init__(
         self, kafka: Kafka, topic: str, partitions: int, decode: Callable[[Input], ValueT | None], only: Iterable[int] | None = None,
-        metrics: Metrics | None = None, *, unreadable_removes: bool = False, silent_after_s: float | None = None,
+        metrics: Metrics | None = None, *, unreadable_removes: bool = False, silent_after_s: float = SILENT_AFTER_S,
     ) -> None:  # fmt: skip
         self.name, self._unreadable_removes, self._partitions = f"table-{topic}", unreadable_removes, partitions
         self._kafka, self._topic, self._decode, self._metrics = kafka, topic, decode, metrics
@@ -56,7 +55,8 @@ class Table(Generic[ValueT]):
         self._silent_after_s = silent_after_s
         # When the brokers last answered for each partition, as the client tells it, and when that was new here (monotonic).
         self._answered: dict[int, tuple[int | None, float]] = {}
-        self._heard_s = 0.0
+        if metrics is not None:
+            metrics.gauge("kite_table_silent_seconds").labels(topic=topic).set_function(lambda: self._silent()[0])
 
     def get(self, key: str) -> ValueT | None:
         """The newest value of a key, None if it has none."""
@@ -68,12 +68,14 @@ class Table(Generic[ValueT]):
         return ((key, value) for key, (_, value) in list(self._values.items()))
 
     def readiness(self) -> Readiness:
-        """Ready once every followed partition has been read to the end it had, and while the brokers answer if that is asked for."""
-        behind = len(self._wanted - self._loaded)
-        if behind:
-            return Readiness(ready=False, reason=f"{behind} partitions are being read")
-        if self._silent_after_s is not None and monotonic_s() - self._heard_s > self._silent_after_s:
-            return Readiness(ready=False, reason=f"the brokers have not answered for {self._silent_after_s:.0f} s")
+        """Ready once every followed partition has been read to the end it had, and while the brokers of all of them answer."""
+        if behind := sorted(self._wanted - self._loaded):
+            more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+            return Readiness(ready=False, reason=f"partition {behind[0]}{more} is being read")
+        silent_s, partition = self._silent()
+        if silent_s > self._silent_after_s:
+            reason = f"the brokers of partition {partition} have not answered for {self._silent_after_s:.0f} s"
+            return Readiness(ready=False, reason=reason)
         return READY
 
     async def own(self, partition: int) -> None:
@@ -205,14 +207,21 @@ class Table(Generic[ValueT]):
 
     def _hear(self, consumer: AIOKafkaConsumer, followed: Sequence[TopicPartition]) -> None:
         """An empty poll may have met nobody: the client repeats what fails. It tells when each partition was last answered for."""
-        if self._silent_after_s is None:
-            return
         now = monotonic_s()
         for one in followed:
+            if not self._counts(one.partition):
+                continue
             told, known = consumer.last_poll_timestamp(one), self._answered.get(one.partition)
             if known is None or told not in (None, known[0]):
                 self._answered[one.partition] = told, now
-        self._heard_s = min(self._answered[one.partition][1] for one in followed)
+
+    def _silent(self) -> tuple[float, int]:
+        """For how many seconds the brokers have not answered, and for which partition: of all that are followed, the worst."""
+        heard = [(self._answered[number][1], number) for number in self._wanted if number in self._answered]
+        if not heard:
+            return 0.0, -1
+        at_s, number = min(heard)
+        return monotonic_s() - at_s, number
 
     async def _advance(self, consumer: AIOKafkaConsumer, followed: Sequence[TopicPartition]) -> None:
         """Take over how far the consumer is: compaction leaves gaps, so the last record's offset does not tell."""
@@ -243,4 +252,5 @@ class Table(Generic[ValueT]):
         for key in [key for key, (number, _) in self._values.items() if number == partition]:
             del self._values[key]
         self._positions.pop(partition, None)
+        self._answered.pop(partition, None)
         self._loaded.discard(partition)

@@ -107,6 +107,7 @@ class BillingProcessor:
         self._records = metrics.counter("kite_billing_records_total")
         self._late = metrics.counter("kite_billing_usages_late_total")
         self._dead_letters = metrics.counter("kite_dead_letters_total").labels(service=_SERVICE)
+        self._stream_times_ms: dict[int, int] = {}
         self._stream_time_age = metrics.gauge("kite_billing_stream_time_age_seconds")
 
     def decode_state(self, record: Input) -> tuple[str, AccountSnapshot]:
@@ -150,6 +151,9 @@ class BillingProcessor:
         """The partition is ours and its accounts are these."""
         self._block_ends[partition] = BlockEnds(states.values())
         self._projector.restored(partition, states, position)
+        # Not known yet: then it is as old as the taking over. The age is that of the moment it is asked for, also if nothing moves.
+        self._stream_times_ms[partition] = position.stream_time_ms or self._clock.unix_ms()
+        self._stream_time_age.labels(partition=str(partition)).set_function(lambda: self._age_s(partition))
 
     def committed(self, partition: int, step: Step[AccountSnapshot], position: Position) -> None:
         """The step is durable: tell the projection and the metrics."""
@@ -168,14 +172,18 @@ class BillingProcessor:
             log.error("billing.usage_late", team_id=late.team_id, event_id=late.event_id, late_ms=late.late_ms)
         self._records.labels(kind="command").inc(len(outcomes))
         self._dead_letters.inc(sum(topic == self._topics.dead_letters for topic, _ in step.records))
-        age_s = max(0, self._clock.unix_ms() - position.stream_time_ms) / _MS
-        self._stream_time_age.labels(partition=str(partition)).set(age_s)
+        if position.stream_time_ms:
+            self._stream_times_ms[partition] = position.stream_time_ms
 
     def released(self, partition: int) -> None:
         """The partition is another's from now on."""
         self._block_ends.pop(partition, None)
         self._projector.released(partition)
         self._stream_time_age.remove(str(partition))
+        self._stream_times_ms.pop(partition, None)
+
+    def _age_s(self, partition: int) -> float:
+        return max(0, self._clock.unix_ms() - self._stream_times_ms[partition]) / _MS
 
 
 def is_usage(one: Input) -> bool:

@@ -17,6 +17,7 @@ from kite_common.events.payment_record import ScanCursor
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.pulse import LATE_AFTER_S, Pulse
 from kite_common.runtime.system import pause
 from kite_common.x402.networks import Asset
 from kite_common.x402.precheck import domain_separator
@@ -43,10 +44,12 @@ class Fitness:
         self._cursor, self._metrics = cursor, metrics
         self._is_local = False
         self._problem_now: str | None = _NOT_CHECKED
+        self._pulse = Pulse("payments-checks", metrics, within_s=_EVERY_S + LATE_AFTER_S)
 
     def readiness(self) -> Readiness:
         """Ready while payments could be taken; else why not."""
-        return READY if self._problem_now is None else Readiness(False, self._problem_now)
+        problem = self._problem_now or self._pulse.late
+        return READY if problem is None else Readiness(False, problem)
 
     def watch_s(self) -> float:
         """How often blocks are compared: a local chain is reorganised by tests, and asked for nothing."""
@@ -71,6 +74,10 @@ class Fitness:
             self._metrics.counter("kite_x402_alerts_total").labels(kind="check_failed").inc()
 
     async def _round(self) -> None:
+        await self._look()
+        self._pulse.beat()
+
+    async def _look(self) -> None:
         chain_problem = await self._chain_problem()
         self._shared.chain_fit = chain_problem is None
         # Once fit, a facilitator that is away is not another one: each payment finds that out for itself.

@@ -46,6 +46,7 @@ from kite_common.runtime import faults
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.pulse import LATE_AFTER_S, Pulse
 from kite_common.runtime.system import monotonic_s
 from kite_common.stream.local import LocalFacts
 from kite_common.x402.key import payment_id
@@ -101,15 +102,17 @@ class PaymentWork:
         self._rest_s = rest_s
         self._range = RANGE_BLOCKS
         self._measured: set[str] = set()
+        self._pulses: set[Pulse] = set()
         self._doubled: set[str] = set()
 
     def readiness(self) -> Readiness:
-        """Always ready: without chain or facilitator accounts go on, and payments are answered `not taken`."""
-        return READY
+        """Ready while all its loops come round. Without chain or facilitator accounts go on, and payments are answered `not taken`."""
+        late = next((late for pulse in self._pulses if (late := pulse.late) is not None), None)
+        return READY if late is None else Readiness(ready=False, reason=late)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the gauges until stopped; then let what is being told be told."""
-        measuring = asyncio.create_task(self._again_and_again("measure", self._measure), name="payments.measure")
+        measuring = asyncio.create_task(self._again_and_again("measure", self._measure, None), name="payments.measure")
         try:
             await stop.wait()
         finally:
@@ -128,11 +131,12 @@ class PaymentWork:
     def owns(self, partition: int, desk: Desk, cursor: Callable[[str], ScanCursor | None]) -> None:
         """Begin to work for a partition."""
         self._owned[partition] = _Owned(desk, cursor, set())
-        self._do(partition, self._again_and_again("time", lambda: self._keep_time(partition, desk)))
-        self._do(partition, self._again_and_again("watch", lambda: self._watch(partition, desk)))
+        self._do(partition, self._again_and_again("time", lambda: self._keep_time(partition, desk), partition))
+        self._do(partition, self._again_and_again("watch", lambda: self._watch(partition, desk), partition))
         if partition == 0:
+            self._scanned_at = monotonic_s()
             self._compare_genesis(cursor(self._parts.scanner.key))
-            self._do(partition, self._again_and_again("scan", lambda: self._scan(partition, cursor)))
+            self._do(partition, self._again_and_again("scan", lambda: self._scan(partition, cursor), partition))
 
     def begin(self, partition: int, effect: Effect, record: PaymentRecord) -> None:
         """Do one thing that was ordered."""
@@ -230,13 +234,24 @@ class PaymentWork:
             log.warning("payment.outcomes_lost", count=len(outcomes), reason=str(error))
         faults.reached(OUTCOME_TOLD)
 
-    async def _again_and_again(self, what: str, once: Callable[[], Awaitable[float]]) -> None:
-        """Do it for ever, resting as many seconds as it says each time. Whatever goes wrong costs a rest, never the loop: nobody would
-        notice that it has ended."""
+    async def _again_and_again(self, what: str, once: Callable[[], Awaitable[float]], partition: int | None) -> None:
+        """Do it for ever, resting as many seconds as it says each time. Whatever goes wrong costs a rest, never the loop; one that goes
+        wrong again and again, or never comes back, is late."""
+        within_s = LATE_AFTER_S + (self._watch_s() if what == "watch" else 0.0)
+        pulse = Pulse(f"payments-{what}", self._parts.metrics, partition=partition, within_s=within_s)
+        self._pulses.add(pulse)
+        try:
+            await self._turns(what, once, pulse)
+        finally:
+            self._pulses.discard(pulse)
+            pulse.end()
+
+    async def _turns(self, what: str, once: Callable[[], Awaitable[float]], pulse: Pulse) -> None:
         while True:
             rest_s = self._rest_s
             try:
                 rest_s = await once()
+                pulse.beat()
             except ChainUnreadable as error:
                 log.warning(f"payments.{what}_unreadable", reason=str(error))
             except Exception:

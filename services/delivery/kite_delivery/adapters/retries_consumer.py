@@ -65,6 +65,7 @@ class RetriesOwner:
         feed.seek(head.topic, head.offset)
         feed.pause(head.topic)
         while (wait_ms := self._wait_ms(head, delay_ms)) > 0:  # noqa: ASYNC110 - for a time, not for an event
+            feed.sleep(head.topic, wait_ms / 1000)
             await asyncio.sleep(min(wait_ms / 1000, _LONGEST_NAP_S))
         feed.resume(head.topic)
 

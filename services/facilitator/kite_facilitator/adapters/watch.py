@@ -7,6 +7,7 @@ from kite_common.errors import KiteError
 from kite_common.runtime.component import READY, Readiness, StartAgain
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.pulse import Pulse
 from kite_facilitator.application.gas import Gas
 from kite_facilitator.application.ports import Chain, ChainAway
 from kite_facilitator.application.settle_once import Settlements
@@ -15,6 +16,8 @@ log = get_logger("kite.facilitator")
 
 _EVERY_S: Final = 10.0
 _AGAIN_S: Final = 0.5
+# A look is two questions of the node, which has 4 s for each.
+_LATE_S: Final = 15.0
 
 
 class OtherChain(KiteError):
@@ -29,11 +32,13 @@ class Watch:
     def __init__(self, chain: Chain, chain_id: int, gas: Gas, settlements: Settlements, metrics: Metrics) -> None:
         self._chain, self._chain_id, self._gas, self._settlements, self._metrics = chain, chain_id, gas, settlements, metrics
         self._problem = "not looked at yet"
+        self._pulse = Pulse("chain", metrics, within_s=_EVERY_S + _LATE_S)
         self._was_ours = False
 
     def readiness(self) -> Readiness:
-        """Ready while the node answers, and is ours."""
-        return READY if not self._problem else Readiness(ready=False, reason=self._problem)
+        """Ready while the node answers, and is ours; a look that never ends is as bad as one that failed."""
+        problem = self._problem or self._pulse.late
+        return READY if not problem else Readiness(ready=False, reason=problem)
 
     def check(self) -> None:
         """Raises ChainAway until the node was seen to be of our chain: its money is not to be touched on any other."""
@@ -59,6 +64,7 @@ class Watch:
         if problem and problem != self._problem:
             log.warning("facilitator.node_unusable", reason=problem)
         self._problem = problem
+        self._pulse.beat()
         self._metrics.gauge("kite_facilitator_unclear_in_a_row").set(self._settlements.unclear)
 
     async def _look_at_chain(self) -> None:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from kite_common.projection import keys
 from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import pause
 
@@ -29,8 +30,9 @@ class StreamTime:
 
     name = "redis"
 
-    def __init__(self, redis: Redis, timeout_s: float) -> None:
+    def __init__(self, redis: Redis, timeout_s: float, metrics: Metrics | None = None) -> None:
         self._redis, self._timeout_s = redis, timeout_s
+        self._age = None if metrics is None else metrics.gauge("kite_gateway_stream_time_age_seconds")
         self._times: dict[int, int] = {}
         self._servers: Mapping[str, str] = {}
         self._redis_ms = 0
@@ -80,6 +82,9 @@ class StreamTime:
         self._times |= {int(partition): int(time) for partition, time in _read_pairs(times)}
         self._servers = {_text(name): _text(value) for name, value in _read_pairs(projected)}
         self._readiness = READY
+        if self._age is not None:
+            for partition in self._times:
+                self._age.labels(partition=str(partition)).set(self.lag_s(partition))
 
 
 def _read_pairs(reply: Any) -> Iterable[tuple[Any, Any]]:

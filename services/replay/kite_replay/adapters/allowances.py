@@ -12,9 +12,12 @@ from kite_common.ids import TeamId
 from kite_common.log_position import partition_of
 from kite_common.projection import keys
 from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.system import pause
 from kite_replay.domain.allowance import Allowance, rate_limit
 from kite_replay.domain.price import Standing, tariff_of
 
+_EVERY_S: Final = 1.0
+_ANSWER_S: Final = 5.0
 # A team that is `past_due` cannot send, but what it has stays readable (wire contract, 11.2).
 UNSUBSCRIBED: Final = frozenset({keys.NO_SUBSCRIPTION, "cancelled"})
 
@@ -36,16 +39,31 @@ class RedisAllowances:
         self._redis, self._partitions, self._fallback_atomic = redis, partitions, fallback_atomic
         script = resources.files(__package__).joinpath("allowance.lua").read_text(encoding="utf-8")
         self._script = redis.register_script(script)
+        self._readiness = Readiness(ready=False, reason="not asked yet")
         self._arguments = ["" if team_rate_limit is None else team_rate_limit, rate_unsubscribed or 0]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Wait for the end, then close the connections."""
-        await stop.wait()
-        await self._redis.aclose()
+        """Look once a second whether Redis answers, until stopped; then close the connections."""
+        try:
+            while True:
+                await self._look()
+                if await pause(_EVERY_S, stop):
+                    return
+        finally:
+            await self._redis.aclose()
 
     def readiness(self) -> Readiness:
-        """Always ready: a Redis that is away shows in the answers, which say that repeating is safe."""
-        return READY
+        """Ready while Redis answers: without it nobody may read."""
+        return self._readiness
+
+    async def _look(self) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._redis.time()
+        except (RedisError, OSError, TimeoutError):
+            self._readiness = Readiness(ready=False, reason="no answer")
+        else:
+            self._readiness = READY
 
     async def take(self, team_id: TeamId) -> Allowance:
         """Count one request of this team. Raises Unavailable if Redis is away or does not know the team (it was wiped).

@@ -90,13 +90,18 @@ class ClickHouseArchive:
         await asyncio.to_thread(self.close)
 
     def readiness(self) -> Readiness:
-        """Ready once the tables are there; a ClickHouse that goes away later shows in lag and in 503 answers."""
+        """Ready once the tables are there; ClickHouseWatch tells of a ClickHouse that goes away later."""
         return READY if self._migrated else Readiness(ready=False, reason="ClickHouse not reached yet")
 
     def close(self) -> None:
         """Finish what runs and close the clients. Blocks."""
         self._readers.close()
         self._writers.close()
+
+    async def answers(self) -> None:
+        """Return when ClickHouse has answered a reader's connection. Raises Unavailable, ApiError while too many wait for one."""
+        await self._ready()
+        await self._readers.run(partial(_rows, sql.ANSWERS))
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
         await self._ready()

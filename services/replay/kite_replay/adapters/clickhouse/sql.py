@@ -28,6 +28,9 @@ class Statement:
     parameters: dict[str, str | int]
 
 
+ANSWERS: Final = Statement("SELECT 1", {})
+
+
 def page(query: EventQuery, until: Place | None = None) -> Statement:
     """The rows of a page: event_id, created_ms, kiteseq, body, in log order; none behind `until`.
 
