@@ -101,6 +101,11 @@ def delivery_of(event_id: EventId, config_id: WebhookConfigId | None) -> Deliver
     return DeliveryId(_uuid5(_DELIVERY_NAMESPACE, f"{event_id}:{config_id or ''}"))
 
 
+def redrive_of(delivery_id: DeliveryId, redrives: int) -> CommandId:
+    """The order of a delivery's redrive number `redrives`, from 1: the same for every repeat of the request."""
+    return CommandId(_uuid5(_DELIVERY_NAMESPACE, f"redrive:{delivery_id}:{redrives}"))
+
+
 def subscription_of(command_id: CommandId) -> str:
     """The subscription that a command creates."""
     return _uuid5(_SUBSCRIPTION_NAMESPACE, command_id)

@@ -19,7 +19,7 @@ from kite_delivery.domain.facts import Attempt
 from kite_delivery.domain.outcome import Failure, Reply, classify
 from kite_delivery.domain.request import build
 from kite_delivery.domain.retry import Done, GiveUp, RetryAt, RetryPolicy, next_step
-from kite_delivery.domain.route import End, Route, route
+from kite_delivery.domain.route import End, EndStatus, Route, route
 
 
 class DeliverMessage:
@@ -31,6 +31,7 @@ class DeliverMessage:
     ) -> None:  # fmt: skip
         self._endpoints, self._sender, self._log, self._retries, self._observer = endpoints, sender, log, retries, observer
         self._policy, self._clock, self._jitter, self._trace = policy, clock, jitter, trace
+        self._test_policy = replace(policy, waits_s=())
 
     def route(self, delivery: Delivery) -> Route:
         """Where it goes by the config of this moment. Blocks on nothing."""
@@ -47,7 +48,8 @@ class DeliverMessage:
         """Record an attempt and what follows from it; returns when all of it is durable."""
         match attempt.step:
             case GiveUp("blocked"):
-                end = End("blocked", "target_not_allowed", attempt.endpoint.config_id, attempt.endpoint.url)
+                status: EndStatus = "dead" if attempt.delivery.test else "blocked"
+                end = End(status, "target_not_allowed", attempt.endpoint.config_id, attempt.endpoint.url)
                 return await self.conclude([(attempt.delivery, end)])
             case Done():
                 await self._record(attempt)
@@ -86,7 +88,8 @@ class DeliverMessage:
         reply = await self._send(delivery, endpoint, started_ms, traceparent)
         ended_ms = self._clock.unix_ms()
         outcome = classify(reply, ended_ms)
-        step = next_step(outcome, delivery.attempt, self._policy, ended_ms, self._jitter())
+        policy = self._test_policy if delivery.test else self._policy
+        step = next_step(outcome, delivery.attempt_of_round, policy, ended_ms, self._jitter())
         return Attempt(delivery, endpoint, reply, outcome, step, started_ms, ended_ms, traceparent)
 
     async def _send(self, delivery: Delivery, endpoint: Endpoint, now_ms: int, traceparent: str) -> Reply:
@@ -107,6 +110,7 @@ class DeliverMessage:
         """The record before the switch: were the config off first, a crash would turn `dead` into `cancelled`."""
         delivery = attempt.delivery
         await self._record(attempt)
-        await self._log.bury(delivery.partition, facts.given_up(delivery, reason, EVENTS.name, attempt.ended_ms))
+        if not delivery.test:
+            await self._log.bury(delivery.partition, facts.given_up(delivery, reason, EVENTS.name, attempt.ended_ms))
         if reason == "gone":
             await self._endpoints.deactivate(attempt.endpoint, delivery.partition, self._clock.unix_ms())

@@ -28,7 +28,8 @@ class Delivery:
     """An event and how far its delivery is. `body` is the exact CloudEvent with kiteseq, the same in every attempt.
 
     `config_id` and `delivery_id` are None until the event has met an endpoint. `attempts` counts those made so far.
-    `due_ms` is when the next attempt may start.
+    `due_ms` is when the next attempt may start. `redrives` is how often it was redriven; `attempts_before` of its attempts belong to the
+    rounds before, and `appended_ms` is when this round was ordered. A `test` is of no stream: one attempt, `kiteseq` only a place in lists.
     """
 
     partition: int
@@ -43,8 +44,21 @@ class Delivery:
     config_id: WebhookConfigId | None = None
     delivery_id: DeliveryId | None = None
     traceparent: str | None = None
+    redrives: int = 0
+    attempts_before: int = 0
+    test: bool = False
 
     @property
     def attempt(self) -> int:
         """The number of the next attempt, from 1."""
         return self.attempts + 1
+
+    @property
+    def attempt_of_round(self) -> int:
+        """The same counted from the beginning of this round: what the schedule goes by."""
+        return self.attempt - self.attempts_before
+
+    @property
+    def ordered(self) -> bool:
+        """Whether somebody asked for this very delivery: then no filter holds it back."""
+        return self.redrives > 0 or self.test

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from kite_common.events.commands import Command, CommandOutcome
+from kite_common.events.deliveries import DeliveryOrdered
 from kite_common.events.payments import PaymentOutcome, PaymentResult
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
@@ -171,6 +172,18 @@ class WebhookConfigs(Protocol):
 
     async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
         """Store a config, not after that time; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
+        ...
+
+
+class DeliveryCommands(Protocol):
+    """The way to delivery, beside the events it delivers anyway."""
+
+    async def place_now(self, team_id: TeamId) -> int:
+        """The kiteseq that the team's next event may have: where lists of deliveries show what is no event. Raises Unavailable."""
+        ...
+
+    async def give(self, order: DeliveryOrdered, *, not_after_ms: int) -> None:
+        """Have an order carried out, handed over not after that time; durable on return. Raises Unavailable, OutcomeOpen."""
         ...
 
 
