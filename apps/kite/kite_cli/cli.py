@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kite_cli.commands import bench, config, hook, key, messages, pay, payments, service, smoke, stack, team, topics, wallet
+from kite_cli.commands import bench, config, deliveries, hook, key, messages, pay, payments, service, smoke, stack, team, topics, wallet
 from kite_cli.failure import EXIT_CODES, EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.local.step import StepFailed
 from kite_common import VERSION
@@ -46,6 +46,7 @@ for module in (stack, messages, smoke, service, bench):
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")
 app.add_typer(hook.app, name="hook")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(payments.app, name="payments")
