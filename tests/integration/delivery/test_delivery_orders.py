@@ -11,7 +11,7 @@ from kite_common.events.codec import Record
 from kite_common.events.deliveries import DeliveryAttempted, DeliveryPending
 from kite_common.testing.eventually import eventually
 from kite_common.topics import DEAD_LETTERS, DELIVERIES, DELIVERY_COMMANDS
-from kite_delivery.testing import Received, Receiver, answer
+from kite_delivery.testing import Receiver, answer
 
 
 async def test_a_dead_delivery_is_redriven_under_the_same_id_and_a_repeated_order_changes_nothing(scene: Any, team: str) -> None:
@@ -50,10 +50,10 @@ async def test_a_test_event_is_signed_passes_the_filter_and_gets_one_attempt(sce
 async def test_an_order_survives_a_kill_at_any_point_and_an_unreadable_one_stops_nothing(scene: Any, team: str) -> None:
     hold = asyncio.Event()
 
-    async def slowly(received: Received) -> Any:
+    async def slowly(writer: asyncio.StreamWriter) -> None:
         if not hold.is_set():
             await asyncio.Event().wait()
-        return await answer(200)(received)
+        await answer(200)(writer)
 
     async with Receiver(lambda _received: slowly).listening() as receiver:
         config = await scene.put_config(team, receiver.url)
