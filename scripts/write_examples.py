@@ -114,6 +114,11 @@ FACTS: Final[Mapping[str, Fact]] = {
         attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted",
         duration_ms=15_000, started_at=T + 275_000_000
     ),
+    "redriven-after-ten-attempts": make.delivery_pending(),
+    "test-event-pending": make.delivery_pending(
+        event_type="kite.webhook.test", attempts=0, redrives=0, test=True,
+    ),
+    "redrive": make.delivery_ordered(),
     "deposit-of-two": payments.submitted(),
     "page-whose-repeats-get-a-refusal": payments.submitted(
         purpose="page", target=Target(team_id=make.TEAM, since="abc"), if_new=Alternative(status=0, code="not_needed"),

@@ -91,6 +91,15 @@ _PENDING: Final = comes_to(result="pending", transaction=payments.TRANSACTION)
 _TAKEN: Final = comes_to(result="conflict", code="payment_already_used", transaction=payments.TRANSACTION)
 _NOT_TAKEN: Final = comes_to(result="not_taken")
 _POOR: Final = comes_to(result="refused", status=402, code="invalid_payment", reason="invalid_exact_evm_insufficient_balance")
+def _configured(gateway: PaidGateway) -> None:
+    """The team has a webhook config."""
+    gateway.configs.configs[TEAM] = make.webhook(team_id=TEAM)
+
+
+def _unconfigured(gateway: PaidGateway) -> None:
+    gateway.configs.configs.clear()
+
+
 _NEW_TEAM, _DEPOSIT = "POST " + BOOTSTRAP, "POST " + INVOICES
 
 EXAMPLES: Final = (
@@ -136,6 +145,8 @@ EXAMPLES: Final = (
     Example("GET /api/v1/webhook-keys", "missing_team_id"),
     Example("DELETE " + _CONFIG, "deactivated", headers=WRITER),
     Example("GET " + _CONFIG, "webhook_config_not_found", headers=READER),
+    Example("POST " + _CONFIG + "/test", "queued", given=_configured, headers=WRITER),
+    Example("POST " + _CONFIG + "/test", "webhook_config_not_found", given=_unconfigured, headers=WRITER),
     Example("GET /api/v1/plans", "shipped"),
     Example("GET " + _SUBSCRIPTION, "active", headers=READER),
     Example("GET " + _SUBSCRIPTION, "no_active_subscription", given=stands(status="none"), headers=READER),

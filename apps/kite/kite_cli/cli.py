@@ -11,6 +11,7 @@ from kite_cli.commands import (
     audit,
     bench,
     config,
+    deliveries,
     hook,
     key,
     messages,
@@ -23,7 +24,7 @@ from kite_cli.commands import (
     team,
     topics,
     wallet,
-)  # fmt: skip
+)
 from kite_cli.failure import EXIT_CODES, EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.local.step import StepFailed
 from kite_common import VERSION
@@ -62,6 +63,7 @@ for module in (stack, messages, smoke, audit, service, bench):
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")
 app.add_typer(hook.app, name="hook")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(payments.app, name="payments")

@@ -29,6 +29,9 @@ _ADVICE: Final[Mapping[str, str]] = {
     "no_active_subscription": "Use a team with a subscription; `kitectl team create` opens one.",
     "invalid_filter": "Give --type an exact type, or a prefix such as com.github.*, and --agent, --from and --to ids of agents.",
     "invalid_cursor": "Give --since a cursor that `kitectl events` printed, or a time such as 2026-04-30T10:00:00Z.",
+    "webhook_config_not_found": "Set one with PUT /api/v1/webhook-config (docs/using.md, Receiving).",
+    "delivery_in_progress": "It goes on by itself; `kitectl deliveries show` tells when.",
+    "event_expired": "Nothing can be done: the event is not kept any more.",
     "cursor_expired": "Give a later --since, or leave it out to begin with the oldest event.",
 }
 
@@ -68,6 +71,22 @@ class GatewayClient:
             if error.error == "webhook_config_not_found":
                 return None
             raise
+
+    async def deliveries(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of the attempt log: `deliveries`, `next_cursor`, `has_more`."""
+        return await self._call("GET", "/api/v1/deliveries", query=query)
+
+    async def redrive(self, delivery_id: str) -> dict[str, Any]:
+        """Order another round of one delivery; repeats are the same round."""
+        return await self._call("POST", f"/api/v1/deliveries/{delivery_id}/redrive")
+
+    async def redrive_page(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Order another round of a page of deliveries: `redriven`, `expired`, `next_cursor`."""
+        return await self._call("POST", "/api/v1/deliveries/redrive", query=query)
+
+    async def test_webhook(self) -> dict[str, Any]:
+        """Queue a test event: `event_id`, `delivery_id`."""
+        return await self._call("POST", "/api/v1/webhook-config/test")
 
     async def wallet(self) -> dict[str, Any]:
         """The team's wallet. Refused with 404 or 409 if it has none."""

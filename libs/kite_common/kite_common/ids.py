@@ -107,6 +107,11 @@ def batch_of(event_ids: Sequence[EventId]) -> str:
     return event_ids[0] if len(event_ids) == 1 else _uuid5(_DELIVERY_NAMESPACE, "batch:" + ",".join(event_ids))
 
 
+def redrive_of(delivery_id: DeliveryId, redrives: int) -> CommandId:
+    """The order of a delivery's redrive number `redrives`, from 1: the same for every repeat of the request."""
+    return CommandId(_uuid5(_DELIVERY_NAMESPACE, f"redrive:{delivery_id}:{redrives}"))
+
+
 def subscription_of(command_id: CommandId) -> str:
     """The subscription that a command creates."""
     return _uuid5(_SUBSCRIPTION_NAMESPACE, command_id)

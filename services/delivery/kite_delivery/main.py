@@ -21,7 +21,8 @@ from kite_common.stream.kafka import Kafka
 from kite_common.stream.progress import STALLED_S
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
-from kite_common.topics import DEAD_LETTERS, DELIVERIES, EVENTS, RETRIES, WEBHOOKS
+from kite_common.topics import DEAD_LETTERS, DELIVERIES, DELIVERY_COMMANDS, EVENTS, RETRIES, WEBHOOKS
+from kite_delivery.adapters.commands_consumer import CommandsOwner
 from kite_delivery.adapters.delivery_log import KafkaDeliveryLog
 from kite_delivery.adapters.endpoints import ConfigAt, TableEndpoints, decode_config
 from kite_delivery.adapters.events_consumer import EventsOwner
@@ -43,6 +44,7 @@ from kite_delivery.settings import DeliverySettings
 
 EVENTS_GROUP: Final = "kite-delivery"
 RETRIES_GROUP: Final = "kite-delivery-retries"
+COMMANDS_GROUP: Final = "kite-delivery-commands"
 # The part of the memory that is for deliveries out of the retry tiers: one in so many.
 _AGAIN: Final = 4
 # From the end of an attempt to its offset being committed.
@@ -83,6 +85,8 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
         endpoints, partial(new_work, first_time), log, clock, times, has_records(kafka, prefix + DELIVERIES.name), topic=events_topic
     )
     parked = RetriesOwner(endpoints, partial(new_work, again), log, clock, times, topics=retry_topics, delays_ms=delays_ms)
+    commands_topic = prefix + DELIVERY_COMMANDS.name
+    ordered = CommandsOwner(endpoints, partial(new_work, again), log, clock, times, topic=commands_topic)
     components: list[Component] = [
         LoopWatch(metrics), *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
         GroupConsumer(
@@ -92,6 +96,10 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
         GroupConsumer(
             kafka, prefix + RETRIES_GROUP, retry_topics, settings.instance, parked, metrics, partitions=settings.partitions,
             stalled_s=_stalled_s(settings, settings.delivery_tiers_s[0]),
+        ),
+        GroupConsumer(
+            kafka, prefix + COMMANDS_GROUP, (commands_topic,), settings.instance, ordered, metrics, partitions=settings.partitions,
+            stalled_s=_stalled_s(settings, 0),
         ),
     ]  # fmt: skip
     operations = operations_app(lambda: readiness_of(components), metrics)

@@ -15,10 +15,12 @@ from kite_common.clock import FrozenClock, utc_day
 from kite_common.crypto import new_webhook_secret
 from kite_common.errors import KiteError, Unavailable
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
+from kite_common.events.deliveries import DeliveryOrdered
 from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.log_position import kiteseq
 from kite_common.plans import shipped_catalog
 from kite_common.projection import keys
 from kite_common.projection.server import server_id
@@ -443,6 +445,19 @@ class FakeWebhookConfigs:
             return False
         self.configs[config.team_id] = config
         return True
+
+
+@dataclass(slots=True)
+class FakeDeliveryCommands:
+    """Orders in memory."""
+
+    orders: list[DeliveryOrdered] = field(default_factory=list)
+
+    async def place_now(self, team_id: TeamId) -> int:  # noqa: ARG002 - the port's signature
+        return kiteseq(4711, 3)
+
+    async def give(self, order: DeliveryOrdered, *, not_after_ms: int) -> None:  # noqa: ARG002 - the port's signature
+        self.orders.append(order)
 
 
 @dataclass(slots=True)

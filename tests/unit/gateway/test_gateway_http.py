@@ -35,6 +35,7 @@ from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 from kite_gateway.domain.access import Principal
 from kite_gateway.testing import (
     Account,
@@ -42,6 +43,7 @@ from kite_gateway.testing import (
     FakeBilling,
     FakeClientRateLimits,
     FakeCredentials,
+    FakeDeliveryCommands,
     FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
@@ -68,6 +70,7 @@ class Gateway:
     log: FakeMessageLog = field(default_factory=FakeMessageLog)
     rate_limits: FakeRateLimits = field(default_factory=FakeRateLimits)
     configs: FakeWebhookConfigs = field(default_factory=FakeWebhookConfigs)
+    orders: FakeDeliveryCommands = field(default_factory=FakeDeliveryCommands)
     seal: FakeSeal = field(default_factory=FakeSeal)
     billing: FakeBilling = field(default_factory=FakeBilling)
     metrics: Metrics = field(default_factory=Metrics)
@@ -87,6 +90,7 @@ class Gateway:
             ingest=ingest_of(AcceptMessage(self.reservations, self.log, clock, ids), paid),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(self.configs, self.seal, clock, ids),
+            send_test_event=SendTestEvent(self.configs, self.orders, clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), self.billing, ChangeSubscription(self.billing, self.billing, self.billing, clock),
                 shipped_catalog(),

@@ -18,7 +18,10 @@ DeliveryStatus = Literal["pending", "retrying", "delivered", "dead", "cancelled"
 
 
 class DeliveryAttempted(TeamFact):
-    """One POST and what came of it. `attempt` counts from 1. `status` is the delivery's after it.
+    """One POST and what came of it. `attempt` counts from 1 and goes on after a redrive. `status` is the delivery's after it.
+
+    `redrives` is how often it had been redriven. `test`: of a test event, which is in no stream: then `kiteseq` is no event's, only the
+    place it is listed at.
 
     `error` is a short word (`timeout`, `connect`, `tls`, `body_too_slow`, ...), `response_excerpt` the first 512 characters.
     """
@@ -40,10 +43,15 @@ class DeliveryAttempted(TeamFact):
     status: DeliveryStatus
     reason: str | None = None
     next_attempt_at: UnixMs | None = None
+    redrives: Count = 0
+    test: bool = False
 
 
 class DeliveryConcluded(TeamFact):
-    """A delivery that ended without one more attempt: no endpoint, filtered, blocked, cancelled, dead while its endpoint was left alone."""
+    """A delivery that ended without one more attempt: no endpoint, filtered, blocked, cancelled, dead while its endpoint was left alone.
+
+    `redrives`, `test` as in an attempt.
+    """
 
     kind: ClassVar[str] = "delivery-concluded"
 
@@ -56,6 +64,56 @@ class DeliveryConcluded(TeamFact):
     status: DeliveryStatus
     reason: str | None = None
     at: UnixMs
+    redrives: Count = 0
+    test: bool = False
+
+
+class DeliveryPending(TeamFact):
+    """A delivery that was asked for and has not been attempted since: a redrive, or a test event. `attempts` are those made before.
+
+    It may be on record more than once, also after an attempt that followed: what speaks of the same round and is no attempt counts less.
+    """
+
+    kind: ClassVar[str] = "delivery-pending"
+
+    delivery_id: str
+    event_id: str
+    event_type: str
+    kiteseq: Count
+    webhook_config_id: str
+    attempts: Count
+    redrives: Count = 0
+    test: bool = False
+    at: UnixMs
+
+    @property
+    def status(self) -> DeliveryStatus:
+        """As of the other facts about deliveries."""
+        return "pending"
+
+
+class DeliveryOrdered(TeamFact):
+    """A command to deliver an event now: round number `redrives` of a delivery that had `attempts`, or a test event (`test`, round 0).
+
+    `id` is derived (`kite_common.ids.redrive_of`; the delivery's id for a test): the same order again is the same round. `body` is the
+    exact CloudEvent as text, so that nobody needs to find the event again; `webhook_config_id` the config that was active for whoever
+    ordered it.
+    """
+
+    kind: ClassVar[str] = "delivery-ordered"
+
+    id: str
+    delivery_id: str
+    event_id: str
+    event_type: str
+    kiteseq: Count
+    webhook_config_id: str
+    attempts: Count
+    redrives: Count
+    test: bool = False
+    requested_at: UnixMs
+    traceparent: str | None = None
+    body: str
 
 
 class DeliveryParked(TeamFact):
@@ -63,7 +121,8 @@ class DeliveryParked(TeamFact):
 
     `held`: its endpoint is left alone because it only fails; the attempt may come before `due_at` once it answers again, and if it never
     does, the delivery ends at `ends_at`.
-    `body` is the exact CloudEvent (with kiteseq) as text, so that every attempt sends the same bytes.
+    `body` is the exact CloudEvent (with kiteseq) as text, so that every attempt sends the same bytes. `attempts_before` are those of
+    earlier rounds, which the schedule of this one does not count.
     """
 
     kind: ClassVar[str] = "delivery-parked"
@@ -80,6 +139,9 @@ class DeliveryParked(TeamFact):
     traceparent: str | None = None
     held: bool = False
     ends_at: UnixMs | None = None
+    redrives: Count = 0
+    attempts_before: Count = 0
+    test: bool = False
     body: str
 
 

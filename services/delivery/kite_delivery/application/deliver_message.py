@@ -8,7 +8,7 @@ incomplete is read again from where it came from and attempted again under the s
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import assert_never
+from typing import Final, assert_never
 
 from kite_common.clock import Clock
 from kite_common.errors import Malformed
@@ -22,6 +22,8 @@ from kite_delivery.domain.outcome import Failure, Reply, classify
 from kite_delivery.domain.request import OutboundRequest, build, build_batch
 from kite_delivery.domain.retry import Done, GiveUp, RetryAt, RetryPolicy, ends_ms, may_come_early, next_step
 from kite_delivery.domain.route import End, Route, route
+
+_TEST_RESTS_MOST_S: Final = 60.0
 
 
 class DeliverMessage:
@@ -37,6 +39,7 @@ class DeliverMessage:
         self._endpoints, self._sender, self._log, self._retries, self._observer = endpoints, sender, log, retries, observer
         self._policy, self._clock, self._jitter, self._trace = policy, clock, jitter, trace
         self._batches = Batches(self._post_batch, most_in_batch)
+        self._test_policy = replace(policy, waits_s=())
 
     def route(self, delivery: Delivery) -> Route:
         """Where it goes by the config of this moment. Blocks on nothing."""
@@ -57,6 +60,8 @@ class DeliverMessage:
         match attempt.step:
             case GiveUp("blocked"):
                 end = End("blocked", "target_not_allowed", attempt.endpoint.config_id, attempt.endpoint.url)
+                if attempt.delivery.test:
+                    return await self.conclude([(attempt.delivery, replace(end, status="dead"))])
                 return await self._conclude_dead(attempt.delivery, end, "blocked")
             case Done():
                 await self._record(attempt)
@@ -104,7 +109,8 @@ class DeliverMessage:
         reply = await self._send(delivery, endpoint, started_ms, traceparent)
         ended_ms = self._clock.unix_ms()
         outcome = classify(reply, ended_ms)
-        step = next_step(outcome, delivery.attempt, self._policy, ended_ms, self._jitter(), delivery.due_ms)
+        policy = self._test_policy if delivery.test else self._policy
+        step = next_step(outcome, delivery.attempt_of_round, policy, ended_ms, self._jitter(), delivery.due_ms)
         return Attempt(delivery, endpoint, reply, outcome, step, started_ms, ended_ms, traceparent)
 
     async def _send(self, delivery: Delivery, endpoint: Endpoint, now_ms: int, traceparent: str) -> Reply:
@@ -132,13 +138,17 @@ class DeliverMessage:
         tried = attempt.delivery
         was_early = attempt.started_ms < tried.due_ms
         retry = replace(tried, attempts=tried.attempt, due_ms=due_ms, held=False, ends_ms=None)
-        if may_come_early(attempt.outcome, tried.attempt, self._policy, was_early=was_early) and (rest := rest_s()) is not None:
+        if may_come_early(attempt.outcome, tried.attempt_of_round, self._policy, was_early=was_early) and (rest := rest_s()) is not None:
             await self._rest(replace(retry, ends_ms=tried.ends_ms), rest, attempt.ended_ms)
         else:
             await self._park(retry)
 
     async def _rest(self, delivery: Delivery, rest_s: float, now_ms: int) -> None:
-        last_ms = delivery.ends_ms if delivery.ends_ms is not None else ends_ms(delivery.attempts, delivery.due_ms, self._policy, now_ms)
+        last_ms = delivery.ends_ms
+        if last_ms is None:
+            last_ms = ends_ms(delivery.attempt_of_round - 1, delivery.due_ms, self._policy, now_ms)
+        # Somebody waits for the verdict of a test: it comes back soon, to be the POST that tries the endpoint.
+        rest_s = min(rest_s, _TEST_RESTS_MOST_S) if delivery.test else rest_s
         await self._park(replace(delivery, held=True, ends_ms=last_ms), until_ms=now_ms + round(rest_s * 1000))
 
     async def _park(self, delivery: Delivery, until_ms: int | None = None) -> None:
@@ -157,6 +167,8 @@ class DeliverMessage:
         """The record before the switch: were the config off first, a crash would turn `dead` into `cancelled`."""
         delivery = attempt.delivery
         await self._record(attempt)
-        await self._log.bury(delivery.partition, facts.given_up(delivery, facts.burial(attempt, reason), EVENTS.name, attempt.ended_ms))
+        if not delivery.test:
+            letter = facts.given_up(delivery, facts.burial(attempt, reason), EVENTS.name, attempt.ended_ms)
+            await self._log.bury(delivery.partition, letter)
         if reason == "gone":
             await self._endpoints.deactivate(attempt.endpoint, delivery.partition, self._clock.unix_ms())

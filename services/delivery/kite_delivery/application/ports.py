@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kite_common.crypto import SigningKey
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeliveryPending
 from kite_common.ids import TeamId
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
@@ -44,7 +44,7 @@ class Sender(Protocol):
 class DeliveryLog(Protocol):
     """Where attempts and ends are recorded."""
 
-    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded]) -> None:
+    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded | DeliveryPending]) -> None:
         """Append the facts; waits as long as the log is away."""
         ...
 

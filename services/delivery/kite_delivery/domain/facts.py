@@ -4,7 +4,16 @@ import base64
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeliveryStatus, Fault
+from kite_common.events.deliveries import (
+    DeadLetter,
+    DeliveryAttempted,
+    DeliveryConcluded,
+    DeliveryOrdered,
+    DeliveryParked,
+    DeliveryPending,
+    DeliveryStatus,
+    Fault,
+)
 from kite_common.events.envelope import recipient_of
 from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId, delivery_of
 from kite_common.log_position import position_of
@@ -74,6 +83,8 @@ def attempted(attempt: Attempt) -> DeliveryAttempted:
         status=attempt.status,
         reason=attempt.step.reason if isinstance(attempt.step, GiveUp) else None,
         next_attempt_at=attempt.step.due_ms if isinstance(attempt.step, RetryAt) else None,
+        redrives=delivery.redrives,
+        test=delivery.test,
     )
 
 
@@ -90,6 +101,46 @@ def concluded(delivery: Delivery, end: End, now_ms: int) -> DeliveryConcluded:
         url=end.url,
         status=end.status,
         reason=end.reason,
+        at=now_ms,
+        redrives=delivery.redrives,
+        test=delivery.test,
+    )
+
+
+def ordered(fact: DeliveryOrdered, partition: int, appended_ms: int) -> Delivery:
+    """The delivery that an order asks for, which was appended at `appended_ms`. It is due at once."""
+    return Delivery(
+        partition=partition,
+        team_id=TeamId(fact.team_id),
+        event_id=EventId(fact.event_id),
+        event_type=fact.event_type,
+        kiteseq=fact.kiteseq,
+        body=fact.body.encode(),
+        appended_ms=appended_ms,
+        attempts=fact.attempts,
+        config_id=WebhookConfigId(fact.webhook_config_id),
+        delivery_id=DeliveryId(fact.delivery_id),
+        traceparent=fact.traceparent,
+        redrives=fact.redrives,
+        attempts_before=fact.attempts,
+        test=fact.test,
+    )
+
+
+def pending(delivery: Delivery, now_ms: int) -> DeliveryPending:
+    """The record that an ordered delivery is under way. Raises ValueError for one that nobody ordered."""
+    if delivery.config_id is None or not delivery.ordered:
+        raise ValueError("only an ordered delivery is on record before its attempt")
+    return DeliveryPending(
+        team_id=delivery.team_id,
+        delivery_id=_id_of(delivery),
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        kiteseq=delivery.kiteseq,
+        webhook_config_id=delivery.config_id,
+        attempts=delivery.attempts,
+        redrives=delivery.redrives,
+        test=delivery.test,
         at=now_ms,
     )
 
@@ -112,6 +163,9 @@ def parked(delivery: Delivery, now_ms: int) -> DeliveryParked:
         traceparent=delivery.traceparent,
         held=delivery.held,
         ends_at=delivery.ends_ms,
+        redrives=delivery.redrives,
+        attempts_before=delivery.attempts_before,
+        test=delivery.test,
         body=delivery.body.decode(),
     )
 
@@ -135,6 +189,9 @@ def unparked(fact: DeliveryParked, partition: int) -> Delivery:
         recipient=recipient_of(body) if not fact.attempts else None,
         held=fact.held,
         ends_ms=fact.ends_at,
+        redrives=fact.redrives,
+        attempts_before=fact.attempts_before,
+        test=fact.test,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from kite_common.crypto import SigningKey
 from kite_common.errors import Malformed
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeliveryPending
 from kite_common.ids import EventId, TeamId, WebhookConfigId
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
@@ -16,7 +16,7 @@ from kite_delivery.domain.route import End
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
-Fact = DeliveryAttempted | DeliveryConcluded | DeliveryParked | DeadLetter
+Fact = DeliveryAttempted | DeliveryConcluded | DeliveryParked | DeliveryPending | DeadLetter
 
 
 def an_endpoint(
@@ -94,7 +94,7 @@ class FakeLog:
         self.aside_ms = 5_000
         self.rests_until_ms: list[int] = []
 
-    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded]) -> None:  # noqa: ARG002 - the port's signature
+    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded | DeliveryPending]) -> None:  # noqa: ARG002 - the port's signature
         await self._append(*facts)
 
     async def bury(self, partition: int, letter: DeadLetter) -> None:  # noqa: ARG002 - the port's signature
@@ -115,7 +115,7 @@ class FakeLog:
     @property
     def statuses(self) -> list[str]:
         """The statuses recorded, in order."""
-        return [fact.status for fact in self.facts if isinstance(fact, DeliveryAttempted | DeliveryConcluded)]
+        return [fact.status for fact in self.facts if isinstance(fact, DeliveryAttempted | DeliveryConcluded | DeliveryPending)]
 
     async def _append(self, *facts: Fact) -> None:
         await asyncio.sleep(0)

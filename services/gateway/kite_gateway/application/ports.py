@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from kite_common.events.commands import Command, CommandOutcome
+from kite_common.events.deliveries import DeliveryOrdered
 from kite_common.events.payments import PaymentOutcome, PaymentResult
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
@@ -174,6 +175,18 @@ class WebhookConfigs(Protocol):
 
         False: another has been stored since, by whichever process; nothing was changed. Raises Unavailable (nothing was), OutcomeOpen.
         """
+        ...
+
+
+class DeliveryCommands(Protocol):
+    """The way to delivery, beside the events it delivers anyway."""
+
+    async def place_now(self, team_id: TeamId) -> int:
+        """The kiteseq that the team's next event may have: where lists of deliveries show what is no event. Raises Unavailable."""
+        ...
+
+    async def give(self, order: DeliveryOrdered, *, not_after_ms: int) -> None:
+        """Have an order carried out, handed over not after that time; durable on return. Raises Unavailable, OutcomeOpen."""
         ...
 
 

@@ -6,11 +6,11 @@ becomes one part per table partition. The token is made of the offsets in it: Cl
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
@@ -34,6 +34,7 @@ from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
 
 log = get_logger("kite.replay.archive")
 
+ResultT = TypeVar("ResultT")
 READERS: Final = 4
 _READS_WAITING: Final = 64
 # One insert at a time per table (events, deliveries, ledger), and the tails asked for on assignment.
@@ -126,6 +127,11 @@ class ClickHouseArchive:
         await self._ready()
         return await self._readers.run(partial(_entries, query))
 
+    async def read(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """What one of the readers finds out; for readers of tables that have a file of their own."""
+        await self._ready()
+        return await self._readers.run(work)
+
     async def _ready(self) -> None:
         if self._migrated:
             return
@@ -188,7 +194,7 @@ def _month(row: Row) -> str:
 
 
 def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
-    return client.query(statement.text, parameters=statement.parameters, settings={"max_execution_time": 20}).result_rows
+    return client.query(statement.text, parameters=dict(statement.parameters), settings={"max_execution_time": 20}).result_rows
 
 
 def _page(query: EventQuery, looked_at: int, client: Client) -> Found:
@@ -217,7 +223,7 @@ def _window_end(query: EventQuery, looked_at: int, client: Client) -> Place | No
 
 def _found(query: EventQuery, until: Place | None, client: Client) -> tuple[FoundEvent, ...]:
     statement = sql.page(query, until)
-    result = client.query(statement.text, parameters=statement.parameters, settings=_READ_SETTINGS, query_formats={"String": "bytes"})
+    result = client.query(statement.text, parameters=dict(statement.parameters), settings=_READ_SETTINGS, query_formats={"String": "bytes"})
     if not result.result_columns:
         return ()
     ids, times, seqs, bodies = result.result_columns
@@ -227,5 +233,5 @@ def _found(query: EventQuery, until: Place | None, client: Client) -> tuple[Foun
 def _entries(query: LedgerQuery, client: Client) -> list[FoundEntry]:
     statement = sql.entries(query)
     settings = {"max_execution_time": 20, "max_threads": 1}
-    result = client.query(statement.text, parameters=statement.parameters, settings=settings, query_formats={"String": "bytes"})
+    result = client.query(statement.text, parameters=dict(statement.parameters), settings=settings, query_formats={"String": "bytes"})
     return [FoundEntry(offset, entry_id.decode(), created_ms, fact) for offset, entry_id, created_ms, fact in result.result_rows]

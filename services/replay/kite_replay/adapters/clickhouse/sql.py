@@ -1,6 +1,6 @@
 """Queries -> SQL text and parameters. Pure: values travel only as parameters, never inside the text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -20,12 +20,15 @@ _MAX_MS: Final = 10_413_791_999_999
 _MAX_OFFSET: Final = (1 << 63) - 1
 
 
+Value = str | int | Sequence[str] | Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One query: `{name:Type}` in the text stands for the parameter of that name."""
 
     text: str
-    parameters: dict[str, str | int]
+    parameters: Mapping[str, Value]
 
 
 ANSWERS: Final = Statement("SELECT 1", {})
