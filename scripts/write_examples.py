@@ -103,6 +103,8 @@ FACTS: Final[Mapping[str, Fact]] = {
             {"sealed": "v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43, "expires_at": T + 93_600_000},
         ),
     ),
+    "signed-with-ed25519": make.webhook(signature="v1a"),
+    "in-batches": make.webhook(mode="batch", batch_max_events=50, batch_max_wait_ms=500),
     "deactivated": make.webhook(active=False, updated_at=T + 9_000_000),
     "delivered-at-once": make.delivery_attempted(),
     "retrying-after-503": make.delivery_attempted(
@@ -112,6 +114,11 @@ FACTS: Final[Mapping[str, Fact]] = {
         attempt=10, response_status=None, error="timeout", status="dead", reason="attempts_exhausted",
         duration_ms=15_000, started_at=T + 275_000_000
     ),
+    "redriven-after-ten-attempts": make.delivery_pending(),
+    "test-event-pending": make.delivery_pending(
+        event_type="kite.webhook.test", attempts=0, redrives=0, test=True,
+    ),
+    "redrive": make.delivery_ordered(),
     "deposit-of-two": payments.submitted(),
     "page-whose-repeats-get-a-refusal": payments.submitted(
         purpose="page", target=Target(team_id=make.TEAM, since="abc"), if_new=Alternative(status=0, code="not_needed"),

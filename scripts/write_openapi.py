@@ -17,6 +17,7 @@ import structlog
 from kite_gateway.adapters.http import openapi_examples, replay_contract
 from kite_gateway.adapters.http.app import openapi_document
 from kite_replay.adapters.http.app import create_app
+from kite_replay.adapters.http.deliveries import DeliveriesRoutes
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 
@@ -31,7 +32,8 @@ def replay_document() -> dict[str, Any]:
     """The OpenAPI document of the replay service's public routes, from its code; nothing is opened for it."""
     nothing: Any = None
     events, ledger = EventsRoute(nothing, nothing, nothing, nothing, nothing), LedgerRoute(nothing, nothing, nothing, nothing)
-    document: dict[str, Any] = create_app(events, ledger, operations=()).openapi()
+    deliveries = DeliveriesRoutes(nothing, nothing, nothing, nothing, nothing)
+    document: dict[str, Any] = create_app(events, ledger, deliveries, operations=()).openapi()
     return document
 
 

@@ -12,7 +12,9 @@ from kite_gateway.adapters.http.app import openapi_document
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "contracts" / "openapi.json"
-PUBLIC = {"/api/v1/plans", "/api/v1/bootstrap/x402"}
+PUBLIC = {"/api/v1/plans", "/api/v1/webhook-keys", "/api/v1/bootstrap/x402"}
+# Public, and yet about one team.
+OF_A_TEAM = {"/api/v1/webhook-keys"}
 METHODS = {"get", "put", "post", "delete", "head"}
 
 
@@ -34,7 +36,8 @@ def test_what_replay_answers_is_in_the_document_with_its_schema() -> None:
     events = openapi_document()["paths"]["/api/v1/events"]["get"]
     row = events["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["events"]["items"]
     assert set(row["required"]) == {"event_id", "created_at", "event"}
-    assert {parameter["name"] for parameter in events["parameters"]} == {"team_id", "since", "limit", "payment-signature"}
+    filters = {"type", "agent", "from", "to"}
+    assert {parameter["name"] for parameter in events["parameters"]} == {"team_id", "since", "limit", "payment-signature"} | filters
     assert {"400", "401", "403", "410", "429", "500", "503"} <= set(events["responses"])
 
 
@@ -68,7 +71,8 @@ def test_every_bearer_route_says_so_and_takes_a_team() -> None:
         for operation in methods.values():
             is_bearer = path.startswith("/api/v1/") and path not in PUBLIC
             assert bool(operation["security"]) == is_bearer
-            assert any((one["name"], one["in"]) == ("team_id", "query") for one in operation["parameters"]) == is_bearer
+            takes_team = any((one["name"], one["in"]) == ("team_id", "query") for one in operation["parameters"])
+            assert takes_team == (is_bearer or path in OF_A_TEAM)
 
 
 def test_what_may_be_paid_for_says_what_to_pay_and_what_was_paid() -> None:

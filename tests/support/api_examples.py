@@ -28,6 +28,7 @@ from support.paid_gateway import (
 
 MESSAGE: Final = {"from": "agent-beta", "to": "agent-alpha", "body": "Here are the results you asked for.", "thread_id": "thread-abc123"}
 ENDPOINT: Final = {"url": "https://example.com/kite", "secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3", "event_types": ["com.kite.*"]}
+ROTATION: Final = {"secret": "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=", "overlap_secs": 3600}
 DELIVERER: Final = {"Authorization": f"Bearer {make.HOOK_TOKEN}"}
 GROWTH: Final = {"plan_id": make.plan("growth").id, "provider": "x402"}
 _MESSAGES, _CONFIG, _HOOK = "/api/v1/agents/messages", "/api/v1/webhook-config", "/hooks/{team_id}/{source}"
@@ -43,6 +44,7 @@ class Example:
     """One request. `name` is that of its answer: an error's code, with a word behind a dot where a code has two.
 
     `given` is done before; `pays`: with this payment, or, True, with a good one. `shown_as`: its body is an example too, of this name.
+    `query` is that of a public route.
     """
 
     operation: str
@@ -52,12 +54,14 @@ class Example:
     pays: str | bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     shown_as: str | None = None
+    query: str = ""
 
     @property
     def url(self) -> str:
         """Where it goes: the public routes without a team, hooks with it in the path."""
         path = self.operation.partition(" ")[2].format(team_id=TEAM, source=HOOK)
-        return f"{path}?team_id={TEAM}" if self.headers in (READER, WRITER) else path
+        query = f"team_id={TEAM}" if self.headers in (READER, WRITER) else self.query
+        return f"{path}?{query}" if query else path
 
 
 def comes_to(**outcome: Any) -> Setup:
@@ -87,6 +91,15 @@ _PENDING: Final = comes_to(result="pending", transaction=payments.TRANSACTION)
 _TAKEN: Final = comes_to(result="conflict", code="payment_already_used", transaction=payments.TRANSACTION)
 _NOT_TAKEN: Final = comes_to(result="not_taken")
 _POOR: Final = comes_to(result="refused", status=402, code="invalid_payment", reason="invalid_exact_evm_insufficient_balance")
+def _configured(gateway: PaidGateway) -> None:
+    """The team has a webhook config."""
+    gateway.configs.configs[TEAM] = make.webhook(team_id=TEAM)
+
+
+def _unconfigured(gateway: PaidGateway) -> None:
+    gateway.configs.configs.clear()
+
+
 _NEW_TEAM, _DEPOSIT = "POST " + BOOTSTRAP, "POST " + INVOICES
 
 EXAMPLES: Final = (
@@ -125,8 +138,15 @@ EXAMPLES: Final = (
     Example("PUT " + _CONFIG, "stored", ENDPOINT, headers=WRITER, shown_as="an_endpoint"),
     Example("PUT " + _CONFIG, "invalid_url", ENDPOINT | {"url": "ftp://example.com"}, headers=WRITER),
     Example("GET " + _CONFIG, "active", headers=READER),
+    Example("POST " + _CONFIG + "/rotate-secret", "a_secret_of_the_client", ROTATION, headers=WRITER, shown_as="with_a_secret"),
+    Example("POST " + _CONFIG + "/rotate-secret", "a_secret_of_the_server", headers=WRITER),
+    Example("POST " + _CONFIG + "/rotate-secret", "invalid_overlap", {"overlap_secs": -1}, headers=WRITER),
+    Example("GET /api/v1/webhook-keys", "one_key", query=f"team_id={TEAM}"),
+    Example("GET /api/v1/webhook-keys", "missing_team_id"),
     Example("DELETE " + _CONFIG, "deactivated", headers=WRITER),
     Example("GET " + _CONFIG, "webhook_config_not_found", headers=READER),
+    Example("POST " + _CONFIG + "/test", "queued", given=_configured, headers=WRITER),
+    Example("POST " + _CONFIG + "/test", "webhook_config_not_found", given=_unconfigured, headers=WRITER),
     Example("GET /api/v1/plans", "shipped"),
     Example("GET " + _SUBSCRIPTION, "active", headers=READER),
     Example("GET " + _SUBSCRIPTION, "no_active_subscription", given=stands(status="none"), headers=READER),

@@ -28,6 +28,7 @@ from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.hooks.credentials import Endpoint
 from kite_gateway.testing import (
@@ -36,6 +37,7 @@ from kite_gateway.testing import (
     FakeBilling,
     FakeClientRateLimits,
     FakeCredentials,
+    FakeDeliveryCommands,
     FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
@@ -127,6 +129,7 @@ class PaidGateway:
     clients: FakeClientRateLimits = field(default_factory=FakeClientRateLimits)
     rate_limits: FakeRateLimits = field(default_factory=FakeRateLimits)
     reservations: FakeReservations = field(default_factory=lambda: FakeReservations({TEAM: Account()}, now_ms=make.NOW_MS))
+    configs: FakeWebhookConfigs = field(default_factory=FakeWebhookConfigs)
     clock: Clock = field(default_factory=lambda: FrozenClock(from_unix_ms(make.NOW_MS)))
 
     def __post_init__(self) -> None:
@@ -140,13 +143,15 @@ class PaidGateway:
             bearer=Bearer(FakeCredentials(holders), self.rate_limits, clock),
             ingest=ingest_of(AcceptMessage(self.reservations, FakeMessageLog(), clock, ids), paid),
             open_hook=OpenHook(FakeHooks({(TEAM, HOOK): Endpoint()}, {(TEAM, HOOK, make.HOOK_TOKEN): "right"}), clock),
-            configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
+            configure_webhook=ConfigureWebhook(self.configs, FakeSeal(), clock, ids),
+            send_test_event=SendTestEvent(self.configs, FakeDeliveryCommands(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(),
                 x402=self.terms is not None,
             ),
             paid=paid, replay=None, readiness=lambda: [], metrics=Metrics(), random_bits=lambda bits: (1 << bits) // 3,
             public_url=None if self.terms is None else self.terms.public_url,
+            signing_roots=(bytes(range(32)),),
         ))  # fmt: skip
 
     def start_anew(self) -> None:

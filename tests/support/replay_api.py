@@ -1,5 +1,6 @@
 """Replay's served app with one team, over a real archive and a real Redis, and what a test changes about it."""
 
+import asyncio
 from typing import Any, Final
 
 import httpx
@@ -17,19 +18,23 @@ from kite_common.testing import make
 from kite_gateway.testing import vouch
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.deliveries import ClickHouseDeliveries
 from kite_replay.adapters.credentials import TableCredentials
 from kite_replay.adapters.http.app import create_app, served
+from kite_replay.adapters.http.deliveries import DeliveriesRoutes
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 from kite_replay.adapters.page_charges import RedisPageCharges
 from kite_replay.adapters.till import ClosedTill, PaymentDesk
 from kite_replay.application.charge_page import ChargePage
+from kite_replay.application.read_deliveries import ReadDeliveries
 from kite_replay.application.read_events import ReadEvents
 from kite_replay.application.read_ledger import ReadLedger
+from kite_replay.application.redrive_deliveries import RedriveDeliveries
 from kite_replay.application.serve_page import ServePage
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import EVENTS_TABLE, LEDGER_TABLE, to_rows
-from kite_replay.testing import NOW_MS, MemoryUsageLog, batch, event_record, ledger_rows
+from kite_replay.testing import NOW_MS, HeldConfigs, MemoryOrders, MemoryUsageLog, batch, event_record, ledger_rows
 
 
 class Issued(dict[str, CredentialIssued]):
@@ -63,7 +68,11 @@ class Api:
         serve = ServePage(ReadEvents(archive, Retention(90), self.clock), charge)
         events = EventsRoute(credentials, allowances, serve, desk.till_of if desk else lambda _request, _wanted: ClosedTill(), self.clock)
         ledger = LedgerRoute(credentials, allowances, ReadLedger(archive), self.clock)
-        app = create_app(events, ledger, operations_routes(lambda: [], Metrics()))
+        log, self.orders, self.webhooks = ClickHouseDeliveries(archive), MemoryOrders(), HeldConfigs({TeamId(team): make.CONFIG_ID})
+        read = ReadDeliveries(log)
+        redrive = RedriveDeliveries(read, log, self.webhooks, self.orders, Retention(90), self.clock, asyncio.Lock())
+        deliveries = DeliveriesRoutes(credentials, allowances, read, redrive, self.clock)
+        app = create_app(events, ledger, deliveries, operations_routes(lambda: [], Metrics()))
         asgi = served(app, new_request_id=lambda: "fresh-id", cors_origins=origins)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(asgi), base_url="http://replay")
 
@@ -89,6 +98,11 @@ class Api:
         authorization = {"authorization": f"Bearer {key or self.key}"}
         return await self.client.get(f"/api/v1/events?team_id={self.team}{query}", headers=authorization | headers)
 
+    async def call(self, method: str, path: str, query: str = "", key: str | None = None) -> httpx.Response:
+        """Another route of replay."""
+        return await self.client.request(
+            method, f"{path}?team_id={self.team}{query}", headers={"authorization": f"Bearer {key or self.key}"}
+        )
 
     async def ledger(self, query: str = "") -> httpx.Response:
         return await self.client.get(f"/api/v1/ledger?team_id={self.team}{query}", headers={"authorization": f"Bearer {self.key}"})

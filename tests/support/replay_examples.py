@@ -1,5 +1,6 @@
 """Replay's answers among the examples of the OpenAPI document: its app over fakes, one team with two events, at NOW_MS. No network."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,25 +10,45 @@ import httpx
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.events.ledger import LedgerEntry, PaymentReference
 from kite_common.ids import TeamId, uuid7
+from kite_common.log_position import kiteseq
 from kite_common.testing import make, payments
 from kite_replay.adapters.http.app import create_app, served
+from kite_replay.adapters.http.deliveries import DeliveriesRoutes
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 from kite_replay.adapters.till import PaymentDesk
 from kite_replay.application.charge_page import ChargePage
+from kite_replay.application.read_deliveries import ReadDeliveries
 from kite_replay.application.read_events import ReadEvents
 from kite_replay.application.read_ledger import ReadLedger
+from kite_replay.application.redrive_deliveries import RedriveDeliveries
 from kite_replay.application.serve_page import ServePage
 from kite_replay.domain.access import Principal
 from kite_replay.domain.allowance import Allowance, RateLimit
 from kite_replay.domain.price import Tariff
 from kite_replay.domain.retention import Retention
-from kite_replay.domain.rows import EVENTS_TABLE, LEDGER_TABLE, LedgerRow, to_rows
-from kite_replay.testing import FakeWallet, MemoryArchive, MemoryUsageLog, ReadRecord, batch, event_record
+from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, DeliveryRow, LedgerRow, to_rows
+from kite_replay.testing import (
+    FakeWallet,
+    HeldConfigs,
+    MemoryArchive,
+    MemoryDeliveries,
+    MemoryOrders,
+    MemoryUsageLog,
+    ReadRecord,
+    batch,
+    delivery_rows,
+    event_id,
+    event_record,
+)
 from support.paid_gateway import OneCreditEach, decoded
 from support.paid_routes import FakePayments
 
 TEAM: Final = TeamId(make.TEAM)
+DELIVERIES, MANY = f"/api/v1/deliveries?team_id={TEAM}", f"/api/v1/deliveries/redrive?team_id={TEAM}"
+DEAD: Final = "5b1f2a8e-91d4-5c3b-a7e6-0f9d8c7b6a51"
+OPEN: Final = "6c2e3b9f-82c5-5d4a-b8f7-1e0c9d8a7b62"
+LOST: Final = "7d3d4ca0-73b6-5e59-89a8-2d1b0e9f8c73"
 EVENTS, LEDGER = f"/api/v1/events?team_id={TEAM}", f"/api/v1/ledger?team_id={TEAM}"
 KEY: Final = {"Authorization": "Bearer reader"}
 _DAY_MS: Final = 86_400_000
@@ -38,7 +59,7 @@ class Readers:
     """Credentials with one key."""
 
     def identify(self, key_text: str, now_ms: int) -> Principal | None:  # noqa: ARG002 - the port's signature
-        return Principal(TEAM, ("read",), ("*",)) if key_text == "reader" else None
+        return Principal(TEAM, ("write",), ("*",)) if key_text == "reader" else None
 
 
 @dataclass
@@ -64,18 +85,23 @@ class Replay:
         desk = PaymentDesk(payments.terms(), self.payments, clock, lambda count: bytes(range(count)))
         events = EventsRoute(Readers(), prices, ServePage(ReadEvents(archive, Retention(90), clock), charge), desk.till_of, clock)
         ledger = LedgerRoute(Readers(), prices, ReadLedger(archive), clock)
-        self.archive = archive
-        self.app = served(create_app(events, ledger, ()), new_request_id=lambda: "fresh-id", cors_origins=())
+        log = MemoryDeliveries(archive)
+        read, configs = ReadDeliveries(log), HeldConfigs({TEAM: make.CONFIG_ID})
+        redrive = RedriveDeliveries(read, log, configs, MemoryOrders(), Retention(90), clock, asyncio.Lock())
+        self.archive, self.configs = archive, configs
+        app = create_app(events, ledger, DeliveriesRoutes(Readers(), prices, read, redrive, clock), ())
+        self.app = served(app, new_request_id=lambda: "fresh-id", cors_origins=())
 
-    async def get(self, url: str, headers: Mapping[str, str] = KEY) -> httpx.Response:
-        """One request, to an archive that has the team's events and entries."""
+    async def get(self, url: str, headers: Mapping[str, str] = KEY, method: str = "GET") -> httpx.Response:
+        """One request, to an archive that has the team's events, deliveries and entries."""
         await self._fill()
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://replay") as client:
-            return await client.get(url, headers=dict(headers))
+            return await client.request(method, url, headers=dict(headers))
 
     async def _fill(self) -> None:
         records = [_event(offset) for offset in (11, 12)]
         await self.archive.append(EVENTS_TABLE, [batch(to_rows(EVENTS_TABLE, records, 0)[0])])
+        await self.archive.append(DELIVERIES_TABLE, [batch(_deliveries(), DELIVERIES_TABLE)])
         await self.archive.append(LEDGER_TABLE, [batch([_row(number, entry) for number, entry in enumerate(_entries())], LEDGER_TABLE)])
 
 
@@ -92,11 +118,32 @@ async def answers() -> dict[str, Any]:
             taken_from_the_wallet=await Replay().get(paid_for), paid=paid, payment_required=offer,
             invalid_payment=await poor.get(paid_for, {**KEY, "x-payment": wrong}),
             invalid_cursor=await Replay().get(EVENTS + "&since=yesterday"), invalid_limit=await Replay().get(EVENTS + "&limit=all"),
+            invalid_filter=await Replay().get(EVENTS + "&type=com.*.push"),
             cursor_expired=await Replay().get(EVENTS + "&since=2025-01-01T00:00:00Z"), unauthorized=await Replay().get(EVENTS, {}),
             invalid_payment_header=await poor.get(paid_for, {**KEY, "x-payment": "e30="}),
         ),
+        "GET /api/v1/deliveries": _shown(
+            newest_first=await Replay().get(DELIVERIES), invalid_status=await Replay().get(DELIVERIES + "&status=lost"),
+            invalid_event_id=await Replay().get(DELIVERIES + "&event_id=7"),
+            invalid_time=await Replay().get(DELIVERIES + "&since=yesterday"),
+            invalid_cursor=await Replay().get(DELIVERIES + "&cursor=x"),
+        ),
+        "POST /api/v1/deliveries/{id}/redrive": _shown(
+            ordered=await _redriven(DEAD), delivery_not_found=await _redriven(make.CONFIG_ID), delivery_in_progress=await _redriven(OPEN),
+            event_expired=await _redriven(LOST), webhook_config_not_found=await _redriven(DEAD, configured=False),
+        ),
+        "POST /api/v1/deliveries/redrive": _shown(
+            ordered=await Replay().get(MANY + "&status=dead", method="POST"), invalid_status=await Replay().get(MANY, method="POST"),
+        ),
         "GET /api/v1/ledger": _shown(newest_first=await Replay().get(LEDGER), invalid_cursor=await Replay().get(LEDGER + "&cursor=x")),
     }  # fmt: skip
+
+
+async def _redriven(delivery_id: str, *, configured: bool = True) -> httpx.Response:
+    replay = Replay()
+    if not configured:
+        replay.configs.clear()
+    return await replay.get(f"/api/v1/deliveries/{delivery_id}/redrive?team_id={TEAM}", method="POST")
 
 
 def _shown(**answered: httpx.Response) -> dict[str, Any]:
@@ -108,6 +155,23 @@ def _shown(**answered: httpx.Response) -> dict[str, Any]:
 
 def _event(offset: int) -> ReadRecord:
     return event_record(offset, at_ms=make.NOW_MS - _DAY_MS, body=f"message {offset}")
+
+
+def _deliveries() -> list[DeliveryRow]:
+    """One that was given up, one that waits for its second attempt, one whose event is not kept."""
+    at_ms = make.NOW_MS - _DAY_MS + 4
+    dead = make.delivery_attempted(
+        delivery_id=DEAD, event_id=event_id(11), kiteseq=kiteseq(11, 0), attempt=10, started_at=at_ms, duration_ms=15_000,
+        response_status=None, error="timeout", status="dead", reason="attempts_exhausted",
+    )  # fmt: skip
+    waiting = make.delivery_attempted(
+        delivery_id=OPEN, event_id=event_id(12), kiteseq=kiteseq(12, 0), started_at=at_ms, duration_ms=112, response_status=503,
+        response_excerpt="upstream is restarting", status="retrying", next_attempt_at=at_ms + 5_600,
+    )  # fmt: skip
+    lost = make.delivery_concluded(
+        delivery_id=LOST, event_id=event_id(3), kiteseq=kiteseq(3, 0), status="no_endpoint", reason="no_active_config", at=at_ms
+    )
+    return delivery_rows(dead, waiting, lost, at_ms=at_ms)
 
 
 def _entries() -> list[LedgerEntry]:

@@ -7,7 +7,24 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kite_cli.commands import bench, config, hook, key, messages, pay, payments, service, smoke, stack, team, topics, wallet
+from kite_cli.commands import (
+    audit,
+    bench,
+    config,
+    deliveries,
+    hook,
+    key,
+    messages,
+    pay,
+    payments,
+    rebuild,
+    service,
+    smoke,
+    stack,
+    team,
+    topics,
+    wallet,
+)
 from kite_cli.failure import EXIT_CODES, EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.local.step import StepFailed
 from kite_common import VERSION
@@ -41,15 +58,17 @@ def kitectl(
     """
 
 
-for module in (stack, messages, smoke, service, bench):
+for module in (stack, messages, smoke, audit, service, bench):
     module.register(app)
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")
 app.add_typer(hook.app, name="hook")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(payments.app, name="payments")
 app.add_typer(topics.app, name="topics")
+app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(config.app, name="config")
 
 

@@ -1,7 +1,7 @@
 """Signatures of webhooks and the sealing of secrets, over exact bytes. Pure: keys, nonces and the time are arguments.
 
-Standard Webhooks 1.0.0 (https://www.standardwebhooks.com) for `webhook-signature`, HMAC-SHA256 for `X-Kite-Signature`, AES-256-GCM
-for what is stored. No error text holds a secret or a part of one.
+Standard Webhooks 1.0.0 (https://www.standardwebhooks.com) for `webhook-signature`, with shared secrets (`v1`) and with Ed25519 (`v1a`),
+HMAC-SHA256 for `X-Kite-Signature`, AES-256-GCM for what is stored. No error text holds a secret or a part of one.
 """
 
 import base64
@@ -10,14 +10,18 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kite_common.errors import ConfigurationError, Malformed
 
 WEBHOOK_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a public prefix
+PUBLIC_KEY_PREFIX: Final = "whpk_"
+_TEAM_KEY: Final = b"kite webhook signing key of a team, v1\0"
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
 # How far a signed time may lie from now, either way (Standard Webhooks, and Stripe's and Slack's rule).
@@ -60,8 +64,46 @@ def sign_standard_webhook(secrets: Sequence[str], webhook_id: str, timestamp_s: 
 
     Secrets come newest first and have passed `validate_webhook_secret`.
     """
-    signed = b"%b.%d.%b" % (webhook_id.encode(), timestamp_s, body)
+    signed = _signed(webhook_id, timestamp_s, body)
     return " ".join("v1," + _hmac_base64(_signing_key(secret), signed) for secret in secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 key (RFC 8032) that webhooks are signed with. Its seed, 32 bytes, is hidden in repr()."""
+
+    seed: bytes = field(repr=False)
+
+    @property
+    def public(self) -> bytes:
+        """The 32 bytes of the public key."""
+        return Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
+
+    @property
+    def public_text(self) -> str:
+        """The public key as Standard Webhooks write it: `whpk_` and its base64."""
+        return PUBLIC_KEY_PREFIX + base64.b64encode(self.public).decode()
+
+    @property
+    def id(self) -> str:
+        """The public name of the key: the first 8 hex digits of the SHA-256 of its public half."""
+        return key_id(self.public)
+
+
+def team_signing_key(root: bytes, team_id: str) -> SigningKey:
+    """The key that requests to this team's endpoint are signed with: HMAC-SHA256 of the team's id under the server's root key.
+
+    Every team has its own, for a signature covers no address: under one key of the whole server a team could pass what was sent to it on to
+    another team's endpoint, where it would verify.
+    """
+    return SigningKey(hmac.digest(root, _TEAM_KEY + team_id.encode("utf-8", "surrogatepass"), hashlib.sha256))
+
+
+def sign_ed25519(keys: Sequence[SigningKey], webhook_id: str, timestamp_s: int, body: bytes) -> str:
+    """Like `sign_standard_webhook`, with one `v1a,<base64 Ed25519(key, id.timestamp.body)>` a key."""
+    signed = _signed(webhook_id, timestamp_s, body)
+    signatures = [Ed25519PrivateKey.from_private_bytes(key.seed).sign(signed) for key in keys]
+    return " ".join("v1a," + base64.b64encode(signature).decode() for signature in signatures)
 
 
 def verify_standard_webhook(
@@ -146,6 +188,10 @@ def parse_cipher_keys(text: str) -> tuple[bytes, ...]:
     if "," not in text or len(text.strip()) == KEY_BYTES:
         return (parse_cipher_key(text),)
     return tuple(parse_cipher_key(part) for part in text.split(","))
+
+
+def _signed(webhook_id: str, timestamp_s: int, body: bytes) -> bytes:
+    return b"%b.%d.%b" % (webhook_id.encode(), timestamp_s, body)
 
 
 def _signing_key(secret: str) -> bytes:

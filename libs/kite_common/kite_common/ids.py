@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Final, NewType
 
 from kite_common.errors import Malformed
@@ -99,6 +100,16 @@ def subscription_change(team_id: TeamId, subscription_id: str, revision: int, pl
 def delivery_of(event_id: EventId, config_id: WebhookConfigId | None) -> DeliveryId:
     """The delivery of an event to one webhook config (None: the fact that there was no endpoint)."""
     return DeliveryId(_uuid5(_DELIVERY_NAMESPACE, f"{event_id}:{config_id or ''}"))
+
+
+def batch_of(event_ids: Sequence[EventId]) -> str:
+    """The id of a request that carries these events, in this order; of a single one its own."""
+    return event_ids[0] if len(event_ids) == 1 else _uuid5(_DELIVERY_NAMESPACE, "batch:" + ",".join(event_ids))
+
+
+def redrive_of(delivery_id: DeliveryId, redrives: int) -> CommandId:
+    """The order of a delivery's redrive number `redrives`, from 1: the same for every repeat of the request."""
+    return CommandId(_uuid5(_DELIVERY_NAMESPACE, f"redrive:{delivery_id}:{redrives}"))
 
 
 def subscription_of(command_id: CommandId) -> str:

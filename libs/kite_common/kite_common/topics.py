@@ -74,6 +74,9 @@ PAYMENT_STATES: Final = Topic(
 )
 WEBHOOKS: Final = Topic("kite.webhooks", "team_id", "compact", None, "outbound webhook configs; secrets sealed")
 DELIVERIES: Final = Topic("kite.deliveries", "team_id", "delete", 90 * _DAY_MS, "every attempt and every final outcome of a delivery")
+DELIVERY_COMMANDS: Final = Topic(
+    "kite.deliveries.commands", "team_id", "delete", 90 * _DAY_MS, "orders to deliver an event again, or a test event; with its bytes"
+)
 DEAD_LETTERS: Final = Topic(
     "kite.dead-letters", "team_id", "delete", None, "what could not be processed or delivered: reason, origin position, original bytes"
 )
@@ -85,6 +88,6 @@ RETRIES: Final = tuple(
 
 ALL: Final = (
     EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, ENDPOINTS, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES, WEBHOOKS, DELIVERIES,
-    DEAD_LETTERS, *RETRIES,
+    DELIVERY_COMMANDS, DEAD_LETTERS, *RETRIES,
 )  # fmt: skip
 BY_NAME: Final[Mapping[str, Topic]] = {topic.name: topic for topic in ALL}

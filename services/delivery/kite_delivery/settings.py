@@ -28,6 +28,9 @@ class DeliverySettings(KiteSettings):
     webhook_secret_cipher_key: Annotated[SecretStr, checked_by(parse_cipher_keys)] | None = Field(
         None, description="opens webhook secrets: as at the gateway, newest first; without it nothing can be signed or sent"
     )
+    webhook_signing_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
+        None, description="each team's Ed25519 key for v1a comes from it; written like webhook_secret_cipher_key, newest first: all sign"
+    )  # fmt: skip
     delivery_attempt_timeout_s: float = Field(15.0, gt=0, le=60, description="seconds for one attempt in all")
     delivery_retry_waits_s: Seconds = Field(
         (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400), description="seconds before attempt 2, 3, ...; as many as retries"
@@ -37,14 +40,17 @@ class DeliverySettings(KiteSettings):
     delivery_tiers_s: Seconds = Field(
         (5, 60, 300, 1_800, 7_200, 21_600), description=f"seconds each of the {RETRY_TIERS} retry topics holds a delivery, rising"
     )
-    delivery_aside_most_s: float = Field(1_800, gt=0, description="how long what found no place in its lane waits at most")
+    delivery_aside_most_s: float = Field(
+        1_800, gt=0, description="how long what found no place in its lane, or whose endpoint is left alone, waits at most"
+    )
     delivery_concurrency: int = Field(16, ge=1, le=1_024, description="POSTs at once to one endpoint")
     delivery_queue: int = Field(256, ge=0, description="deliveries that wait in memory for one endpoint")
     delivery_queue_wait_s: float = Field(5.0, gt=0, description="how long they wait there; then they are parked")
     delivery_rate_per_s: float = Field(0.0, ge=0, description="POSTs a second to one endpoint; 0 = as fast as it answers")
     delivery_burst: int = Field(16, ge=1, description="POSTs that may come at once under a rate")
-    delivery_breaker_failures: int = Field(0, ge=0, description="failures in a row after which an endpoint is left alone; 0 = never")
-    delivery_breaker_open_s: float = Field(30.0, gt=0, description="how long it is left alone")
+    delivery_breaker_failures: int = Field(10, ge=0, description="failures in a row after which an endpoint is left alone; 0 = never")
+    delivery_breaker_open_s: float = Field(5.0, gt=0, description="how long; then one POST tries, and if it fails, it is twice as long")
+    delivery_breaker_open_most_s: float = Field(60.0, gt=0, description="how long it is left alone at most before one POST tries")
     delivery_max_in_flight: int = Field(1_024, ge=1, description="POSTs at once of this process")
     delivery_max_held: int = Field(8_192, ge=1, description="deliveries in memory of this process, a quarter of them from retry tiers")
     delivery_max_held_mib: int = Field(128, ge=1, description="their bodies, MiB")

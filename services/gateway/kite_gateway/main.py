@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from pydantic import SecretStr
@@ -16,13 +17,16 @@ from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
+from kite_common.stream.ends import Ends
+from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
-from kite_common.topics import COMMANDS, CREDENTIALS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
+from kite_common.topics import COMMANDS, CREDENTIALS, DELIVERY_COMMANDS, ENDPOINTS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402_settings import terms_of
 from kite_gateway.adapters.arrivals import PolledArrivals
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
+from kite_gateway.adapters.delivery_commands import KafkaDeliveryCommands
 from kite_gateway.adapters.hooks import TableHooks, decode_endpoint
 from kite_gateway.adapters.http.accounts import Accounts
 from kite_gateway.adapters.http.app import Surface, create_app
@@ -46,6 +50,7 @@ from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.checkout import Checkout
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 from kite_gateway.settings import GatewaySettings
 
 SERVICE: Final = "gateway"
@@ -69,14 +74,16 @@ def build(settings: GatewaySettings) -> list[Component]:
     events = Publisher(kafka, EVENTS.name, settings.partitions, metrics)
     commands = Publisher(kafka, COMMANDS.name, settings.partitions, metrics)
     sender = CommandSender(redis, commands, settings.partitions)
-    config_writes = Publisher(kafka, WEBHOOKS.name, settings.partitions, metrics)
+    orders = Publisher(kafka, DELIVERY_COMMANDS.name, settings.partitions, metrics)
+    config_writes = ExclusiveWriter(kafka, WEBHOOKS.name)
+    webhook_configs = TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S)
     payments = Publisher(kafka, PAYMENTS.name, settings.partitions, metrics)
     payment_sender = PaymentSender(redis, payments, settings.partitions, settings.x402_wait_s)
     checkout = Checkout(terms_of(settings), payment_sender, clock, random_bytes)
     paying: Sequence[Component] = (payments, payment_sender) if checkout.terms is not None else ()
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [
-        LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, config_writes, commands, sender, *paying,
+        LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, orders, commands, sender, *paying,
         *([replay] if replay else []),
     ]  # fmt: skip
     pepper = settings.api_key_pepper.get_secret_value().encode()
@@ -94,10 +101,13 @@ def build(settings: GatewaySettings) -> list[Component]:
         ingest=Ingest(accept_message, AcceptPaid(accept_message, arrivals, LoggedPaymentResults(payment_sender)), checkout),
         open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
-            TableWebhookConfigs(configs, config_writes, place_of, _CONFIG_TIMEOUT_S),
+            webhook_configs,
             CipherSeal(_cipher_keys(settings.webhook_secret_cipher_key), random_bytes),
             clock,
             ids,
+        ),
+        send_test_event=SendTestEvent(
+            webhook_configs, KafkaDeliveryCommands(orders, place_of, partial(Ends, kafka, EVENTS.name)), clock, ids
         ),
         accounts=Accounts(
             public, standings, ChangeSubscription(standings, changes, sender, clock), catalog, x402=checkout.terms is not None
@@ -111,6 +121,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         allow_private_targets=settings.allow_private_targets,
         max_in_flight=settings.max_in_flight,
         public_url=settings.public_url,
+        signing_roots=_cipher_keys(settings.webhook_signing_key),
     )
     server = HttpServer(
         create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s,

@@ -21,6 +21,9 @@ class GatewaySettings(X402Settings):
         description="seals webhook secrets: 32 bytes as 64 hex digits, base64 or 32 ASCII characters; "
         "several, comma-separated: newest first",
     )
+    webhook_signing_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
+        None, description="the same as delivery's: from it GET /api/v1/webhook-keys has its keys; without it no config can ask for v1a"
+    )
     hook_secret_cipher_key: Annotated[SecretStr | None, checked_by(parse_cipher_keys)] = Field(
         None, description="seals providers' secrets of hook endpoints; written like webhook_secret_cipher_key"
     )

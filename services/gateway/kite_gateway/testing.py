@@ -12,12 +12,15 @@ from typing import Any, Final, Protocol
 from redis.asyncio import Redis
 
 from kite_common.clock import FrozenClock, utc_day
+from kite_common.crypto import new_webhook_secret
 from kite_common.errors import KiteError, Unavailable
 from kite_common.events.commands import Command, CommandOutcome, CommandRefusal, Subscribe
+from kite_common.events.deliveries import DeliveryOrdered
 from kite_common.events.payments import PaymentOutcome, PaymentPayer, PaymentResult, PaymentSubmitted
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
 from kite_common.ids import CommandId, EventId, TeamId, WebhookConfigId, uuid7
+from kite_common.log_position import kiteseq
 from kite_common.plans import shipped_catalog
 from kite_common.projection import keys
 from kite_common.projection.server import server_id
@@ -434,11 +437,27 @@ class FakeWebhookConfigs:
             self.clock.advance(timedelta(milliseconds=self.pause_ms))
         return known
 
-    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
+    async def store(self, config: WebhookConfigured, *, instead_of: WebhookConfigured | None, not_after_ms: int) -> bool:
         await asyncio.sleep(0)
         if self.clock is not None and self.clock.unix_ms() > not_after_ms:
             raise Unavailable("the write came too late")
+        if self.configs.get(config.team_id) != instead_of:
+            return False
         self.configs[config.team_id] = config
+        return True
+
+
+@dataclass(slots=True)
+class FakeDeliveryCommands:
+    """Orders in memory."""
+
+    orders: list[DeliveryOrdered] = field(default_factory=list)
+
+    async def place_now(self, team_id: TeamId) -> int:  # noqa: ARG002 - the port's signature
+        return kiteseq(4711, 3)
+
+    async def give(self, order: DeliveryOrdered, *, not_after_ms: int) -> None:  # noqa: ARG002 - the port's signature
+        self.orders.append(order)
 
 
 @dataclass(slots=True)
@@ -446,9 +465,17 @@ class FakeSeal:
     """Seals by marking; `has_key` False: the server has no key."""
 
     has_key: bool = True
+    made: int = 0
 
     def seal(self, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> str | None:
         return f"sealed({secret},{team_id},{config_id})" if self.has_key else None
+
+    def holds(self, sealed: str, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> bool:
+        return sealed == self.seal(secret, team_id, config_id)
+
+    def new_secret(self) -> str:
+        self.made += 1
+        return new_webhook_secret(self.made.to_bytes(32, "big"))
 
 
 @dataclass(slots=True)

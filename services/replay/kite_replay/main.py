@@ -1,10 +1,13 @@
 """Puts replay together: settings and resources -> components. No rules, no effect on import."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from redis.asyncio import Redis
+from starlette.types import ASGIApp
 
 from kite_common.config import load_catalog
 from kite_common.ids import EventId, uuid7
@@ -19,28 +22,34 @@ from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table as FollowedTopic
-from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS, PAYMENTS
+from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERY_COMMANDS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402.offers import RequestFacts
 from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.deliveries import ClickHouseDeliveries
 from kite_replay.adapters.clickhouse.watch import ClickHouseWatch
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
 from kite_replay.adapters.credentials import TableCredentials, decode_credential
+from kite_replay.adapters.delivery_orders import KafkaDeliveryOrders, TableWebhookConfigs, decode_config
 from kite_replay.adapters.http.app import create_app, served
+from kite_replay.adapters.http.deliveries import DeliveriesRoutes
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 from kite_replay.adapters.measured import MeasuredArchive, MeasuredReader
+from kite_replay.adapters.measured_deliveries import MeasuredDeliveries
 from kite_replay.adapters.page_charges import RedisPageCharges
 from kite_replay.adapters.quarantine import DeadLetters
 from kite_replay.adapters.till import ClosedTill, PaymentDesk
 from kite_replay.adapters.usage_log import KafkaUsageLog
 from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.application.ports import Till
+from kite_replay.application.ports import DeliveryReader, Till
+from kite_replay.application.read_deliveries import ReadDeliveries
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.application.read_ledger import ReadLedger
+from kite_replay.application.redrive_deliveries import RedriveDeliveries
 from kite_replay.application.serve_page import ServePage
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import EVENTS_TABLE, TABLES
@@ -78,9 +87,17 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     payments, till_of = _payments(settings, kafka, redis, clock, metrics)
     events = EventsRoute(keys, allowances, serve, till_of, clock)
     ledger = LedgerRoute(keys, allowances, ReadLedger(reader), clock)
-    watch = ClickHouseWatch(archive.answers, metrics)
-    components: list[Component] = [LoopWatch(metrics), archive, watch, allowances, dead_letters, usages, *payments, credentials, consumer]
-    components.append(_server(settings, events, ledger, components, metrics, clock))
+    clickhouse = ClickHouseWatch(archive.answers, metrics)
+    log = MeasuredDeliveries(ClickHouseDeliveries(archive), reader)
+    ordering, read, redrive = _deliveries(settings, kafka, log, clock, metrics)
+    components: list[Component] = [
+        LoopWatch(metrics), archive, clickhouse, allowances, dead_letters, usages, *payments, credentials, *ordering, consumer,
+    ]  # fmt: skip
+    app = create_app(
+        events, ledger, DeliveriesRoutes(keys, allowances, read, redrive, clock),
+        operations_routes(partial(readiness_of, tuple(components)), metrics),
+    )  # fmt: skip
+    components.append(_server(settings, app, clock))
     return components
 
 
@@ -127,11 +144,21 @@ def _payments(
     return [publisher, sender], PaymentDesk(terms, sender, clock, random_bytes).till_of
 
 
-def _server(
-    settings: ReplaySettings, events: EventsRoute, ledger: LedgerRoute, others: Sequence[Component], metrics: Metrics, clock: SystemClock
-) -> HttpServer:
-    checked = tuple(others)
-    app = create_app(events, ledger, operations_routes(lambda: readiness_of(checked), metrics))
+def _deliveries(
+    settings: ReplaySettings, kafka: Kafka, log: DeliveryReader, clock: SystemClock, metrics: Metrics
+) -> tuple[list[Component], ReadDeliveries, RedriveDeliveries]:
+    """What redriving needs, and the use cases about the attempt log."""
+    orders = Publisher(kafka, DELIVERY_COMMANDS.name, settings.partitions, metrics)
+    configs = FollowedTopic(kafka, WEBHOOKS.name, settings.partitions, decode_config, metrics=metrics)
+    read = ReadDeliveries(log)
+    redrive = RedriveDeliveries(
+        read, log, TableWebhookConfigs(configs, settings.partitions), KafkaDeliveryOrders(orders, settings.partitions),
+        Retention(settings.retention_days), clock, asyncio.Lock(),
+    )  # fmt: skip
+    return [orders, configs], read, redrive
+
+
+def _server(settings: ReplaySettings, app: ASGIApp, clock: SystemClock) -> HttpServer:
     return HttpServer(
         served(app, new_request_id=lambda: uuid7(clock.unix_ms(), random_bits(74)), cors_origins=settings.cors_origins),
         host=settings.host,

@@ -4,23 +4,39 @@ A test class inherits `ArchiveBehaviour` and gives the fixture `archive`; team i
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kite_common.errors import KiteError, Unavailable
 from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, encode
-from kite_common.ids import EventId, TeamId, uuid7
+from kite_common.events.deliveries import DeliveryOrdered
+from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId, uuid7
 from kite_common.log_position import kiteseq
 from kite_common.testing import make
 from kite_common.topics import EVENTS
-from kite_replay.application.ports import Archive, EventReader, LedgerReader
-from kite_replay.domain import scopes
+from kite_replay.application.ports import Archive, DeliveryReader, EventReader, LedgerReader
+from kite_replay.domain import filters, scopes
 from kite_replay.domain.charge import PageUsage, Reserved, WalletFacts
+from kite_replay.domain.deliveries import FACTS, DeliveryFact, DeliveryFilter, DeliveryKey, DeliveryQuery, EventLabels, FoundFact
+from kite_replay.domain.filters import NONE, Filters
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.price import Standing
 from kite_replay.domain.query import EventQuery, Found, FoundEvent
-from kite_replay.domain.rows import EVENTS_TABLE, LEDGER_TABLE, Batch, EventRow, LedgerRow, Row, Table, TableName, Tail, size_of
+from kite_replay.domain.rows import (
+    DELIVERIES_TABLE,
+    EVENTS_TABLE,
+    LEDGER_TABLE,
+    Batch,
+    DeliveryRow,
+    EventRow,
+    LedgerRow,
+    Row,
+    Table,
+    TableName,
+    Tail,
+    size_of,
+)
 
 # A day of the second half of a month, so that a test that adds hours stays inside the month.
 NOW_MS = 1_777_636_800_000
@@ -132,6 +148,7 @@ class MemoryArchive:
             if row.created_at >= query.from_ms
             and (query.after_seq is None or row.kiteseq > query.after_seq)
             and scopes.matches(query.scopes, row.type, row.source, row.slug, row.agent_to)
+            and filters.matches(query.filters, row.type, row.source, row.agent_to)
         }
         return Found(tuple(wanted[seq] for seq in sorted(wanted)[: query.limit]))
 
@@ -153,10 +170,11 @@ class FullArchive(Archive, EventReader, LedgerReader, Protocol):
 
 
 def query(
-    team: str, *, from_ms: int = 0, after_seq: int | None = None, key_scopes: Sequence[str] = ("*",), limit: int = 1000
-) -> EventQuery:
+    team: str, *, from_ms: int = 0, after_seq: int | None = None, key_scopes: Sequence[str] = ("*",), limit: int = 1000,
+    wanted: Filters = NONE,
+) -> EventQuery:  # fmt: skip
     """A query; by default for everything a team has."""
-    return EventQuery(TeamId(team), from_ms, after_seq, scopes.parse(key_scopes), limit)
+    return EventQuery(TeamId(team), from_ms, after_seq, scopes.parse(key_scopes), limit, wanted)
 
 
 class ArchiveBehaviour:
@@ -253,6 +271,20 @@ class ArchiveBehaviour:
             expected = [row.kiteseq for row in rows if scopes.matches(wanted, row.type, row.source, row.slug, row.agent_to)]
             assert [row.kiteseq for row in (await archive.find(query(team, key_scopes=texts))).rows] == expected, texts
 
+    async def test_filters_narrow_by_type_and_agent(self, archive: FullArchive, team: str, partition: int) -> None:
+        plain = event_rows(team, range(len(_SCOPED)), partition=partition)
+        rows = [
+            row._replace(type=event_type, source=source, slug=slug, agent_to=agent_to)
+            for row, (event_type, source, slug, agent_to) in zip(plain, _SCOPED, strict=True)
+        ]
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        for given in _FILTERS:
+            wanted = filters.parse(*given)
+            expected = [row.kiteseq for row in rows if filters.matches(wanted, row.type, row.source, row.agent_to)]
+            found = await archive.find(query(team, wanted=wanted, limit=2))
+            assert [row.kiteseq for row in found.rows] == expected[:2], given
+            assert not found.cut
+
 
 _SCOPED = (
     ("com.github.push", "https://github.com/o/r", "github", ""),
@@ -262,6 +294,13 @@ _SCOPED = (
     ("com.kite.agent.message", "https://getkite.sh/agents/a", "", "it's \\ {x:String} ' OR 1"),
     ("com.stripe.charge", "https://api.stripe.com", "stripe", "builder"),
 )
+# Types, agents, senders, receivers.
+_FILTERS: tuple[tuple[list[str], list[str], list[str], list[str]], ...] = (
+    (["com.github.*"], [], [], []), (["com.github"], [], [], []), (["com.stripe.charge", "com.github.push"], [], [], []),
+    (["com.gh%.*"], [], [], []), (["com.kite.*", "com.stripe.*"], ["builder"], [], []), ([], ["a"], [], []), ([], ["b", "builder"], [], []),
+    ([], [], ["a"], []), ([], [], ["a"], ["builder"]), ([], [], [], ["it's \\ {x:String} ' OR 1"]), ([], [], ["it's"], []),
+    (["com.stripe.charge"], ["builder"], [], []),
+)  # fmt: skip
 _SCOPE_LISTS: tuple[list[str], ...] = (
     ["*"], [], ["bogus"], ["source:"], ["source:github"], ["source:%"], ["source:_"], ["type:gh%"], ["type:com.github"], ["type:GITHUB"],
     ["agent_to:builder"], ["agent_to:it's \\ {x:String} ' OR 1"], ["source:stripe", "type:push"], ["nothing:x", "source:gh-"],
@@ -310,3 +349,143 @@ class MemoryUsageLog:
             self.appended.append((usage, reserved))
         if error is not None:
             raise error
+
+
+def delivery_rows(*facts: DeliveryFact, first: int = 0, partition: int = 0, at_ms: int = NOW_MS) -> list[DeliveryRow]:
+    """Facts about deliveries as rows, one at every offset from `first`, a second apart."""
+    return [
+        DeliveryRow(
+            fact.team_id, at_ms + 1_000 * number, partition, first + number, fact.kind, fact.delivery_id, fact.event_id, fact.kiteseq,
+            fact.status, fact.to_json(),
+        )
+        for number, fact in enumerate(facts)
+    ]  # fmt: skip
+
+
+@dataclass(slots=True)
+class MemoryDeliveries:
+    """A DeliveryReader over an archive in memory."""
+
+    archive: MemoryArchive = field(default_factory=MemoryArchive)
+
+    async def keys(self, query: DeliveryQuery) -> Sequence[DeliveryKey]:
+        wanted = query.wanted
+        found = {
+            DeliveryKey(row.kiteseq, row.delivery_id)
+            for row in self._rows(query.team_id)
+            if wanted.status in (None, row.status) and wanted.event_id in (None, row.event_id)
+            and wanted.delivery_id in (None, row.delivery_id) and row.created_at >= (wanted.since_ms or 0)
+        }  # fmt: skip
+        return sorted((key for key in found if query.before is None or key < query.before), reverse=True)[: query.limit]
+
+    async def facts(self, team_id: TeamId, keys: Sequence[DeliveryKey]) -> Sequence[FoundFact]:
+        found = {row.log_offset: row for row in self._rows(team_id) if (row.kiteseq, row.delivery_id) in keys}
+        return [
+            FoundFact(
+                DeliveryKey(row.kiteseq, row.delivery_id), row.log_offset, row.created_at, FACTS[row.kind].model_validate_json(row.fact)
+            )
+            for row in found.values()
+        ]
+
+    async def labels(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, EventLabels]:
+        return {row.kiteseq: EventLabels(row.type, row.source, row.slug, row.agent_to) for row in self._events(team_id, seqs)}
+
+    async def events(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, FoundEvent]:
+        return {row.kiteseq: FoundEvent(row.event_id, row.created_at, row.kiteseq, row.body) for row in self._events(team_id, seqs)}
+
+    def _rows(self, team_id: str) -> list[DeliveryRow]:
+        return [row for row in self.archive.rows["deliveries"] if isinstance(row, DeliveryRow) and row.team_id == team_id]
+
+    def _events(self, team_id: str, seqs: Sequence[int]) -> list[EventRow]:
+        rows = self.archive.rows["events"]
+        return [row for row in rows if isinstance(row, EventRow) and row.team_id == team_id and row.kiteseq in seqs]
+
+
+class DeliveryBehaviour:
+    """What every DeliveryReader promises. Fixtures: `archive` to fill, `deliveries` to read it, `team` new in each test."""
+
+    async def test_places_come_newest_first_each_once_and_behind_a_place(
+        self, archive: Archive, deliveries: DeliveryReader, team: str, partition: int
+    ) -> None:
+        facts = [make.delivery_attempted(team_id=team, kiteseq=seq, delivery_id=_delivery(name)) for seq, name in _PLACES]
+        rows = delivery_rows(*facts, *facts[:2], partition=partition)
+        await archive.append(DELIVERIES_TABLE, [batch(rows, DELIVERIES_TABLE)])
+        expected = sorted({DeliveryKey(seq, _delivery(name)) for seq, name in _PLACES}, reverse=True)
+        assert await deliveries.keys(DeliveryQuery(TeamId(team), DeliveryFilter(), None, 10)) == expected
+        assert await deliveries.keys(DeliveryQuery(TeamId(team), DeliveryFilter(), expected[1], 1)) == expected[2:3]
+        assert await deliveries.keys(DeliveryQuery(TeamId(team + "x"), DeliveryFilter(), None, 10)) == []
+
+    async def test_places_are_narrowed_by_what_one_fact_can_tell(
+        self, archive: Archive, deliveries: DeliveryReader, team: str, partition: int
+    ) -> None:
+        good = make.delivery_attempted(team_id=team, kiteseq=9, delivery_id=_delivery("a"))
+        dead = make.delivery_attempted(
+            team_id=team, kiteseq=8, delivery_id=_delivery("b"), event_id=event_id(8), status="dead", reason="gone"
+        )
+        await archive.append(DELIVERIES_TABLE, [batch(delivery_rows(good, dead, partition=partition), DELIVERIES_TABLE)])
+        for wanted in (
+            DeliveryFilter(status="dead"), DeliveryFilter(event_id=event_id(8)), DeliveryFilter(delivery_id=DeliveryId(_delivery("b"))),
+            DeliveryFilter(since_ms=NOW_MS + 1),
+        ):  # fmt: skip
+            found = await deliveries.keys(DeliveryQuery(TeamId(team), wanted, None, 10))
+            assert found == [DeliveryKey(8, _delivery("b"))], wanted
+
+    async def test_all_facts_of_the_places_come_each_record_once(
+        self, archive: Archive, deliveries: DeliveryReader, team: str, partition: int
+    ) -> None:
+        facts: list[DeliveryFact] = [
+            make.delivery_attempted(team_id=team, status="retrying", response_excerpt='\u0000 é " \\'),
+            make.delivery_attempted(team_id=team, attempt=2),
+            make.delivery_pending(team_id=team), make.delivery_concluded(team_id=team, status="cancelled"),
+        ]  # fmt: skip
+        rows = delivery_rows(*facts, partition=partition)
+        await archive.append(DELIVERIES_TABLE, [batch(rows, DELIVERIES_TABLE)])
+        await archive.append(DELIVERIES_TABLE, [batch(rows[1:], DELIVERIES_TABLE)])  # a second archiver, at work on the same records
+        found = await deliveries.facts(TeamId(team), sorted({DeliveryKey(row.kiteseq, row.delivery_id) for row in rows}))
+        assert sorted(found, key=lambda one: one.offset) == [
+            FoundFact(DeliveryKey(row.kiteseq, row.delivery_id), row.log_offset, row.created_at, fact)
+            for row, fact in zip(rows, facts, strict=True)
+        ]
+
+    async def test_events_are_found_by_their_kiteseq(
+        self, archive: Archive, deliveries: DeliveryReader, team: str, partition: int
+    ) -> None:
+        rows = event_rows(team, [3, 5, 7], partition=partition) + event_rows(team + "x", [9], partition=partition)
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        seqs = [rows[0].kiteseq, rows[2].kiteseq, rows[3].kiteseq, 1 << 60]
+        assert await deliveries.events(TeamId(team), seqs) == {
+            row.kiteseq: FoundEvent(row.event_id, row.created_at, row.kiteseq, row.body) for row in (rows[0], rows[2])
+        }
+        assert await deliveries.labels(TeamId(team), seqs[:1]) == {
+            rows[0].kiteseq: EventLabels(rows[0].type, rows[0].source, rows[0].slug, rows[0].agent_to)
+        }
+
+
+_PLACES = ((20, "a"), (20, "b"), (18, "c"), (31, "d"))
+
+
+def _delivery(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+@dataclass(slots=True)
+class MemoryOrders:
+    """DeliveryOrders in memory; those given twice are there once, as delivery does with them. `failing`: what the next calls raise."""
+
+    given: dict[str, DeliveryOrdered] = field(default_factory=dict)
+    failing: list[KiteError] = field(default_factory=list)
+
+    async def give(self, orders: Sequence[DeliveryOrdered]) -> None:
+        error = self.failing.pop(0) if self.failing else None
+        if not isinstance(error, Unavailable):
+            self.given |= {order.id: order for order in orders}
+        if error is not None:
+            raise error
+
+
+class HeldConfigs(dict[TeamId, str]):
+    """WebhookConfigs: the active config of each team that has one."""
+
+    async def active(self, team_id: TeamId) -> WebhookConfigId | None:
+        config_id = self.get(team_id)
+        return None if config_id is None else WebhookConfigId(config_id)

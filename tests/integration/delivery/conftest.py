@@ -19,7 +19,7 @@ from kite_common import ids
 from kite_common.crypto import NONCE_BYTES, seal
 from kite_common.events import codec
 from kite_common.events.codec import Record
-from kite_common.events.deliveries import DeliveryAttempted, DeliveryConcluded
+from kite_common.events.deliveries import DeliveryAttempted, DeliveryConcluded, DeliveryOrdered
 from kite_common.events.fact import Fact
 from kite_common.events.webhooks import SealedSecret, WebhookConfigured, secret_context
 from kite_common.ids import EventId
@@ -28,7 +28,7 @@ from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes, token_hex
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
-from kite_common.topics import DEAD_LETTERS, DELIVERIES, EVENTS, RETRIES, WEBHOOKS
+from kite_common.topics import DEAD_LETTERS, DELIVERIES, DELIVERY_COMMANDS, EVENTS, RETRIES, WEBHOOKS
 from kite_delivery.main import build
 from kite_delivery.settings import DeliverySettings
 
@@ -62,21 +62,39 @@ class Scene:
     ) -> WebhookConfigured:
         """What the gateway writes for a PUT (or, with active=False, a DELETE)."""
         now_ms, config_id = SystemClock().unix_ms(), config_id or str(ids.uuid7(0, random_bits(74)))
-        sealed = seal(CIPHER_KEY.encode(), self.secret.encode(), secret_context(team, config_id), random_bytes(NONCE_BYTES))
         fields: dict[str, Any] = {
-            "team_id": team, "id": config_id, "url": url, "active": active, "secrets": (SealedSecret(sealed=sealed),),
+            "team_id": team, "id": config_id, "url": url, "active": active, "secrets": self.sealed(team, config_id, (self.secret, None)),
             "created_at": now_ms, "updated_at": now_ms,
         }  # fmt: skip
         config = WebhookConfigured(**(fields | given))
         await self.write(WEBHOOKS.name, codec.encode(config))
         return config
 
-    async def send(self, team: str, body: str = "hi") -> EventId:
+    def sealed(self, team: str, config_id: str, *secrets: tuple[str, int | None]) -> tuple[SealedSecret, ...]:
+        """Secrets as the gateway stores them, each with when it ends."""
+        context = secret_context(team, config_id)
+        return tuple(
+            SealedSecret(sealed=seal(CIPHER_KEY.encode(), one.encode(), context, random_bytes(NONCE_BYTES)), expires_at=ends_ms)
+            for one, ends_ms in secrets
+        )
+
+    async def send(self, team: str, body: str = "hi", to: str = "builder") -> EventId:
         """What the gateway writes for an accepted message: the event, and its usage beside it."""
         event_id = ids.uuid7(SystemClock().unix_ms(), random_bits(74))
-        await self.write(EVENTS.name, make.event_record(make.agent_message(body=body), event_id=event_id, team_id=team))
+        await self.write(EVENTS.name, make.event_record(make.agent_message(body=body, to=to), event_id=event_id, team_id=team))
         await self.write(EVENTS.name, codec.encode(make.usage(team_id=team, event_id=event_id)))
         return event_id
+
+    async def order(self, config: WebhookConfigured, event_id: EventId, **given: Any) -> DeliveryOrdered:
+        """What replay writes for a redrive of an event's only delivery (or, with `test`, the gateway for a test event)."""
+        delivery_id = ids.delivery_of(event_id, ids.WebhookConfigId(config.id))
+        fields = {
+            "team_id": config.team_id, "event_id": event_id, "delivery_id": delivery_id, "webhook_config_id": config.id,
+            "id": ids.redrive_of(delivery_id, given.get("redrives", 1)),
+        }  # fmt: skip
+        order = make.delivery_ordered(**(fields | given))
+        await self.write(DELIVERY_COMMANDS.name, codec.encode(order))
+        return order
 
     async def write(self, topic: str, record: Record) -> None:
         partition = partition_of(record.key, PARTITIONS)
@@ -102,8 +120,10 @@ class Scene:
         return await eventually(as_expected, within_s=within_s, what=f"the deliveries of {team} are {expected}") or []
 
     async def facts(self, topic: str, team: str) -> list[Fact]:
-        """All facts of a team in a topic."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+        """All facts of a team in a topic, as every reader of Kite finds them: committed."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, isolation_level="read_committed"
+        )
         await consumer.start()
         try:
             place = TopicPartition(self.prefix + topic, partition_of(team.encode(), PARTITIONS))
@@ -169,7 +189,7 @@ class Scene:
 async def scene(stack: Any) -> AsyncIterator[Scene]:
     """Topics and a producer of this test's own; processes it left behind are killed."""
     prefix = f"t{token_hex(4)}."
-    topics = (EVENTS, WEBHOOKS, DELIVERIES, DEAD_LETTERS, *RETRIES)
+    topics = (EVENTS, WEBHOOKS, DELIVERIES, DELIVERY_COMMANDS, DEAD_LETTERS, *RETRIES)
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
     await admin.start()
     await admin.create_topics([NewTopic(prefix + topic.name, PARTITIONS, 1, topic_configs=topic.config(1)) for topic in topics])

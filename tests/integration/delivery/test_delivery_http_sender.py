@@ -150,7 +150,15 @@ async def test_private_targets_are_blocked_in_every_spelling(host: str) -> None:
         assert await sender.send(request_to(f"http://{host}:9/in")) == Failure("blocked")
 
 
-@pytest.mark.parametrize("host", ["2130706433", "127.1", "0x7f000001", "0177.0.0.1", "127.0.0.1."])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433", "127.1", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "127.0.0.1..", "0x7f.0x0.0x0.0x1", "017700000001", "0", "0.0.0.0.",
+        "[::ffff:7f00:1]", "[::1%25lo]", "[::127.0.0.1]", "[2002:7f00:1::]", "[64:ff9b:1::7f00:1]", "127.0.0.%31", "%6cocalhost",
+        "LOCALHOST", "localhost.", "a.localhost", "１２７.0.0.1", "①②⑦.0.0.1", "127。0。0。1", "xn--localhost", "user@127.0.0.1",
+        "127.0.0.1%00.example",
+    ],
+)  # fmt: skip
 async def test_odd_spellings_of_loopback_never_reach_it(host: str) -> None:
     receiver = Receiver()
     async with receiver.listening(), a_sender(allow_private=False) as sender:
@@ -167,10 +175,31 @@ async def test_a_name_that_points_inside_is_blocked_and_nothing_is_dialled() -> 
     assert receiver.connections == 0
 
 
-async def test_the_socket_itself_refuses_an_address_that_slipped_through() -> None:
-    sender = HttpSender(timeout_s=1, allow_private=False, now_s=monotonic_s)
-    with pytest.raises(TargetRefused):
-        sender._checked_socket((2, 1, 6, "", ("127.0.0.1", 80)))
+async def test_the_socket_itself_refuses_to_connect_to_an_address_that_slipped_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Receiver()
+    # As if every check before had been passed: a public address at look-up, another one by the time it is dialled.
+    monkeypatch.setattr("kite_delivery.adapters.resolver.all_allowed", lambda _addresses, **_given: True)
+    async with receiver.listening(), a_sender(allow_private=False, lookup=lambda _host: ["127.0.0.1"]) as sender:
+        assert await sender.send(request_to(f"http://rebound.example:{receiver.port}/in")) == Failure("blocked")
+    assert receiver.connections == 0
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy, receiver = Receiver(), Receiver()
+    async with proxy.listening(), receiver.listening():
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        async with a_sender() as sender:
+            assert await sender.send(request_to(receiver.url)) == Answer(200)
+    assert (proxy.connections, receiver.connections) == (0, 1)
+
+
+async def test_a_redirect_inside_is_not_followed_even_where_it_could_be() -> None:
+    inside = Receiver()
+    async with inside.listening():
+        receiver = Receiver(lambda _received: answer(307, Location=inside.url))
+        assert await reply_to(receiver) == Answer(307)
+    assert inside.connections == 0
 
 
 async def test_a_rebound_name_is_checked_again_and_a_remembered_one_is_dialled_as_checked() -> None:

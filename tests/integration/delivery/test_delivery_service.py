@@ -1,16 +1,21 @@
 """Delivery on a real broker and real sockets: what receivers get, what is on record, what survives."""
 
 import asyncio
+import base64
+import json
 import signal
 from typing import Any
 
+import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
-from standardwebhooks.webhooks import Webhook
+from Crypto.Signature import eddsa
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from kite_common.crypto import new_webhook_secret, sign_kite, team_signing_key
 from kite_common.events.codec import Record
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryParked
 from kite_common.events.webhooks import WebhookConfigured
-from kite_common.runtime.system import SystemClock, monotonic_s
+from kite_common.runtime.system import SystemClock, monotonic_s, random_bytes
 from kite_common.testing.eventually import eventually
 from kite_common.topics import DEAD_LETTERS, EVENTS, RETRIES, WEBHOOKS
 from kite_delivery.testing import Received, Receiver, answer, endless, hang
@@ -28,6 +33,50 @@ async def test_an_event_arrives_signed_and_is_on_record(scene: Any, team: str) -
     assert received.headers["traceparent"].startswith("00-")
     assert isinstance(outcome, DeliveryAttempted)
     assert (outcome.webhook_config_id, outcome.attempt, outcome.response_status) == (config.id, 1, 200)
+
+
+async def test_during_an_overlap_both_secrets_and_the_servers_key_sign_and_after_it_the_newest_alone(scene: Any, team: str) -> None:
+    root, now_ms, both = random_bytes(32), SystemClock().unix_ms(), [new_webhook_secret(random_bytes(32)) for _ in range(2)]
+    async with Receiver().listening() as receiver, scene.delivering(webhook_signing_key=root.hex()):
+        config = await scene.put_config(team, receiver.url)
+        changed = {"config_id": config.id, "created_at": config.created_at, "signature": "v1a"}
+        for number, ends_ms in enumerate((now_ms + 3_600_000, now_ms - 1), start=1):
+            secrets = scene.sealed(team, config.id, (both[0], None), (both[1], ends_ms))
+            await scene.put_config(team, receiver.url, secrets=secrets, updated_at=config.updated_at + number, **changed)
+            await scene.send(team)
+            await scene.until_statuses(team, ["delivered"] * number)
+    during, after = receiver.received
+    assert [part.split(",")[0] for part in during.headers["webhook-signature"].split(" ")] == ["v1a", "v1", "v1"]
+    for secret in both:
+        assert Webhook(secret).verify(during.body, during.headers)
+    assert Webhook(both[0]).verify(after.body, after.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(both[1]).verify(after.body, after.headers)
+    for received in receiver.received:
+        signed = f"{received.headers['webhook-id']}.{received.headers['webhook-timestamp']}.".encode() + received.body
+        verifier = eddsa.new(eddsa.import_public_key(team_signing_key(root, team).public), "rfc8032")
+        verifier.verify(signed, base64.b64decode(received.headers["webhook-signature"].split(" ")[0].removeprefix("v1a,")))
+        assert received.headers["x-kite-signature"] == sign_kite(both[0], received.body)
+
+
+async def test_events_that_come_together_share_one_request_and_failed_ones_come_again_one_by_one(scene: Any, team: str) -> None:
+    reactions = [answer(500)]
+    async with Receiver(lambda _received: reactions.pop(0) if reactions else answer(200)).listening() as receiver:
+        await scene.put_config(team, receiver.url, mode="batch", batch_max_events=4, batch_max_wait_ms=1_000)
+        # They are all in the log before anybody reads them.
+        events = [await scene.send(team) for _ in range(4)]
+        async with scene.delivering():
+            await scene.until_statuses(team, ["retrying"] * 4 + ["delivered"] * 4)
+    batch, *again = receiver.received
+    assert batch.headers["content-type"] == "application/cloudevents-batch+json; charset=utf-8"
+    assert Webhook(scene.secret).verify(batch.body, batch.headers) == [json.loads(one.body) for one in sorted(again, key=_event_id)]
+    assert sorted(one.headers["webhook-id"] for one in again) == events
+    assert (len(again), batch.headers["x-kite-batch-size"]) == (4, "4")
+    assert {one.headers["x-kite-delivery-attempt"] for one in again} == {"2"}
+
+
+def _event_id(received: Received) -> str:
+    return received.headers["webhook-id"]
 
 
 async def test_a_config_stored_before_a_message_is_always_seen(scene: Any, team: str) -> None:
@@ -118,7 +167,7 @@ async def test_a_hanging_receiver_and_an_endless_answer_slow_no_other_team(scene
         for one, receiver in ((hanging, deaf), (endless_team, flooding), (quick, decent)):
             await scene.put_config(one, receiver.url)
         for number in range(40):
-            await scene.send(hanging)
+            await scene.send(hanging, to=f"agent {number}")
             await scene.send(quick)
             if number < 5:
                 await scene.send(endless_team)
@@ -130,13 +179,30 @@ async def test_a_hanging_receiver_and_an_endless_answer_slow_no_other_team(scene
     assert {one.attempts for one in parked} == {0}
 
 
-async def test_first_attempts_start_in_the_order_of_the_log(scene: Any, team: str) -> None:
+async def test_first_attempts_to_one_recipient_arrive_in_the_order_of_the_log(scene: Any, team: str) -> None:
     async with Receiver().listening() as receiver:
         await scene.put_config(team, receiver.url)
         sent = [await scene.send(team) for _ in range(60)]
-        async with scene.delivering(delivery_concurrency=1, delivery_queue_wait_s=10.0):
+        async with scene.delivering(delivery_concurrency=16, delivery_queue_wait_s=10.0):
             await scene.until_statuses(team, ["delivered"] * 60)
     assert [received.headers["webhook-id"] for received in receiver.received] == sent
+
+
+async def test_an_endpoint_that_is_back_gets_what_was_held_without_the_waits_of_the_schedule(scene: Any, team: str) -> None:
+    """The schedule would have them wait 300 s; the outage lasts a few, so what nobody has tried is there half of that later."""
+    times = {
+        "delivery_retry_waits_s": (300.0,) * 9, "delivery_breaker_failures": 4, "delivery_breaker_open_s": 0.2,
+        "delivery_breaker_open_most_s": 0.4,
+    }  # fmt: skip
+    async with Receiver(lambda _received: answer(500)).listening() as receiver:
+        await scene.put_config(team, receiver.url)
+        sent = [await scene.send(team) for _ in range(30)]
+        async with scene.delivering(**times):
+            held = await eventually(lambda: _held(scene, team, 20), within_s=30, what="most of them are held, untried") or set()
+            receiver.behaviour = lambda _received: answer(200)
+            arrived = await eventually(lambda: _delivered(scene, team, held), within_s=60, what="all of these are delivered") or set()
+    assert held <= arrived <= set(sent)
+    assert not {fact.status for fact in await scene.outcomes(team)} - {"retrying", "delivered"}
 
 
 async def test_a_private_target_is_blocked_for_good(scene: Any, team: str) -> None:
@@ -245,6 +311,16 @@ def _essence(received: Received) -> tuple[str, str, bytes]:
 
 async def _parked(scene: Any, team: str) -> list[DeliveryParked]:
     return [fact for topic in RETRIES for fact in await scene.facts(topic.name, team) if isinstance(fact, DeliveryParked)]
+
+
+async def _held(scene: Any, team: str, count: int) -> set[str] | None:
+    held = {one.event_id for one in await _parked(scene, team) if one.held and not one.attempts}
+    return held if len(held) >= count else None
+
+
+async def _delivered(scene: Any, team: str, expected: set[str]) -> set[str] | None:
+    arrived = {outcome.event_id for outcome in await scene.outcomes(team) if outcome.status == "delivered"}
+    return arrived if expected <= arrived else None
 
 
 async def _letters(scene: Any, team: str, count: int) -> list[DeadLetter] | None:

@@ -241,6 +241,26 @@ async def test_twenty_copies_of_one_payment_over_two_gateways_are_one_event(scen
     await scene.audit(team, authorization, taken.json()["id"], before)
 
 
+@pytest.mark.timeout(120)
+async def test_a_key_whose_gateway_died_between_log_and_answer_is_answered_with_its_one_event(scene: Scene) -> None:
+    team, key = await scene.team(balance=2 * PRICE), {"Idempotency-Key": "mine"}
+    async with scene.dying("message.published") as (client, process):
+        with pytest.raises(httpx.TransportError):
+            await scene.send(client, team, **key)
+        assert await process.wait() == -9
+    taken = await scene.decided(scene.gateways[0], team, "mine")
+    again = await scene.send(scene.gateways[1], team, **key)
+    assert (taken.status_code, again.status_code, again.json()["id"]) == (202, 202, taken.json()["id"])
+    assert again.headers["idempotency-replayed"] == taken.headers["idempotency-replayed"] == "true"
+
+    async def settled() -> bool:
+        return await scene.held(team) == 0 and await scene.kite.ledger([team]) == {taken.json()["id"]: 1}
+
+    await eventually(settled, within_s=30, every_s=0.2, what="it is charged once")
+    assert (await scene.kite.balances([team]))[team.id] == PRICE
+    assert len(await scene.stored(team)) == 1
+
+
 POINTS: Final = (
     "topup.peeked", "payment.submitted", "topup.credited", "credit.projected", "topup.admitted", "topup.published", "topup.kept",
 )  # fmt: skip

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import sys
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -28,6 +28,7 @@ from kite_replay.adapters.clickhouse.address import InProcess
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.credentials import TableCredentials
 from kite_replay.adapters.http.app import create_app, served
+from kite_replay.adapters.http.deliveries import DeliveriesRoutes
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 from kite_replay.adapters.page_charges import RedisPageCharges
@@ -80,7 +81,12 @@ async def main(team: str, key: str, topic: str, partitions: int, folder: str, fa
     # Nobody shows a payment here, so nothing is ever submitted.
     desk = PaymentDesk(payments.terms(), None, clock, random_bytes)  # type: ignore[arg-type]
     events = EventsRoute(credentials, allowances, ServePage(ReadEvents(archive, Retention(90), clock), charge), desk.till_of, clock)
-    app = create_app(events, LedgerRoute(credentials, allowances, ReadLedger(archive), clock), operations_routes(lambda: [], metrics))
+    # Nobody asks for deliveries either.
+    unused: Any = None
+    app = create_app(
+        events, LedgerRoute(credentials, allowances, ReadLedger(archive), clock),
+        DeliveriesRoutes(unused, unused, unused, unused, unused), operations_routes(lambda: [], metrics),
+    )  # fmt: skip
     server = HttpServer(served(app, new_request_id=lambda: "id", cors_origins=()), host="127.0.0.1", port=0)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

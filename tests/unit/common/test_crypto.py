@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from Crypto.PublicKey import ECC
+from Crypto.Signature import eddsa
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -19,6 +21,38 @@ from kite_common.testing import make, strategies
 secrets = strategies.webhook_secrets()
 NOW_S = make.NOW_MS // 1000
 ID = make.EVENT_ID
+
+
+# RFC 8032, 7.1: seed and public key of TEST 1 to 3.
+RFC_8032 = [
+    (
+        "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    ),
+    (
+        "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+    ),
+    (
+        "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+        "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+    ),
+]
+
+
+def verify_v1a(public_key: str, webhook_id: str, timestamp: str, body: bytes, signature: str) -> bool:
+    """What a receiver does, with an implementation of Ed25519 that is not ours."""
+    verifier = eddsa.new(eddsa.import_public_key(base64.b64decode(public_key.removeprefix("whpk_"))), "rfc8032")
+    signed = f"{webhook_id}.{timestamp}.".encode() + body
+    for part in signature.split(" "):
+        version, _, text = part.partition(",")
+        if version == "v1a":
+            try:
+                verifier.verify(signed, base64.b64decode(text))
+            except ValueError:
+                continue
+            return True
+    return False
 
 
 def _key_of(secret: str) -> bytes:
@@ -191,3 +225,40 @@ def test_several_cipher_keys_are_separated_by_commas() -> None:
     assert crypto.parse_cipher_keys("sixteen chars a,sixteen chars b!") == (b"sixteen chars a,sixteen chars b!",)
     with pytest.raises(ConfigurationError):
         crypto.parse_cipher_keys(f"{one.hex()},")
+
+
+@pytest.mark.parametrize(("seed", "public"), RFC_8032)
+def test_the_public_key_is_that_of_rfc_8032(seed: str, public: str) -> None:
+    key = crypto.SigningKey(bytes.fromhex(seed))
+    assert (key.public.hex(), key.public_text) == (public, "whpk_" + base64.b64encode(bytes.fromhex(public)).decode())
+    assert key.id == hashlib.sha256(bytes.fromhex(public)).hexdigest()[:8]
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=3, unique=True), st.binary(max_size=300), st.binary(max_size=300))
+def test_each_ed25519_key_signs_and_another_implementation_verifies(seeds: list[bytes], body: bytes, changed: bytes) -> None:
+    keys = [crypto.SigningKey(seed) for seed in seeds]
+    signature = crypto.sign_ed25519(keys, ID, NOW_S, body)
+    assert [part.partition(",")[0] for part in signature.split(" ")] == ["v1a"] * len(keys)
+    for key in keys:
+        assert verify_v1a(key.public_text, ID, str(NOW_S), body, signature)
+        assert not verify_v1a(key.public_text, ID, str(NOW_S + 1), body, signature)
+        assert not verify_v1a(key.public_text, ID + "0", str(NOW_S), body, signature)
+        assert changed == body or not verify_v1a(key.public_text, ID, str(NOW_S), changed, signature)
+    pkcs8 = bytes.fromhex("302e020100300506032b657004220420") + seeds[0]  # RFC 8410, section 7
+    theirs, signed = ECC.import_key(pkcs8), f"{ID}.{NOW_S}.".encode() + body
+    assert signature.split(" ")[0] == "v1a," + base64.b64encode(eddsa.new(theirs, "rfc8032").sign(signed)).decode()
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), strategies.team_ids(), strategies.team_ids())
+def test_every_team_has_a_key_of_its_own(root: bytes, other_root: bytes, team_id: str, other: str) -> None:
+    assume(root != other_root and team_id != other)
+    key = crypto.team_signing_key(root, team_id)
+    assert key == crypto.team_signing_key(root, team_id)
+    assert len({key.public, crypto.team_signing_key(root, other).public, crypto.team_signing_key(other_root, team_id).public}) == 3
+    assert key.seed == hmac.new(root, b"kite webhook signing key of a team, v1\0" + team_id.encode(), "sha256").digest()
+    signature = crypto.sign_ed25519([key], ID, NOW_S, b"{}")
+    assert not verify_v1a(crypto.team_signing_key(root, other).public_text, ID, str(NOW_S), b"{}", signature)
+
+
+def test_a_signing_key_hides_its_seed() -> None:
+    assert repr(crypto.SigningKey(b"s" * 32)) == "SigningKey()"

@@ -35,6 +35,16 @@ def test_a_process_dies_at_the_named_point_at_the_named_time(fault: str, passed:
     assert "FOR TESTS ONLY" in ended.stdout
 
 
+def test_a_process_stands_still_where_it_is_told_to_and_goes_on() -> None:
+    environment = os.environ | {FAULT_POINT: "stop@payment.settling.committed:2"}
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, text=True)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WSTOPSIG(status) == signal.SIGSTOP
+    os.kill(process.pid, signal.SIGCONT)
+    out, _ = process.communicate()
+    assert (process.returncode, out.count("passed")) == (0, 3)
+
+
 @pytest.mark.parametrize("fault", [None, "", "payment.settling", "other.points:1"])
 def test_nothing_happens_without_it_or_at_other_points(fault: str | None) -> None:
     ended = run(fault)

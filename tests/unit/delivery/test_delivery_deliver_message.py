@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from kite_common.clock import FrozenClock
+from kite_common.crypto import SigningKey
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.ids import WebhookConfigId, delivery_of
 from kite_delivery.application.deliver_message import DeliverMessage
@@ -109,7 +111,9 @@ async def test_410_leaves_a_config_alone_that_changed_meanwhile() -> None:
 async def test_a_blocked_address_ends_blocked_without_an_attempt_on_record() -> None:
     scene = Scene(Failure("blocked"))
     await scene.run(a_delivery())
-    [fact] = scene.log.facts
+    letter, fact = scene.log.facts
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("blocked", "receiver")
     assert isinstance(fact, DeliveryConcluded)
     assert (fact.status, fact.url, fact.delivery_id) == ("blocked", ENDPOINT.url, delivery_of(a_delivery().event_id, ENDPOINT.config_id))
 
@@ -160,6 +164,75 @@ async def test_stepping_aside_is_not_an_attempt() -> None:
     assert scene.log.statuses == []
 
 
+LATER = replace(facts.bound(a_delivery(), ENDPOINT), attempts=1, due_ms=NOW_MS + 60_000)
+
+
+async def test_to_be_held_is_not_an_attempt_and_keeps_the_due_time() -> None:
+    scene = Scene()
+    await scene.deliver.hold(LATER, ENDPOINT, 30.0)
+    [parked] = scene.log.parked
+    assert (parked.held, parked.attempts, parked.due_at, scene.log.rests_until_ms) == (True, 1, LATER.due_ms, [NOW_MS + 30_000])
+    assert parked.ends_at is not None
+    assert parked.ends_at > LATER.due_ms + 70 * 3_600_000
+
+
+async def test_what_is_held_again_ends_no_later() -> None:
+    scene = Scene()
+    await scene.deliver.hold(replace(LATER, held=True, ends_ms=NOW_MS + 1), ENDPOINT, 30.0)
+    assert scene.log.parked[0].ends_at == NOW_MS + 1
+
+
+async def test_what_is_held_until_its_schedule_is_over_ends_dead_without_a_post_and_its_bytes_are_kept() -> None:
+    scene = Scene()
+    await scene.deliver.hold(replace(LATER, held=True, ends_ms=NOW_MS), ENDPOINT, 30.0)
+    letter, end = scene.log.facts
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("endpoint_down", "receiver")
+    assert isinstance(end, DeliveryConcluded)
+    assert (end.status, end.reason, end.delivery_id) == ("dead", "endpoint_down", LATER.delivery_id)
+    assert scene.sender.sent == []
+
+
+async def test_a_failure_that_leaves_the_endpoint_alone_is_held_and_one_that_does_not_waits_by_the_schedule() -> None:
+    scene, rests = Scene(Answer(500)), [60.0, None]
+    for _ in range(2):
+        result = await scene.deliver.attempt(a_delivery())
+        assert isinstance(result, Attempt)
+        await scene.deliver.settle(result, partial(rests.pop, 0))
+    held, waiting = scene.log.parked
+    assert (held.held, waiting.held) == (True, False)
+    assert held.due_at == waiting.due_at
+    assert scene.log.rests_until_ms == [NOW_MS + 60_000, waiting.due_at]
+
+
+async def test_an_early_attempt_that_fails_waits_for_its_schedule_though_the_endpoint_is_left_alone() -> None:
+    scene = Scene(Answer(500))
+    result = await scene.deliver.attempt(replace(LATER, held=True))
+    assert isinstance(result, Attempt)
+    await scene.deliver.settle(result, lambda: 60.0)
+    [parked] = scene.log.parked
+    assert (parked.held, parked.attempts, parked.due_at) == (False, 2, LATER.due_ms + 330_000)
+    assert scene.log.rests_until_ms == [parked.due_at]
+
+
+async def test_what_is_held_and_put_back_or_finds_its_lane_full_is_held_still_and_looks_soon() -> None:
+    scene = Scene()
+    held = replace(LATER, held=True, ends_ms=NOW_MS + 9)
+    await scene.deliver.put_back(held)
+    await scene.deliver.set_aside(held, ENDPOINT)
+    assert [(parked.held, parked.due_at, parked.ends_at) for parked in scene.log.parked] == [(True, LATER.due_ms, NOW_MS + 9)] * 2
+    assert scene.log.rests_until_ms == [NOW_MS, NOW_MS + 5_000]
+
+
+async def test_what_is_never_signed_ends_as_our_fault() -> None:
+    scene = Scene()
+    scene.endpoints.unreadable = True
+    await scene.run(replace(facts.bound(a_delivery(), ENDPOINT), attempts=9))
+    letter = scene.log.facts[-1]
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.fault) == ("secret_unreadable", "ours")
+
+
 async def test_what_is_put_back_is_parked_as_it_is_or_ends() -> None:
     scene = Scene()
     waiting = replace(facts.bound(a_delivery(), ENDPOINT), attempts=3, due_ms=NOW_MS + 9)
@@ -169,6 +242,19 @@ async def test_what_is_put_back_is_parked_as_it_is_or_ends() -> None:
     scene.endpoints.by_team.clear()
     await scene.deliver.put_back(waiting)
     assert scene.log.statuses == ["cancelled"]
+
+
+async def test_an_endpoint_that_asks_for_v1a_gets_it_or_nothing_and_others_never_do() -> None:
+    scene = Scene(endpoints=FakeEndpoints(replace(ENDPOINT, signature="v1a")))
+    await scene.run(a_delivery())
+    assert (scene.sender.sent, scene.log.statuses) == ([], ["retrying"])
+    scene.endpoints.keys = (SigningKey(bytes(32)),)
+    await scene.run(a_delivery())
+    assert dict(scene.sender.sent[0].headers)["webhook-signature"].startswith("v1a,")
+    plain = Scene()
+    plain.endpoints.keys = scene.endpoints.keys
+    await plain.run(a_delivery())
+    assert "v1a" not in dict(plain.sender.sent[0].headers)["webhook-signature"]
 
 
 def test_an_unreadable_record_is_kept_byte_by_byte() -> None:

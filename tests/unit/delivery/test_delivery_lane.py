@@ -1,13 +1,19 @@
-"""May this endpoint take one more now: concurrency, queue, fair share, rate, breaker."""
+"""May this endpoint take one more now: concurrency, queue, fair share, rate."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kite_delivery.domain import lane as rules
-from kite_delivery.domain.lane import Lane, LaneLimits, Room, decide, may_start
+from kite_delivery.domain.breaker import BreakerLimits
+from kite_delivery.domain.lane import Decision, Lane, LaneLimits, Room, may_start
 
 LIMITS = LaneLimits(concurrency=2, queue=3)
 ROOMY = Room(in_flight=1000, held=10_000, held_bytes=1 << 30)
+
+
+def decide(lane: Lane, size: int, limits: LaneLimits, room: Room, now_s: float, *, has_turn: bool | None = None) -> Decision:
+    """The rule, for one whose turn it is as soon as nobody waits."""
+    return rules.decide(lane, size, limits, room, now_s, has_turn=not lane.waiting if has_turn is None else has_turn)
 
 
 def test_an_empty_lane_starts_at_once() -> None:
@@ -22,6 +28,18 @@ def test_a_busy_lane_lets_wait_and_a_full_one_says_so() -> None:
 
 def test_nothing_overtakes_what_waits() -> None:
     assert decide(Lane(in_flight=0, waiting=1), 100, LIMITS, ROOMY, 0.0) == "wait"
+
+
+def test_one_whose_recipient_has_another_under_way_waits_though_there_is_room() -> None:
+    assert decide(Lane(in_flight=1), 100, LIMITS, ROOMY, 0.0, has_turn=False) == "wait"
+
+
+def test_an_endpoint_that_is_left_alone_lets_nothing_wait() -> None:
+    limits = LaneLimits(concurrency=2, queue=3, breaker=BreakerLimits(failures=1, open_s=10))
+    lane = rules.ended(rules.started(Lane(), limits, 0.0), limits, "down", 0.0)
+    assert decide(lane, 1, limits, ROOMY, 9.9) == "hold"
+    assert decide(lane, 1, limits, ROOMY, 10.0) == "start"
+    assert decide(rules.started(lane, limits, 10.0), 1, limits, ROOMY, 10.0) == "hold"
 
 
 def test_a_lane_gets_an_eighth_of_what_is_left_of_memory() -> None:
@@ -48,26 +66,6 @@ def test_a_rate_spaces_starts_after_a_burst() -> None:
     assert may_start(lane, limits, ROOMY, 50.11)
 
 
-def test_a_breaker_opens_after_failures_in_a_row_tries_with_one_and_closes_with_a_success() -> None:
-    limits = LaneLimits(concurrency=5, breaker_failures=2, breaker_open_s=10)
-    lane = Lane()
-    for _ in range(2):
-        lane = rules.ended(rules.started(lane, limits, 0.0), limits, failed=True, now_s=0.0)
-    assert decide(lane, 1, limits, ROOMY, 5.0) == "full"
-    probing = rules.started(lane, limits, 10.0)
-    assert decide(lane, 1, limits, ROOMY, 10.0) == "start"
-    assert not may_start(probing, limits, ROOMY, 10.0)
-    closed = rules.ended(probing, limits, failed=False, now_s=11.0)
-    assert may_start(rules.started(closed, limits, 11.0), limits, ROOMY, 11.0)
-
-
-def test_without_a_breaker_failures_stop_nothing() -> None:
-    lane = Lane()
-    for _ in range(1000):
-        lane = rules.ended(rules.started(lane, LIMITS, 0.0), LIMITS, failed=True, now_s=0.0)
-    assert decide(lane, 1, LIMITS, ROOMY, 0.0) == "start"
-
-
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["offer", "end"])), max_size=400), st.integers(1, 64), st.integers(1, 256))
 def test_all_bounds_hold_and_a_fresh_endpoint_starts_as_long_as_a_socket_is_left(
     steps: list[tuple[int, str]], sockets: int, memory: int
@@ -79,7 +77,7 @@ def test_all_bounds_hold_and_a_fresh_endpoint_starts_as_long_as_a_socket_is_left
         in_flight, held = sum(one.in_flight for one in lanes.values()), sum(one.in_flight + one.waiting for one in lanes.values())
         room = Room(sockets - in_flight, memory - held, (memory - held) * 10)
         if what == "end":
-            lanes[key] = rules.ended(lane, limits, failed=False, now_s=0.0) if lane.in_flight else lane
+            lanes[key] = rules.ended(lane, limits, "up", 0.0) if lane.in_flight else lane
             continue
         match decide(lane, 10, limits, room, 0.0):
             case "start":

@@ -13,6 +13,7 @@ from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
 from kite_delivery.application.partition_work import PartitionWork
+from kite_delivery.domain.breaker import BreakerLimits
 from kite_delivery.domain.delivery import Delivery
 from kite_delivery.domain.lane import LaneLimits
 from kite_delivery.domain.outcome import Answer, Reply
@@ -29,13 +30,14 @@ class HangingSender(FakeSender):
     def __init__(self) -> None:
         super().__init__()
         self.let_go = asyncio.Event()
+        self.failing = False
 
     async def send(self, request: OutboundRequest) -> Reply:
         self.sent.append(request)
         if "slow" in request.url:
             await self.let_go.wait()
         await asyncio.sleep(0)
-        return Answer(200)
+        return Answer(500 if self.failing else 200)
 
     def ids_of(self, team: str) -> list[str]:
         return [dict(request.headers)["webhook-id"] for request in self.sent if dict(request.headers)["X-Kite-Team-Id"] == team]
@@ -53,7 +55,9 @@ class Scene:
             clock=FrozenClock(datetime(2026, 4, 30, tzinfo=UTC)), jitter=lambda: 0.0, trace=lambda _parent: "t",
         )  # fmt: skip
         self.budget = Budget(max_held, 1 << 20)
-        self.lanes = Lanes(limits or LaneLimits(concurrency=2, queue=3), 1000, lambda: self.now_s)
+        self.changes: list[tuple[str, str]] = []
+        limits = limits or LaneLimits(concurrency=2, queue=3)
+        self.lanes = Lanes(limits, 1000, lambda: self.now_s, lambda key, change: self.changes.append((key, change)))
         self.work = PartitionWork(self.deliver, self.lanes, self.budget, capacity=capacity)
 
     async def take(self, *teams: str, start: int = 0) -> None:
@@ -148,7 +152,7 @@ async def test_draining_lets_the_running_finish_and_parks_the_rest() -> None:
     scene = Scene()
     await scene.take(*[SLOW] * 4)
     await eventually(lambda: len(scene.sender.sent) == 2, every_s=0.001, what="two are under way")
-    draining = asyncio.create_task(scene.work.drain(5))
+    draining = asyncio.create_task(scene.work.drain(2))
     await eventually(lambda: len(scene.log.parked) == 2, every_s=0.001, what="the waiting are parked")
     assert {parked.due_at for parked in scene.log.parked} == {event(SLOW, 2).due_ms}
     scene.sender.let_go.set()
@@ -270,7 +274,7 @@ async def test_a_rate_holds_starts_back_and_the_sweep_lets_them_go() -> None:
     scene.now_s = 0.11
     scene.lanes.sweep()
     await scene.until_handled(2)
-    scene.now_s = 1.0
+    scene.now_s = 6.0
     scene.lanes.sweep()
     assert scene.lanes.open == 0
 
@@ -308,6 +312,68 @@ async def test_an_abandoned_partition_gives_the_shares_of_what_waited_back() -> 
     assert not scene.budget.take_share("slow-config", 1 << 17)
     scene.work.abandon()
     await eventually(lambda: scene.budget.take_share("slow-config", 1 << 17), every_s=0.001, what="the whole share is free")
+
+
+def message(team: str, offset: int, recipient: str | None) -> Delivery:
+    return replace(event(team, offset), recipient=recipient)
+
+
+async def test_first_attempts_to_one_recipient_go_one_after_the_other_and_other_recipients_pass() -> None:
+    scene = Scene(LaneLimits(concurrency=8, queue=20))
+    for offset, recipient in enumerate(["bob", "bob", "eve", "bob", None, None, "eve"]):
+        await scene.work.begin(offset)
+        await scene.work.accept(offset, message(SLOW, offset, recipient))
+    await eventually(lambda: len(scene.sender.sent) == 4, every_s=0.001, what="one each, and those in nobody's order, are under way")
+    assert scene.sender.ids_of(SLOW) == ["event-0000", "event-0002", "event-0004", "event-0005"]
+    scene.sender.let_go.set()
+    await scene.until_handled(7)
+    order = scene.sender.ids_of(SLOW)
+    assert [one for one in order if one in ("event-0000", "event-0001", "event-0003")] == ["event-0000", "event-0001", "event-0003"]
+    assert order.index("event-0002") < order.index("event-0006")
+    assert (scene.lanes.open, scene.lanes.in_flight) == (0, 0)
+
+
+async def test_a_retry_holds_up_no_first_attempt_to_its_recipient() -> None:
+    scene = Scene(LaneLimits(concurrency=8, queue=20))
+    for offset, attempts in enumerate((1, 0)):
+        await scene.work.begin(offset)
+        await scene.work.accept(offset, replace(message(SLOW, offset, "bob"), attempts=attempts, config_id=WebhookConfigId("slow-config")))
+    await eventually(lambda: len(scene.sender.sent) == 2, every_s=0.001, what="both are under way")
+    scene.sender.let_go.set()
+    await scene.until_handled(2)
+
+
+async def test_an_endpoint_that_only_fails_is_left_alone_and_its_success_lets_what_comes_next_through() -> None:
+    limits = LaneLimits(concurrency=1, queue=20, breaker=BreakerLimits(failures=2, open_s=10, look_s=5))
+    scene = Scene(limits)
+    scene.sender.failing = True
+    await scene.take(*[QUICK] * 5, SLOW)
+    await eventually(lambda: len(scene.log.parked) == 5, every_s=0.001, what="two failed, three never were sent")
+    assert len(scene.sender.ids_of(QUICK)) == 2
+    assert len(scene.sender.ids_of(SLOW)) == 1
+    assert sorted((parked.attempts, parked.held) for parked in scene.log.parked) == [(0, True)] * 3 + [(1, False), (1, True)]
+    assert scene.changes == [("quick-config", "open")]
+    scene.now_s, scene.sender.failing = 10.0, False
+    await scene.take(*[QUICK] * 3, start=6)
+    await eventually(lambda: len(scene.sender.ids_of(QUICK)) == 3, every_s=0.001, what="one probes, the others are held")
+    await eventually(lambda: len(scene.log.parked) == 7, every_s=0.001, what="the others are held")
+    await scene.take(QUICK, start=9)
+    await eventually(lambda: len(scene.sender.ids_of(QUICK)) == 4, every_s=0.001, what="it is back")
+    assert scene.changes == [("quick-config", "open"), ("quick-config", "closed")]
+    assert scene.lanes.left_alone == 0
+    scene.sender.let_go.set()
+    await scene.until_handled(10)
+
+
+async def test_a_breaker_that_nobody_asks_about_is_forgotten() -> None:
+    scene = Scene(LaneLimits(concurrency=1, queue=20, breaker=BreakerLimits(failures=1, open_s=10, look_s=5, hold_most_s=60)))
+    scene.sender.failing = True
+    await scene.take(QUICK)
+    await scene.until_handled(1)
+    for now_s, open_lanes in ((20.0, 1), (119.0, 1), (141.0, 0)):
+        scene.now_s = now_s
+        scene.lanes.sweep()
+        assert (scene.lanes.open, scene.lanes.left_alone) == (open_lanes, open_lanes)
 
 
 async def eventually_raises(work: PartitionWork) -> None:

@@ -1,5 +1,6 @@
 """The request of one attempt, verified by packages that are not ours (wire contract, 10.1)."""
 
+import base64
 import hashlib
 import hmac
 from dataclasses import replace
@@ -7,11 +8,13 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from Crypto.Signature import eddsa
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from kite_common import VERSION
+from kite_common.crypto import SigningKey
 from kite_common.errors import Malformed
 from kite_common.events.agent_message import AgentMessage
 from kite_common.events.envelope import with_kiteseq
@@ -77,6 +80,17 @@ def test_during_a_rotation_either_secret_verifies_and_the_short_signature_is_the
     assert _independent(ROTATED).verify(request.body, headers)
     assert _independent(SECRET).verify(request.body, headers)
     assert headers["X-Kite-Signature"] == "sha256=" + hmac.new(ROTATED.encode(), request.body, hashlib.sha256).hexdigest()
+
+
+def test_with_v1a_the_keys_sign_first_and_receivers_that_know_only_v1_go_on() -> None:
+    keys = [SigningKey(bytes(32)), SigningKey(b"k" * 32)]
+    headers = _headers(request := build(_event(), an_endpoint(), [SECRET], _real_now_ms(), keys=keys))
+    assert [part.partition(",")[0] for part in headers["webhook-signature"].split(" ")] == ["v1a", "v1a", "v1"]
+    assert _independent(SECRET).verify(request.body, headers)
+    for key, part in zip(keys, headers["webhook-signature"].split(" "), strict=False):
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + request.body
+        verifier = eddsa.new(eddsa.import_public_key(base64.b64decode(key.public_text.removeprefix("whpk_"))), "rfc8032")
+        verifier.verify(signed, base64.b64decode(part.partition(",")[2]))
 
 
 def test_a_changed_byte_verifies_nowhere() -> None:

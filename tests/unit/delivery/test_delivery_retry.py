@@ -3,7 +3,7 @@
 import pytest
 
 from kite_delivery.domain.outcome import Delivered, Permanent, Transient
-from kite_delivery.domain.retry import Done, GiveUp, RetryAt, RetryPolicy, next_step
+from kite_delivery.domain.retry import Done, GiveUp, RetryAt, RetryPolicy, may_come_early, next_step
 
 POLICY = RetryPolicy()
 NOW_MS = 1_777_543_200_000
@@ -55,3 +55,17 @@ def test_a_retry_after_is_honoured_for_24_hours_at_most() -> None:
 def test_attempts_count_from_one() -> None:
     with pytest.raises(ValueError, match="count from 1"):
         next_step(Transient(), 0, POLICY, NOW_MS, 0.0)
+
+
+def test_what_is_tried_early_keeps_its_schedule() -> None:
+    assert next_step(Transient(), 2, POLICY, NOW_MS, 0.0, NOW_MS + 4_000) == RetryAt(NOW_MS + 304_000)
+    assert next_step(Transient(), 2, POLICY, NOW_MS, 0.0, NOW_MS - 4_000) == RetryAt(NOW_MS + 300_000)
+
+
+def test_a_retry_may_come_early_but_not_twice_in_a_row_not_the_last_and_not_against_a_retry_after() -> None:
+    assert may_come_early(Transient(), 1, POLICY, was_early=False)
+    assert not may_come_early(Transient(), 2, POLICY, was_early=True)
+    assert may_come_early(Transient(), 8, POLICY, was_early=False)
+    assert not may_come_early(Transient(), 9, POLICY, was_early=False)
+    assert not may_come_early(Transient(NOW_MS + 1), 1, POLICY, was_early=False)
+    assert not may_come_early(Permanent("gone"), 1, POLICY, was_early=False)

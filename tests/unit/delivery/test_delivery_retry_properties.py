@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kite_delivery.domain.outcome import Transient
-from kite_delivery.domain.retry import GiveUp, RetryAt, RetryPolicy, next_step
+from kite_delivery.domain.retry import GiveUp, RetryAt, RetryPolicy, ends_ms, may_come_early, next_step
 from kite_delivery.domain.tiers import aside_until, must_park_again, tier_for
 
 POLICY = RetryPolicy()
@@ -33,6 +33,34 @@ def test_ten_failures_end_after_75_hours_at_least_and_their_times_rise(
         now_ms = step.due_ms
     assert next_step(Transient(), 10, POLICY, now_ms, 0.0) == GiveUp("attempts_exhausted")
     assert now_ms - start_ms >= 75 * HOUR_MS
+
+
+@given(times, st.lists(jitters, min_size=9, max_size=9), st.lists(st.none() | st.floats(0, 1), min_size=9, max_size=9))
+def test_early_attempts_never_shorten_the_75_hours_nor_come_twice_in_a_row(
+    start_ms: int, drawn: list[float], earlier: list[float | None]
+) -> None:
+    """Each wait may be cut short by some part (the endpoint seemed to be back) where the rule allows it."""
+    now_ms, due_ms, was_early, early_flags = start_ms, 0, False, 0
+    for attempt, (jitter, cut) in enumerate(zip(drawn, earlier, strict=True), start=1):
+        step = next_step(Transient(), attempt, POLICY, now_ms, jitter, due_ms)
+        assert isinstance(step, RetryAt)
+        assert step.due_ms >= due_ms + POLICY.waits_s[attempt - 1] * 1000
+        may = may_come_early(Transient(), attempt, POLICY, was_early=was_early)
+        due_ms = step.due_ms
+        was_early = may and cut is not None and cut > 0 and due_ms - now_ms > 1
+        now_ms = due_ms - round((due_ms - now_ms) * (cut or 0)) if was_early else due_ms
+        was_early = now_ms < due_ms
+        early_flags += was_early
+    assert next_step(Transient(), 10, POLICY, now_ms, 0.0, due_ms) == GiveUp("attempts_exhausted")
+    assert now_ms - start_ms >= 75 * HOUR_MS
+    assert early_flags <= 4
+
+
+@given(times, st.integers(0, 15), st.integers(-HOUR_MS, 24 * HOUR_MS))
+def test_what_is_held_for_ever_ends_and_not_before_its_tenth_attempt_would_have_been(now_ms: int, attempts: int, due_in_ms: int) -> None:
+    ends, due_ms = ends_ms(attempts, now_ms + due_in_ms, POLICY, now_ms), now_ms + due_in_ms
+    last_ms = max(now_ms, due_ms) + sum(wait_s * 1000 * 1.2 for wait_s in POLICY.waits_s[attempts:])
+    assert last_ms - 1 <= ends <= max(now_ms, due_ms) + 91 * HOUR_MS
 
 
 @given(st.integers(0, 40 * HOUR_MS), tier_sets)

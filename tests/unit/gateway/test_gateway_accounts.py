@@ -28,6 +28,7 @@ from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.client import client_of
 from kite_gateway.testing import (
@@ -35,6 +36,7 @@ from kite_gateway.testing import (
     FakeBilling,
     FakeClientRateLimits,
     FakeCredentials,
+    FakeDeliveryCommands,
     FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
@@ -72,6 +74,7 @@ class Gateway:
             ingest=ingest_of(AcceptMessage(FakeReservations(), FakeMessageLog(), clock, ids), paid),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
+            send_test_event=SendTestEvent(FakeWebhookConfigs(), FakeDeliveryCommands(), clock, ids),
             accounts=Accounts(
                 Public(self.clients), billing, ChangeSubscription(billing, billing, billing, clock), self.catalog, x402=self.x402
             ),

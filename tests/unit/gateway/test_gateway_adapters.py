@@ -23,7 +23,7 @@ from kite_common.stream.group import Input
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
 from kite_gateway.adapters.credentials import TableCredentials, decode_credential
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, webhook_config
+from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, webhook_config, webhook_keys, webhook_test
 from kite_gateway.adapters.http.app import openapi_document
 from kite_gateway.adapters.http.bodies import Bodies
 from kite_gateway.adapters.http.context import Context, read_head
@@ -321,6 +321,8 @@ def test_the_document_names_every_route_of_the_app() -> None:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     nothing: Any = None
     webhook_config.add_routes(app, nothing, nothing, allow_private=False)
+    webhook_keys.add_routes(app, nothing, ())
+    webhook_test.add_routes(app, nothing, nothing, nothing)
     accounts.add_routes(app, nothing, nothing)
     paid.add_routes(app, nothing, nothing)
     app.router.routes += messages.routes(nothing) + hooks.routes(nothing)

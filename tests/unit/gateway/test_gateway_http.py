@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kite_common.clock import FrozenClock, to_unix_ms
+from kite_common.crypto import team_signing_key
 from kite_common.errors import CODES, OutcomeOpen, Unavailable
 from kite_common.ids import KeyPrefix, TeamId
 from kite_common.plans import shipped_catalog
@@ -34,6 +35,7 @@ from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 from kite_gateway.domain.access import Principal
 from kite_gateway.testing import (
     Account,
@@ -41,6 +43,7 @@ from kite_gateway.testing import (
     FakeBilling,
     FakeClientRateLimits,
     FakeCredentials,
+    FakeDeliveryCommands,
     FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
@@ -67,6 +70,7 @@ class Gateway:
     log: FakeMessageLog = field(default_factory=FakeMessageLog)
     rate_limits: FakeRateLimits = field(default_factory=FakeRateLimits)
     configs: FakeWebhookConfigs = field(default_factory=FakeWebhookConfigs)
+    orders: FakeDeliveryCommands = field(default_factory=FakeDeliveryCommands)
     seal: FakeSeal = field(default_factory=FakeSeal)
     billing: FakeBilling = field(default_factory=FakeBilling)
     metrics: Metrics = field(default_factory=Metrics)
@@ -74,6 +78,7 @@ class Gateway:
     cors_origins: tuple[str, ...] = ()
     max_in_flight: int = 512
     replay: "HeldReplay | None" = None
+    signing_roots: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         clock, ids = FrozenClock(NOW), CountingIds()
@@ -85,13 +90,14 @@ class Gateway:
             ingest=ingest_of(AcceptMessage(self.reservations, self.log, clock, ids), paid),
             open_hook=OpenHook(FakeHooks(), clock),
             configure_webhook=ConfigureWebhook(self.configs, self.seal, clock, ids),
+            send_test_event=SendTestEvent(self.configs, self.orders, clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), self.billing, ChangeSubscription(self.billing, self.billing, self.billing, clock),
                 shipped_catalog(),
             ),
             paid=paid,
             replay=self.replay, readiness=lambda: [("part", self.ready)], metrics=self.metrics, random_bits=random_bits,
-            cors_origins=self.cors_origins, max_in_flight=self.max_in_flight,
+            cors_origins=self.cors_origins, max_in_flight=self.max_in_flight, signing_roots=self.signing_roots,
         ))  # fmt: skip
 
     def client(self) -> httpx.AsyncClient:
@@ -502,10 +508,11 @@ async def test_a_webhook_config_is_put_shown_and_deleted(gateway: Gateway, clien
     shown = await client.get(CONFIG + OURS, headers=READER)
     gone = await client.delete(CONFIG + OURS, headers=WRITER)
     config_id = put.json()["id"]
-    stored = {"id": config_id, "team_id": TEAM, "url": WANTED["url"], "event_types": ["com.kite.*"], "active": True}
+    stored = {"id": config_id, "team_id": TEAM, "url": WANTED["url"], "event_types": ["com.kite.*"], "active": True, "signature": "v1"}
+    stored |= {"mode": "structured", "batch_max_events": 16, "batch_max_wait_ms": 200}
     at = "2026-04-30T10:00:00.000Z"
     assert (put.status_code, put.json()) == (200, stored)
-    assert shown.json() == stored | {"created_at": at, "updated_at": at}
+    assert shown.json() == stored | {"created_at": at, "updated_at": at, "previous_secret_expires_at": None}
     assert (gone.status_code, gone.json()) == (200, {"ok": True})
     assert "hush" not in put.text + shown.text
     assert {answer.headers["cache-control"] for answer in (put, shown, gone)} == {"private, no-store"}
@@ -522,6 +529,8 @@ async def test_a_webhook_config_is_put_shown_and_deleted(gateway: Gateway, clien
         (WANTED | {"url": "http://10.0.0.1/"}, "invalid_url", "private_address"),
         (WANTED | {"secret": None}, "invalid_secret", None),
         (WANTED | {"event_types": ["*"]}, "invalid_event_types", None),
+        (WANTED | {"signature": "v1a"}, "invalid_signature_scheme", None),
+        (WANTED | {"mode": "binary"}, "invalid_batch", None),
     ],
 )
 async def test_a_bad_webhook_config_is_refused_and_not_stored(
@@ -544,6 +553,57 @@ async def test_webhook_routes_check_key_permission_body_and_limit(gateway: Gatew
     assert answer.headers["ratelimit-limit"] == "60"
     gateway.rate_limits.used_up, gateway.seal.has_key = False, False
     assert_problem(await client.put(CONFIG + OURS, headers=WRITER, json=WANTED), 500, "secret_encryption_not_configured")
+
+
+ROTATE = CONFIG + "/rotate-secret"
+
+
+async def test_a_secret_is_rotated_with_a_body_and_without_and_shown_only_if_it_is_new_to_the_client(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    config_id = (await client.put(CONFIG + OURS, headers=WRITER, json=WANTED)).json()["id"]
+    made = await client.post(ROTATE + OURS, headers=WRITER)
+    given = await client.post(ROTATE + OURS, headers=WRITER, json={"secret": "hush again", "overlap_secs": 60})
+    shown = await client.get(CONFIG + OURS, headers=READER)
+    first = {"id": config_id, "team_id": TEAM, "previous_secret_expires_at": "2026-05-01T10:00:00.000Z"}
+    assert (made.status_code, {name: value for name, value in made.json().items() if name != "secret"}) == (200, first)
+    assert made.json()["secret"].startswith("whsec_")
+    assert (given.status_code, given.json()) == (200, first | {"previous_secret_expires_at": "2026-04-30T10:01:00.000Z"})
+    assert shown.json()["previous_secret_expires_at"] == "2026-04-30T10:01:00.000Z"
+    assert made.headers["cache-control"] == "private, no-store"
+    assert "hush" not in given.text + shown.text
+    assert made.json()["secret"] not in given.text + shown.text
+    assert [one.expires_at is None for one in gateway.configs.configs[TEAM].secrets] == [True, False]
+
+
+async def test_the_rotation_route_checks_in_the_order_of_the_contract(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    assert_problem(await client.get(ROTATE + OURS, headers=WRITER), 405, "method_not_allowed")
+    assert_problem(await client.post(ROTATE + OURS), 401, "unauthorized")
+    assert_problem(await client.post(ROTATE + OURS, headers=READER), 403, "insufficient_permissions")
+    assert_problem(await client.post(ROTATE + OURS, headers=WRITER, content=b"[]"), 400, "invalid_json")
+    assert_problem(await client.post(ROTATE + OURS, headers=WRITER, json={"secret": "whsec_x"}), 400, "invalid_secret")
+    assert_problem(await client.post(ROTATE + OURS, headers=WRITER, json={"overlap_secs": 604_801}), 400, "invalid_overlap")
+    assert_problem(await client.post(ROTATE + OURS, headers=WRITER), 404, "webhook_config_not_found")
+    await client.put(CONFIG + OURS, headers=WRITER, json=WANTED)
+    gateway.rate_limits.used_up = True
+    assert_problem(await client.post(ROTATE + OURS, headers=WRITER), 429, "rate_limit_exceeded")
+    gateway.rate_limits.used_up, gateway.seal.has_key = False, False
+    assert_problem(await client.post(ROTATE + OURS, headers=WRITER), 500, "secret_encryption_not_configured")
+
+
+async def test_the_public_keys_are_served_to_everyone_and_only_then_a_config_may_ask_for_them(client: httpx.AsyncClient) -> None:
+    path = "/api/v1/webhook-keys"
+    assert (await client.get(path + OURS)).json() == {"keys": []}
+    assert_problem(await client.get(path), 400, "missing_team_id")
+    roots = bytes(32), b"r" * 32
+    async with Gateway(signing_roots=roots).client() as signing:
+        keys, others = await signing.get(path + OURS), await signing.get(path + "?team_id=team_other")
+        put = await signing.put(CONFIG + OURS, headers=WRITER, json=WANTED | {"signature": "v1a"})
+        shown = await signing.get(CONFIG + OURS, headers=READER)
+    expected = [team_signing_key(root, TEAM) for root in roots]
+    assert keys.json() == {"keys": [{"id": key.id, "public_key": key.public_text} for key in expected]}
+    assert not {one["public_key"] for one in others.json()["keys"]} & {key.public_text for key in expected}
+    assert (put.json()["signature"], shown.json()["signature"]) == ("v1a", "v1a")
 
 
 async def test_the_document_and_its_page_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:

@@ -31,6 +31,7 @@ from kite_gateway.application.accept_message import AcceptMessage
 from kite_gateway.application.change_subscription import ChangeSubscription
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 from kite_gateway.domain.access import Principal
 from kite_gateway.domain.hooks.credentials import Endpoint
 from kite_gateway.testing import (
@@ -39,6 +40,7 @@ from kite_gateway.testing import (
     FakeBilling,
     FakeClientRateLimits,
     FakeCredentials,
+    FakeDeliveryCommands,
     FakeHooks,
     FakeMessageLog,
     FakeRateLimits,
@@ -99,6 +101,7 @@ class Gateway:
             ingest=ingest_of(accept, paid, self.payments),
             open_hook=OpenHook(hooks, clock),
             configure_webhook=ConfigureWebhook(FakeWebhookConfigs(), FakeSeal(), clock, ids),
+            send_test_event=SendTestEvent(FakeWebhookConfigs(), FakeDeliveryCommands(), clock, ids),
             accounts=Accounts(
                 Public(FakeClientRateLimits()), billing, ChangeSubscription(billing, billing, billing, clock), shipped_catalog(), x402=True
             ),

@@ -16,16 +16,26 @@ def markdown(results: Results, plot: str | None = None) -> str:
     return "\n".join(_lines(results, plot)) + "\n"
 
 
+def section(table: Table) -> str:
+    """One table as a section of a Markdown document."""
+    return "\n".join(_table(table)).lstrip("\n") + "\n"
+
+
 def show(results: Results, console: Console) -> None:
     """Print all tables."""
     for table in tables_of(results):
-        shown = RichTable(*table.columns[:1], title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
-        shown.caption_justify = "left"
-        for column in table.columns[1:]:
-            shown.add_column(column, justify="right")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        show_table(table, console)
+
+
+def show_table(table: Table, console: Console) -> None:
+    """Print one."""
+    shown = RichTable(*table.columns[:1], title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+    shown.caption_justify = "left"
+    for column in table.columns[1:]:
+        shown.add_column(column, justify="right")
+    for row in table.rows:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def _lines(results: Results, plot: str | None) -> Iterator[str]:

@@ -79,6 +79,7 @@ class AccountSnapshot(TeamFact):
     `recent_commands` holds short digests of the last commands that were applied, oldest first: a repeat of one changes nothing.
     `payments` does the same for commands of payments, oldest first. `debt_atomic` is what reversals could not take back: the next credits
     pay it. `warned_month` and `warned_day` are the limits whose 80 % this period's and day's warning was about (0 = none yet).
+    `commands_to` is the offset in kite.commands behind the last command that changed the account (0 = not known).
     """
 
     kind: ClassVar[str] = "account"
@@ -97,3 +98,4 @@ class AccountSnapshot(TeamFact):
     warned_month: Count = 0
     warned_day: Count = 0
     blocks: tuple[Block, ...] = ()
+    commands_to: Count = 0

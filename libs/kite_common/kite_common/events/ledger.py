@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from kite_common.events.fact import Amount, Count, SignedAmount, TeamFact, UnixMs
 
@@ -24,6 +24,8 @@ class LedgerEntry(TeamFact):
     `contra` is the other side of the double entry; it moves by the same amount with the opposite sign.
     Charged events of flat plans have entries of amount zero, so that every accepted event has exactly one entry.
     `shortfall_atomic` is what a debit could not take because the wallet held less (0 unless a reservation had lapsed).
+    `commands_to` stands in debits of usages: the team's commands at offsets of kite.commands before it came first, so that log and ledger
+    alone say in which order an account was changed. Older entries are without it.
     """
 
     kind: ClassVar[str] = "ledger-entry"
@@ -39,4 +41,5 @@ class LedgerEntry(TeamFact):
     event_id: str | None = None
     command_id: str | None = None
     payment: PaymentReference | None = None
+    commands_to: Count | None = Field(None, exclude_if=lambda offset: offset is None)
     occurred_at: UnixMs

@@ -15,7 +15,14 @@ from kite_common.events.commands import (
     Subscribe,
 )
 from kite_common.events.credentials import CredentialIssued
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.events.deliveries import (
+    DeadLetter,
+    DeliveryAttempted,
+    DeliveryConcluded,
+    DeliveryOrdered,
+    DeliveryParked,
+    DeliveryPending,
+)
 from kite_common.events.fact import Fact
 from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry
@@ -39,7 +46,7 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
         ReverseCredit, SetPastDue, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen,
         PaymentAssigned, PaymentStep, PaymentOutcome, PaymentRecord, ScanCursor, HookEndpoint, WebhookConfigured, DeliveryAttempted,
-        DeliveryConcluded, DeliveryParked, DeadLetter,
+        DeliveryConcluded, DeliveryParked, DeadLetter, DeliveryPending, DeliveryOrdered,
     )
 }  # fmt: skip
 

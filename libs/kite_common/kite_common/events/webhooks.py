@@ -1,10 +1,16 @@
 """The outbound webhook config of a team: where, which types, sealed secrets."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from kite_common.events.fact import TeamFact, UnixMs
+
+# How requests are signed: `v1` with the shared secrets, `v1a` with the team's Ed25519 keys as well.
+SignatureScheme = Literal["v1", "v1a"]
+
+# `batch`: first attempts are joined into one request where several come within `batch_max_wait_ms`.
+DeliveryMode = Literal["structured", "batch"]
 
 
 class SealedSecret(BaseModel):
@@ -25,6 +31,10 @@ class WebhookConfigured(TeamFact):
     url: str
     event_types: tuple[str, ...] = ()
     secrets: tuple[SealedSecret, ...]
+    signature: SignatureScheme = "v1"
+    mode: DeliveryMode = "structured"
+    batch_max_events: int = 16
+    batch_max_wait_ms: int = 200
     active: bool = True
     created_at: UnixMs
     updated_at: UnixMs

@@ -22,6 +22,8 @@ All keys of one team share the hash slot `{team_id}`, so one script may touch th
                                      older copy, nobody is admitted; <partition>:restored while claims are read back from the log
     kite:quiet                string a server process's id: whoever was admitted by an earlier one is in the log already; written by
                                      who knows it, such as the local stack, before any service is started
+    kite:rebuild              hash   `kitectl rebuild redis` has taken the marks of kite:projected away: `began`, and partition -> applied
+                                     as it was then; removed when all of them are back
     kite:payment-outcome:<id> string what became of a payment's submission, for a short time; wakes waiters on the same channel
     kite:outcome:<command>    string what became of a command, for a short time; a message on channel kite:outcomes wakes waiters
 

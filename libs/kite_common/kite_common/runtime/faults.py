@@ -1,7 +1,8 @@
 """Deliberate deaths, for tests only: a process kills itself at the point that KITE_FAULT_POINT names. Without it nothing happens.
 
 `KITE_FAULT_POINT=payment.settling.committed` dies when that point is reached for the first time, `...:3` at the third. The death is
-SIGKILL: nothing is flushed, closed or told. Points are named where they are; `reached` costs a comparison.
+SIGKILL: nothing is flushed, closed or told. `stop@transaction.open:2` stands still there instead (SIGSTOP), until somebody sends SIGCONT.
+Points are named where they are; `reached` costs a comparison.
 """
 
 import os
@@ -16,14 +17,16 @@ from kite_common.runtime.observe import get_logger
 log = get_logger("kite.faults")
 
 FAULT_POINT: Final = "KITE_FAULT_POINT"
+_STOP: Final = "stop@"
 
 
 @dataclass(slots=True)
 class Fault:
-    """A point, and how many more times it is passed by before the process dies there."""
+    """A point, and how many more times it is passed by before the process gets the signal there."""
 
     point: str
     left: int
+    number: signal.Signals = signal.SIGKILL
 
     def due(self, point: str) -> bool:
         """Whether this is the time."""
@@ -34,11 +37,12 @@ class Fault:
 
 
 def parse_fault(text: str) -> Fault | None:
-    """`<point>` or `<point>:<n-th time, from 1>`; None for an empty text. Raises ConfigurationError."""
-    point, colon, times = text.strip().partition(":")
+    """`[stop@]<point>` or `[stop@]<point>:<n-th time, from 1>`; None for an empty text. Raises ConfigurationError."""
+    stops = text.strip().startswith(_STOP)
+    point, colon, times = text.strip().removeprefix(_STOP).partition(":")
     if colon and not (times.isascii() and times.isdigit() and int(times) > 0):
         raise ConfigurationError([f"{FAULT_POINT}: must be a point's name, or name:N with N from 1"])
-    return Fault(point, int(times) if colon else 1) if point else None
+    return Fault(point, int(times) if colon else 1, signal.SIGSTOP if stops else signal.SIGKILL) if point else None
 
 
 def announce() -> None:
@@ -49,11 +53,11 @@ def announce() -> None:
 
 
 def reached(point: str) -> None:
-    """Die here if this point was named."""
+    """Die, or stand still, here if this point was named."""
     fault = _armed()
     if fault is not None and fault.due(point):
-        log.error("faults.dying", point=point)
-        os.kill(os.getpid(), signal.SIGKILL)
+        log.error("faults.dying", point=point, signal=fault.number.name)
+        os.kill(os.getpid(), fault.number)
 
 
 @lru_cache(maxsize=1)

@@ -62,7 +62,7 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _counter("kite_event_loop_blocked_total", "times", "times it did so for 5 s: nobody was answered; the log has the stack"),
     _gauge("kite_table_silent_seconds", "seconds", "since the brokers last answered for the worst partition of a table", "topic"),
     _gauge(
-        "kite_publish_stalled_seconds", "seconds", "since writes to a partition are not acknowledged; 0 while they are", "topic", "partition"
+        "kite_publish_stalled_seconds", "seconds", "since writes to a partition are unacknowledged; 0 while none is", "topic", "partition"
     ),
     _gauge("kite_table_keys", "keys", "keys a table holds in memory", "topic"),
     _histogram("kite_publish_group_size", "writes", _SIZES, "writes that shared one record batch", "topic"),
@@ -116,7 +116,9 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _counter("kite_delivery_parked_total", "deliveries", "deliveries parked in a retry tier", "tier"),
     _gauge("kite_delivery_lanes_open", "lanes", "endpoint lanes in memory"),
     _gauge("kite_delivery_in_flight", "attempts", "POSTs being made"),
-    _counter("kite_delivery_dead_letters_total", "deliveries", "deliveries given up, by reason", "reason"),
+    _gauge("kite_delivery_left_alone", "endpoints", "endpoints whose breaker is not closed: nothing but a probe is sent"),
+    _counter("kite_delivery_breaker_changes_total", "changes", "breakers that opened after failures in a row, or closed again", "to"),
+    _counter("kite_delivery_dead_letters_total", "deliveries", "given up, by reason and fault (receiver, ours)", "reason", "fault"),
     # replay
     _counter("kite_replay_rows_archived_total", "rows", "rows inserted into ClickHouse", "table"),
     _histogram("kite_replay_archive_batch_seconds", "seconds", _FAST, "one insert", "table"),

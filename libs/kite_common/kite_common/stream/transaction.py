@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from kite_common.clock import Clock
 from kite_common.events.codec import Record
+from kite_common.runtime import faults
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, monotonic_s, pause
@@ -39,6 +40,10 @@ _MAX_RECORDS: Final = 1_000
 # A transaction costs the brokers some 5 ms of CPU, whatever is in it: after a small step the next one waits for more to gather.
 _SMALL_STEP: Final = _MAX_RECORDS // 4
 _STEP_EVERY_S: Final = 0.25
+# Where tests let an owner die or stand still: a step is decided; all of it is written, not committed; it is committed, nobody was told.
+DECIDED: Final = "transaction.decided"
+OPEN: Final = "transaction.open"
+COMMITTED: Final = "transaction.committed"
 _POLL_S: Final = 0.25
 _LOOK_S: Final = 1.0
 
@@ -267,6 +272,7 @@ class _Work(Generic[StateT]):
             *step.elsewhere,
             *((owner._state_topic, partition, record) for record in kept),
         ]
+        faults.reached(DECIDED)
         await producer.begin_transaction()
         try:
             sends = [
@@ -283,7 +289,9 @@ class _Work(Generic[StateT]):
             if not isinstance(error, ProducerFenced):
                 await _abort(producer)
             raise
+        faults.reached(OPEN)
         await producer.commit_transaction()
+        faults.reached(COMMITTED)
 
     async def _look(self) -> None:
         """Where nothing is left to read, everything appended before we asked has been applied."""

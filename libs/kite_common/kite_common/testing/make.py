@@ -22,7 +22,14 @@ from kite_common.events.commands import (
     Subscribe,
 )
 from kite_common.events.credentials import CredentialIssued
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.events.deliveries import (
+    DeadLetter,
+    DeliveryAttempted,
+    DeliveryConcluded,
+    DeliveryOrdered,
+    DeliveryParked,
+    DeliveryPending,
+)
 from kite_common.events.envelope import CONTENT_TYPE_HEADER, with_kiteseq
 from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry, PaymentReference
@@ -266,11 +273,28 @@ def delivery_parked(**given: Any) -> DeliveryParked:
     return DeliveryParked(**(fields | given))
 
 
+def delivery_pending(**given: Any) -> DeliveryPending:
+    """A dead delivery that is redriven after its ten attempts."""
+    fields = _delivery() | {"webhook_config_id": CONFIG_ID, "attempts": 10, "redrives": 1, "at": NOW_MS + 4}
+    return DeliveryPending(**(fields | given))
+
+
+def delivery_ordered(**given: Any) -> DeliveryOrdered:
+    """The order to redrive it."""
+    named = _delivery()
+    fields = named | {
+        "id": ids.redrive_of(named["delivery_id"], 1), "webhook_config_id": CONFIG_ID, "attempts": 10, "redrives": 1,
+        "requested_at": NOW_MS, "body": with_kiteseq(event(), kiteseq(4711, 3)).decode(),
+    }  # fmt: skip
+    return DeliveryOrdered(**(fields | given))
+
+
 def dead_letter(**given: Any) -> DeadLetter:
     """A record that was no JSON."""
     fields: dict[str, Any] = {
-        "team_id": TEAM, "service": "replay", "reason": "event: not JSON", "topic": "kite.events", "partition": 3, "offset": 4711,
-        "at": NOW_MS, "original_key": "dGVhbV8x", "original_value": "eyJicm9rZW4i", "original_headers": (("kite-record", "ZXZlbnQ="),),
+        "team_id": TEAM, "service": "replay", "reason": "event: not JSON", "fault": "ours", "topic": "kite.events", "partition": 3,
+        "offset": 4711, "at": NOW_MS, "original_key": "dGVhbV8x", "original_value": "eyJicm9rZW4i",
+        "original_headers": (("kite-record", "ZXZlbnQ="),),
     }  # fmt: skip
     return DeadLetter(**(fields | given))
 

@@ -236,7 +236,8 @@ class _StepWork:
             self._bury(one, str(error))
             return
         before = self._account(command.team_id)
-        ran = run_command(before, command, one.timestamp_ms, self._place, self._rules)
+        place = Place(self._place.partition, self._place.applied, one.offset + 1)
+        ran = run_command(before, command, one.timestamp_ms, place, self._rules)
         if ran.account is not None and ran.account is not before:
             self._changed[command.team_id] = ran.account
         self._records += [(self._topics.ledger, encode(entry)) for entry in ran.entries]

@@ -28,10 +28,11 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The step a command runs in: it leads to position `applied` of `partition`."""
+    """The step a command runs in, which leads to position `applied` of `partition`, and the offset behind the command itself."""
 
     partition: int
     applied: int
+    commands_to: int = 0
 
 
 def run_command(before: AccountSnapshot | None, command: Command, at_ms: int, place: Place, rules: Rules) -> Ran:
@@ -49,7 +50,7 @@ def run_command(before: AccountSnapshot | None, command: Command, at_ms: int, pl
     told = _told(account, after, command, at_ms)
     after = None if told is None else told.account
     if after is not None and after is not before:
-        after = after.model_copy(update={"applied": place.applied})
+        after = after.model_copy(update={"applied": place.applied, "commands_to": place.commands_to})
     entries = tuple(fact.entry for fact in facts if isinstance(fact, WalletMoved))
     refused = decision if isinstance(decision, Refused) else None
     return Ran(

@@ -60,7 +60,7 @@ class Tab:
             team_id=usage.team_id, id=ledger_entry_of_event(EventId(usage.event_id)), entry="debit",
             reason="replay" if usage.usage_kind == "replay" else "event", contra="revenue", amount_atomic=-taken,
             balance_after_atomic=self._balance, shortfall_atomic=wanted - taken, quantity=usage.quantity, event_id=usage.event_id,
-            occurred_at=at_ms,
+            commands_to=self._account.commands_to or None, occurred_at=at_ms,
         )  # fmt: skip
         if self._used >= self._used_watched or self._day_used >= self._day_watched or self._balance < self._balance_watched:
             self._look(self._now(self._account.applied), usage.event_id, at_ms)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from kite_common.events.codec import encode
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryPending
 from kite_common.runtime.metrics import Metrics
 from kite_delivery.adapters.durable import Publishes, publish_durably
 
-_REASONS: Final = frozenset({"attempts_exhausted", "gone", "blocked"})
+_REASONS: Final = frozenset({"attempts_exhausted", "endpoint_down", "gone", "blocked", "secret_unreadable"})
 
 
 class KafkaDeliveryLog:
@@ -18,7 +18,7 @@ class KafkaDeliveryLog:
         self._deliveries, self._dead_letters = deliveries, dead_letters
         self._buried = metrics.counter("kite_delivery_dead_letters_total")
 
-    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded]) -> None:
+    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded | DeliveryPending]) -> None:
         """Append the facts; waits as long as the log is away."""
         await publish_durably(self._deliveries, partition, [encode(fact) for fact in facts])
 
@@ -26,4 +26,5 @@ class KafkaDeliveryLog:
         """Append a dead letter; waits as long as the log is away."""
         await publish_durably(self._dead_letters, partition, [encode(letter)])
         # Of a record nobody can read the reason is free text: one label for all of them.
-        self._buried.labels(reason=letter.reason if letter.reason in _REASONS else "unreadable").inc()
+        reason = letter.reason if letter.reason in _REASONS else "unreadable"
+        self._buried.labels(reason=reason, fault=letter.fault or "ours").inc()

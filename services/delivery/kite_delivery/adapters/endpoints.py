@@ -1,10 +1,8 @@
 """Endpoints over the table of kite.webhooks. Secrets are unsealed in memory only, for as long as their config stands; never logged.
 
-Delivery writes kite.webhooks in one single case, a receiver that answered 410: the one exception to "one writer per topic". It
-looks first whether the config is still the one it saw (same id, same `updated_at`, table up to date). Between that look and the
-append lies a race of a few milliseconds: a PUT acknowledged in it is overwritten by the inactive config. The team sees an inactive
-config in GET and puts it again; nothing is delivered to a wrong place. Accepted, because closing it would need a transaction
-between two services for an event that ends an endpoint anyway.
+Delivery writes kite.webhooks in one single case, a receiver that answered 410: the one exception to "one writer per topic". It does so as
+gateways do (`kite_common.stream.exclusive`): looks in its turn whether the config is still the one it saw, and writes only if nobody else
+did in between. So it never switches off what a PUT or a rotation has stored meanwhile.
 """
 
 import asyncio
@@ -14,18 +12,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from kite_common.crypto import unseal
-from kite_common.errors import Malformed, Unavailable
+from kite_common.crypto import SigningKey, team_signing_key, unseal
+from kite_common.errors import Malformed, OutcomeOpen, Unavailable
 from kite_common.events.codec import decode_as, encode
 from kite_common.events.webhooks import WebhookConfigured, secret_context
 from kite_common.ids import TeamId, WebhookConfigId
 from kite_common.runtime.observe import get_logger
-from kite_delivery.adapters.durable import Publishes, publish_durably
-from kite_delivery.domain.delivery import Endpoint
+from kite_common.runtime.system import jitter
+from kite_common.stream.exclusive import ExclusiveWriter, ShutOut
+from kite_delivery.domain.delivery import Batching, Endpoint
 
 log = get_logger("kite.delivery")
 
-_REFRESH_AGAIN_S: Final = 0.5
+_AGAIN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ class ConfigAt:
             active_since_ms=self.appended_ms if config.created_at == config.updated_at else min(self.appended_ms, config.created_at),
             changed_ms=self.appended_ms,
             updated_at=config.updated_at,
+            signature=config.signature,
+            batching=Batching(config.batch_max_events, config.batch_max_wait_ms) if config.mode == "batch" else None,
         )
 
 
@@ -81,8 +82,11 @@ def decode_config(record: AppendedRecord) -> ConfigAt | None:
 class TableEndpoints:
     """The configs of the partitions this process owns, for events or for retries."""
 
-    def __init__(self, table: ConfigTable, webhooks: Publishes, cipher_keys: Sequence[bytes]) -> None:
-        self._table, self._webhooks, self._cipher_keys = table, webhooks, tuple(cipher_keys)
+    def __init__(
+        self, table: ConfigTable, writer: ExclusiveWriter, cipher_keys: Sequence[bytes], signing_roots: Sequence[bytes] = ()
+    ) -> None:
+        self._table, self._writer = table, writer
+        self._cipher_keys, self._signing_roots = tuple(cipher_keys), tuple(signing_roots)
         self._endpoints: dict[str, tuple[ConfigAt, Endpoint]] = {}
         self._unsealed: dict[str, tuple[WebhookConfigured, tuple[tuple[str, int | None], ...]]] = {}
         self._owners: Counter[int] = Counter()
@@ -130,27 +134,38 @@ class TableEndpoints:
             self._unsealed[endpoint.team_id] = known
         return tuple(secret for secret, expires_at in known[1] if expires_at is None or now_ms < expires_at)
 
-    async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
-        """Switch the config off if it still is the one that was seen; see the module's text for the race that is left."""
-        await self._refreshed_at_last(partition)
-        held = self._table.get(endpoint.team_id)
-        if held is None or not held.config.active or (held.config.id, held.config.updated_at) != (endpoint.config_id, endpoint.updated_at):
-            return False
-        off = held.config.model_copy(update={"active": False, "secrets": (), "updated_at": max(now_ms, held.config.updated_at + 1)})
-        await publish_durably(self._webhooks, partition, [encode(off)])
-        log.info("delivery.endpoint_deactivated", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id, reason="gone")
-        return True
+    def signing_keys(self, endpoint: Endpoint) -> Sequence[SigningKey]:
+        """The team's keys for an endpoint that asks for them. Raises Malformed without one: what was asked for is not left out."""
+        if endpoint.signature == "v1":
+            return ()
+        if not self._signing_roots:
+            log.error("delivery.signing_key_missing", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id)
+            raise Malformed("no key for v1a is configured")
+        return [team_signing_key(root, endpoint.team_id) for root in self._signing_roots]
 
-    async def _refreshed_at_last(self, partition: int) -> None:
-        """However long the log is away: the attempt is on record already, so giving up here would make it again."""
+    async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
+        """Switch the config off if it still is the one that was seen, however long the log is away.
+
+        The attempt is on record already, so giving up here would make it again. A try whose outcome is open is looked at by the next one.
+        """
         while True:
             try:
-                await self._table.refreshed(partition)
-            except (Unavailable, TimeoutError):
-                log.warning("delivery.configs_behind", partition=partition)
-                await asyncio.sleep(_REFRESH_AGAIN_S)
-            else:
-                return
+                return await self._switched_off(endpoint, partition, now_ms)
+            except (Unavailable, ShutOut, OutcomeOpen, TimeoutError) as error:
+                log.warning("delivery.endpoint_not_yet_deactivated", partition=partition, reason=type(error).__name__)
+                await asyncio.sleep(_AGAIN_S * (1 + jitter()))
+
+    async def _switched_off(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
+        async with self._writer.turn(partition) as turn:
+            await self._table.refreshed(partition)
+            held = self._table.get(endpoint.team_id)
+            config = None if held is None else held.config
+            if config is None or not config.active or (config.id, config.updated_at) != (endpoint.config_id, endpoint.updated_at):
+                return False
+            off = config.model_copy(update={"active": False, "secrets": (), "updated_at": max(now_ms, config.updated_at + 1)})
+            await turn.append(encode(off))
+        log.info("delivery.endpoint_deactivated", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id, reason="gone")
+        return True
 
     def _unseal(self, config: WebhookConfigured) -> tuple[tuple[str, int | None], ...]:
         context = secret_context(config.team_id, config.id)

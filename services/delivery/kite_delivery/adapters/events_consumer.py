@@ -81,6 +81,7 @@ def delivery_of_record(one: Input) -> Delivery | None:
         kiteseq=seq,
         body=stored.body,
         appended_ms=one.timestamp_ms,
+        recipient=stored.recipient,
         traceparent=trace.decode("latin-1") if trace is not None else None,
     )
 

@@ -121,12 +121,24 @@ class HttpSender:
         )  # fmt: skip
 
     def _checked_socket(self, info: tuple[Any, ...]) -> socket.socket:
-        """The last gate: no socket is ever made for an address that may not be dialled, whoever asks for it."""
-        family, kind, protocol, _, address = info
-        parsed = parse_address(address[0])
+        family, kind, protocol, *_ = info
+        return _CheckedSocket(family, kind, protocol, allow_private=self._allow_private)
+
+
+class _CheckedSocket(socket.socket):
+    """The last gate: whoever dials, and whatever was checked before, it connects to no address that is not allowed."""
+
+    def __init__(self, *args: Any, allow_private: bool) -> None:
+        super().__init__(*args)
+        self._allow_private = allow_private
+
+    def connect(self, address: Any) -> None:
+        """Raises TargetRefused."""
+        parsed = parse_address(address[0]) if isinstance(address, tuple) else None
         if parsed is None or not is_allowed(parsed, allow_private=self._allow_private):
+            self.close()
             raise TargetRefused
-        return socket.socket(family, kind, protocol)
+        super().connect(address)
 
 
 async def _note_reuse(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:

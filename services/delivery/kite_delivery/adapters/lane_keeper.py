@@ -23,7 +23,7 @@ class LaneKeeper:
         """Sweep until `stop` is set."""
         while not await pause(_EVERY_S, stop):
             self._lanes.sweep()
-            self._observer.load(self._lanes.open, self._lanes.in_flight)
+            self._observer.load(self._lanes.open, self._lanes.in_flight, self._lanes.left_alone)
 
     def readiness(self) -> Readiness:
         """Always ready: there is nothing to wait for."""

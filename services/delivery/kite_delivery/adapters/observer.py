@@ -1,6 +1,6 @@
 """Observer as log lines and metrics: one wide line an attempt. No bodies, no urls (they may hold a secret), no excerpts."""
 
-from typing import Final
+from typing import Final, Literal
 
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
@@ -26,6 +26,8 @@ class LogAndMetrics:
         self._concluded = metrics.counter("kite_delivery_concluded_total")
         self._lanes = metrics.gauge("kite_delivery_lanes_open")
         self._in_flight = metrics.gauge("kite_delivery_in_flight")
+        self._left_alone = metrics.gauge("kite_delivery_left_alone")
+        self._changes = metrics.counter("kite_delivery_breaker_changes_total")
 
     def attempted(self, attempt: Attempt) -> None:
         """One line with all ids, and the numbers."""
@@ -57,16 +59,23 @@ class LogAndMetrics:
     def concluded(self, delivery: Delivery, end: End) -> None:
         """Counted; told only where a person may wonder: most ends are teams that want no webhooks."""
         self._concluded.labels(status=end.status).inc()
-        if end.status in ("blocked", "cancelled"):
+        if end.status in ("blocked", "cancelled", "dead"):
             log.info(
                 "delivery.concluded", team_id=delivery.team_id, event_id=delivery.event_id, delivery_id=delivery.delivery_id,
                 webhook_config_id=end.config_id, status=end.status, reason=end.reason, attempts=delivery.attempts,
             )  # fmt: skip
 
-    def load(self, lanes: int, in_flight: int) -> None:
-        """The two gauges."""
+    def endpoint(self, config_id: str, change: Literal["open", "closed"]) -> None:
+        """Counted and told: a team whose endpoint is left alone will ask why."""
+        self._changes.labels(to=change).inc()
+        tell = log.warning if change == "open" else log.info
+        tell("delivery.endpoint_left_alone" if change == "open" else "delivery.endpoint_back", webhook_config_id=config_id)
+
+    def load(self, lanes: int, in_flight: int, left_alone: int) -> None:
+        """The three gauges."""
         self._lanes.set(lanes)
         self._in_flight.set(in_flight)
+        self._left_alone.set(left_alone)
 
 
 def _trace_fields(traceparent: str | None) -> dict[str, str]:

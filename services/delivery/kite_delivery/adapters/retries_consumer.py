@@ -82,7 +82,9 @@ class RetriesOwner:
             work.run(one.offset, partial(self._log.bury, one.partition, letter))
             return
         now_ms = self._clock.unix_ms()
-        if must_park_again(delivery.due_ms, now_ms, self._delays_ms):
+        if delivery.held:
+            await work.accept(one.offset, delivery)
+        elif must_park_again(delivery.due_ms, now_ms, self._delays_ms):
             await work.put_back(one.offset, delivery)
         elif delivery.due_ms > now_ms:
             await work.accept_after((delivery.due_ms - now_ms) / 1000, one.offset, delivery)

@@ -11,6 +11,8 @@ remains; that rest is waited in memory. What follows from it:
   smallest delay to wait (only what found no place in its lane or in memory, or was put back by a stop) waits that smallest delay.
 - Memory is bounded: whatever waits there is within one smallest delay of its time, and counts against the budget of what comes back and
   against its endpoint's share of it.
+- What is held, because its endpoint is left alone (`domain/breaker.py`), does not wait for its due time but for its endpoint: it is
+  parked once, for at most the rest it was told, and looks at the endpoint when it comes out.
 - Nothing is lost by a kill: what waits in memory is not handled, so its position is not committed, and it is read again.
 - A move costs one write of the delivery, whole. A wait of 24 h takes about 20 moves, one of 5 to 6 s a single one.
 
@@ -37,9 +39,9 @@ class RetryTopics:
         self._tiers, self._delays_ms, self._aside_most_ms, self._clock = tiers, delays_ms, aside_most_ms, clock
         self._parked = metrics.counter("kite_delivery_parked_total")
 
-    async def park(self, partition: int, parked: DeliveryParked) -> None:
-        """Keep it until about `parked.due_at`; waits as long as the log is away."""
-        tier = tier_for(parked.due_at - self._clock.unix_ms(), self._delays_ms)
+    async def park(self, partition: int, parked: DeliveryParked, until_ms: int) -> None:
+        """Keep it until about `until_ms`; waits as long as the log is away."""
+        tier = tier_for(until_ms - self._clock.unix_ms(), self._delays_ms)
         await publish_durably(self._tiers[tier], partition, [encode(parked)])
         self._parked.labels(tier=str(tier + 1)).inc()
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
+from kite_delivery.domain.breaker import Verdict
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
-from kite_delivery.domain.outcome import Delivered
+from kite_delivery.domain.outcome import verdict
 from kite_delivery.domain.progress import Progress
 from kite_delivery.domain.route import End
 
@@ -116,12 +117,16 @@ class PartitionWork:
             self._spawn(self._conclude(ends))
 
     async def drain(self, timeout_s: float) -> None:
-        """Come to an end: what is being sent may finish within `timeout_s`, all the rest is parked. Takes a second more at most."""
+        """Come to an end: what is being sent may finish within `timeout_s`, all the rest is parked. Takes a second more at most.
+
+        For half of that time what waits in a lane keeps its turn: were it parked at once, later messages would overtake it.
+        """
         self._draining.set()
         self.flush()
+        await self._settled(timeout_s / 2)
         for job in self._lanes.withdraw(self):
             job.step_aside()
-        await self._settled(timeout_s)
+        await self._settled(timeout_s / 2)
         for task in self._sending:
             task.cancel()
         await self._settled(_PARKING_GRACE_S)
@@ -146,29 +151,32 @@ class PartitionWork:
         self._held[offset] = size
 
     def _offer(self, job: "_Job") -> None:
-        if self._draining.is_set() or not self._lanes.offer(job.endpoint.config_id, job):
+        if self._draining.is_set():
             job.step_aside()
+        else:
+            self._lanes.offer(job.endpoint.config_id, job)
 
     def start(self, job: "_Job") -> None:
         """Called by the job when its lane lets it go."""
         task = self._spawn(self._deliver_now(job))
         self._sending.add(task)
         # Also for a task that is cancelled before its first step: its lane must not stay taken.
-        task.add_done_callback(lambda _task: self._leave_lane(job, failed=True))
+        task.add_done_callback(lambda _task: self._leave_lane(job, "unknown"))
 
-    def step_aside(self, job: "_Job") -> None:
-        """Called by the job when its lane has no place for it, or we are ending: then it is due as before."""
-        parking = (
-            partial(self._deliver.put_back, job.delivery)
-            if self._draining.is_set()
-            else partial(self._deliver.set_aside, job.delivery, job.endpoint)
-        )
+    def step_aside(self, job: "_Job", rest_s: float | None) -> None:
+        """Called by the job when its lane has no place for it (`rest_s`: its endpoint is left alone), or we are ending: due as before."""
+        if self._draining.is_set():
+            parking = partial(self._deliver.put_back, job.delivery)
+        elif rest_s is not None:
+            parking = partial(self._deliver.hold, job.delivery, job.endpoint, rest_s)
+        else:
+            parking = partial(self._deliver.set_aside, job.delivery, job.endpoint)
         self._spawn(self._finish_after(job.offset, parking))
 
     async def _deliver_now(self, job: "_Job") -> None:
         result = await self._send(job)
         if isinstance(result, Attempt):
-            await self._deliver.settle(result)
+            await self._deliver.settle(result, partial(self._lanes.rest_s, job.endpoint.config_id))
         elif isinstance(result, End):
             await self._deliver.conclude([(job.delivery, result)])
         else:
@@ -178,10 +186,10 @@ class PartitionWork:
     async def _send(self, job: "_Job") -> Attempt | End | None:
         """The attempt, or None if draining interrupted it."""
         task = asyncio.current_task()
-        failed = True
+        said: Verdict = "unknown"
         try:
             result = await self._deliver.attempt(job.delivery)
-            failed = isinstance(result, Attempt) and not isinstance(result.outcome, Delivered)
+            said = verdict(result.reply) if isinstance(result, Attempt) else "unknown"
         except asyncio.CancelledError:
             if self._abandoned or not self._draining.is_set() or task is None:
                 raise
@@ -190,14 +198,14 @@ class PartitionWork:
         else:
             return result
         finally:
-            self._leave_lane(job, failed=failed)
+            self._leave_lane(job, said)
             if task is not None:
                 self._sending.discard(task)
 
-    def _leave_lane(self, job: "_Job", *, failed: bool) -> None:
+    def _leave_lane(self, job: "_Job", said: Verdict) -> None:
         if job.in_lane:
             job.in_lane = False
-            self._lanes.ended(job.endpoint.config_id, failed=failed)
+            self._lanes.ended(job.endpoint.config_id, job.order, said)
 
     async def _accept_later(self, wait_s: float, offset: int, delivery: Delivery) -> None:
         with contextlib.suppress(TimeoutError):
@@ -243,16 +251,18 @@ class PartitionWork:
 class _Job:
     """One delivery on its way through a lane."""
 
-    __slots__ = ("budget", "delivery", "endpoint", "in_lane", "offset", "owner", "size")
+    __slots__ = ("budget", "delivery", "endpoint", "in_lane", "offset", "order", "owner", "size")
 
     def __init__(self, work: PartitionWork, offset: int, delivery: Delivery, endpoint: Endpoint) -> None:
         self.owner, self.offset, self.delivery, self.endpoint = work, offset, delivery, endpoint
         self.budget, self.size = work.budget, len(delivery.body)
+        # One event a recipient would be all that a batch could hold.
+        self.order = delivery.order if endpoint.batching is None else None
         self.in_lane = False
 
     def start(self) -> None:
         self.in_lane = True
         self.owner.start(self)
 
-    def step_aside(self) -> None:
-        self.owner.step_aside(self)
+    def step_aside(self, rest_s: float | None = None) -> None:
+        self.owner.step_aside(self, rest_s)

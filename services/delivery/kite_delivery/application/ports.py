@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.crypto import SigningKey
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeliveryPending
 from kite_common.ids import TeamId
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
@@ -23,6 +24,10 @@ class Endpoints(Protocol):
         """The signing secrets that live now, newest first. Raises Malformed if they cannot be read."""
         ...
 
+    def signing_keys(self, endpoint: Endpoint) -> Sequence[SigningKey]:
+        """The team's Ed25519 keys if the endpoint asks for their signatures, newest first. Raises Malformed if it has none."""
+        ...
+
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
         """Switch the config off, but only if it still is the one that was seen; False if it is not."""
         ...
@@ -39,7 +44,7 @@ class Sender(Protocol):
 class DeliveryLog(Protocol):
     """Where attempts and ends are recorded."""
 
-    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded]) -> None:
+    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded | DeliveryPending]) -> None:
         """Append the facts; waits as long as the log is away."""
         ...
 
@@ -51,8 +56,8 @@ class DeliveryLog(Protocol):
 class RetrySchedule(Protocol):
     """Keeps a delivery until it is due and brings it back."""
 
-    async def park(self, partition: int, parked: DeliveryParked) -> None:
-        """Keep it until about `parked.due_at`; waits as long as the log is away."""
+    async def park(self, partition: int, parked: DeliveryParked, until_ms: int) -> None:
+        """Keep it until about `until_ms`, milliseconds since 1970; waits as long as the log is away."""
         ...
 
     def aside_until(self, delivery: Delivery, now_ms: int) -> int:
@@ -71,6 +76,6 @@ class Observer(Protocol):
         """A delivery ended without a further attempt."""
         ...
 
-    def load(self, lanes: int, in_flight: int) -> None:
-        """How many lanes are in memory and how many POSTs under way."""
+    def load(self, lanes: int, in_flight: int, left_alone: int) -> None:
+        """How many lanes are in memory, how many POSTs under way, how many endpoints left alone because they only fail."""
         ...

@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
+from kite_common.events.webhooks import SignatureScheme
 from kite_common.ids import DeliveryId, EventId, TeamId, WebhookConfigId
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How many events one POST may carry at most, and how long the first of them waits for more."""
+
+    max_events: int
+    max_wait_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,8 @@ class Endpoint:
     active_since_ms: int
     changed_ms: int
     updated_at: int
+    signature: SignatureScheme = "v1"
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +39,10 @@ class Delivery:
     """An event and how far its delivery is. `body` is the exact CloudEvent with kiteseq, the same in every attempt.
 
     `config_id` and `delivery_id` are None until the event has met an endpoint. `attempts` counts those made so far.
-    `due_ms` is when the next attempt may start.
+    `due_ms` is when the next attempt may start. `recipient` is whom an agent message is for: first attempts to one are in order.
+    `held` says that it waits for its endpoint's breaker and may be tried before `due_ms`; `ends_ms` is when it ends if it is held still.
+    `due_ms` is when the next attempt may start. `redrives` is how often it was redriven; `attempts_before` of its attempts belong to the
+    rounds before, and `appended_ms` is when this round was ordered. A `test` is of no stream: one attempt, `kiteseq` only a place in lists.
     """
 
     partition: int
@@ -43,8 +57,29 @@ class Delivery:
     config_id: WebhookConfigId | None = None
     delivery_id: DeliveryId | None = None
     traceparent: str | None = None
+    recipient: str | None = None
+    held: bool = False
+    ends_ms: int | None = None
+    redrives: int = 0
+    attempts_before: int = 0
+    test: bool = False
+
+    @property
+    def order(self) -> str | None:
+        """What its attempt keeps order with: first attempts to the same recipient; nothing else, no retry and nothing that was ordered."""
+        return None if self.attempts or self.ordered else self.recipient
 
     @property
     def attempt(self) -> int:
         """The number of the next attempt, from 1."""
         return self.attempts + 1
+
+    @property
+    def attempt_of_round(self) -> int:
+        """The same counted from the beginning of this round: what the schedule goes by."""
+        return self.attempt - self.attempts_before
+
+    @property
+    def ordered(self) -> bool:
+        """Whether somebody asked for this very delivery: then no filter holds it back."""
+        return self.redrives > 0 or self.test

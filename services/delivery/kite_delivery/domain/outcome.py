@@ -6,12 +6,15 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Literal, assert_never
 
 from kite_common.clock import to_unix_ms
+from kite_delivery.domain.breaker import Verdict
 
 # Why there was no answer: words that tell a team what to mend, and nothing about our network.
 SendError = Literal["timeout", "connect", "tls", "dns", "blocked", "protocol", "secret"]
 
 _GONE: Final = 410
-_MAY_ASK_FOR_TIME: Final = frozenset((429, 503))
+_TOO_MANY: Final = 429
+_SERVER_ERROR: Final = 500
+_MAY_ASK_FOR_TIME: Final = frozenset((_TOO_MANY, 503))
 _DELTA_SECONDS: Final = re.compile(r"[0-9]{1,10}")
 
 
@@ -92,3 +95,20 @@ def retry_after_ms(header: str | None, now_ms: int) -> int | None:
         return to_unix_ms(date) if date.tzinfo is not None else None
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def verdict(reply: Reply) -> Verdict:
+    """What a reply says of the endpoint itself, whatever it means for the delivery: its breaker goes by this.
+
+    Down: no answer (timeout, connection, name, TLS, no HTTP), 5xx, and 429, which asks to be left alone. Up: every other answer; who
+    says 404 or 401 is there, and quick. Unknown: what never left us (secret, refused target).
+    """
+    match reply:
+        case Failure(error="secret" | "blocked"):
+            return "unknown"
+        case Failure():
+            return "down"
+        case Answer(status=status):
+            return "down" if status >= _SERVER_ERROR or status == _TOO_MANY else "up"
+        case _ as unreachable:
+            assert_never(unreachable)

@@ -45,11 +45,12 @@ class GiveUp:
 NextStep = Done | RetryAt | GiveUp
 
 
-def next_step(outcome: Outcome, attempt: int, policy: RetryPolicy, now_ms: int, jitter: float) -> NextStep:
+def next_step(outcome: Outcome, attempt: int, policy: RetryPolicy, now_ms: int, jitter: float, scheduled_ms: int = 0) -> NextStep:
     """Decide what follows attempt number `attempt` that ended at `now_ms`. Same arguments, same answer; never blocks.
 
-    `attempt` counts from 1, `jitter` lies in [0, 1). A Retry-After that is later than our own wait wins over it, but no
-    later than `policy.retry_after_max_s` from now (RFC 9110, section 10.2.3). Raises ValueError if `attempt` is below 1.
+    `attempt` counts from 1, `jitter` lies in [0, 1). Our own wait counts from `scheduled_ms` if the attempt was made before that: what
+    is tried early keeps its schedule. A Retry-After that is later than our own wait wins over it, but no later than
+    `policy.retry_after_max_s` from now (RFC 9110, section 10.2.3). Raises ValueError if `attempt` is below 1.
     """
     if attempt < 1:
         raise ValueError("attempts count from 1")
@@ -59,15 +60,34 @@ def next_step(outcome: Outcome, attempt: int, policy: RetryPolicy, now_ms: int, 
         case Permanent(reason):
             return GiveUp(reason)
         case Transient(not_before_ms):
-            return _after_failure(attempt, policy, now_ms, jitter, not_before_ms)
+            return _after_failure(attempt, policy, now_ms, jitter, not_before_ms, scheduled_ms)
         case _ as unreachable:
             assert_never(unreachable)
 
 
-def _after_failure(attempt: int, policy: RetryPolicy, now_ms: int, jitter: float, not_before_ms: int | None) -> NextStep:
+def may_come_early(outcome: Outcome, attempt: int, policy: RetryPolicy, *, was_early: bool) -> bool:
+    """Whether the retry after attempt number `attempt` may be made before it is due, once its endpoint answers again.
+
+    Not if the receiver asked for time, not twice in a row, and never the last: so ten failures still take the whole schedule.
+    """
+    return isinstance(outcome, Transient) and outcome.not_before_ms is None and attempt + 1 < policy.max_attempts and not was_early
+
+
+def ends_ms(attempts: int, due_ms: int, policy: RetryPolicy, now_ms: int) -> int:
+    """When a delivery ends that is held from now on and never let go: after what its schedule has left, at least its last wait.
+
+    `attempts` were made, the next is due at `due_ms`. Never before the tenth attempt would have been.
+    """
+    left_s = max(sum(policy.waits_s[attempts:]), policy.waits_s[-1] if policy.waits_s else 0.0)
+    return max(now_ms, due_ms) + round(left_s * 1000 * (1 + policy.jitter))
+
+
+def _after_failure(
+    attempt: int, policy: RetryPolicy, now_ms: int, jitter: float, not_before_ms: int | None, scheduled_ms: int
+) -> NextStep:
     if attempt >= policy.max_attempts:
         return GiveUp("attempts_exhausted")
-    own_ms = now_ms + round(policy.waits_s[attempt - 1] * 1000 * (1 + policy.jitter * jitter))
+    own_ms = max(now_ms, scheduled_ms) + round(policy.waits_s[attempt - 1] * 1000 * (1 + policy.jitter * jitter))
     if not_before_ms is None:
         return RetryAt(own_ms)
     return RetryAt(max(own_ms, min(not_before_ms, now_ms + round(policy.retry_after_max_s * 1000))))

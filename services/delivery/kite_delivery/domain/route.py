@@ -7,7 +7,8 @@ from kite_common.ids import WebhookConfigId
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.event_filter import wants
 
-EndStatus = Literal["no_endpoint", "filtered", "cancelled", "blocked"]
+# Dead without an attempt on record is a test whose target may not be dialled: its verdict is a yes or a no.
+EndStatus = Literal["no_endpoint", "filtered", "cancelled", "blocked", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ def _later(delivery: Delivery, endpoint: Endpoint | None) -> Route:
         return End("cancelled", "config_deleted", delivery.config_id)
     if not endpoint.active:
         return End("cancelled", "config_deactivated", endpoint.config_id, endpoint.url)
-    # Once attempted, a delivery stays promised: a filter that is set later does not call it back.
-    return Send(endpoint) if delivery.attempts else _filtered(delivery, endpoint)
+    # Once attempted, a delivery stays promised: a filter that is set later does not call it back. What was asked for passes every filter.
+    return Send(endpoint) if delivery.attempts or delivery.ordered else _filtered(delivery, endpoint)
 
 
 def _filtered(delivery: Delivery, endpoint: Endpoint) -> Route:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kite_common.crypto import SigningKey
 from kite_common.errors import Malformed
-from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
+from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked, DeliveryPending
 from kite_common.ids import EventId, TeamId, WebhookConfigId
 from kite_delivery.domain.delivery import Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
@@ -15,7 +16,7 @@ from kite_delivery.domain.route import End
 
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
-Fact = DeliveryAttempted | DeliveryConcluded | DeliveryParked | DeadLetter
+Fact = DeliveryAttempted | DeliveryConcluded | DeliveryParked | DeliveryPending | DeadLetter
 
 
 def an_endpoint(
@@ -42,6 +43,7 @@ class FakeEndpoints:
         self.by_team: dict[TeamId, Endpoint] = {endpoint.team_id: endpoint for endpoint in endpoints}
         self.live_secrets = secrets
         self.unreadable = False
+        self.keys: tuple[SigningKey, ...] = ()
         self.deactivated: list[Endpoint] = []
 
     def of(self, team_id: TeamId) -> Endpoint | None:
@@ -51,6 +53,11 @@ class FakeEndpoints:
         if self.unreadable:
             raise Malformed("sealed under a key that is not configured")
         return self.live_secrets
+
+    def signing_keys(self, endpoint: Endpoint) -> tuple[SigningKey, ...]:
+        if endpoint.signature == "v1a" and not self.keys:
+            raise Malformed("no key for v1a is configured")
+        return self.keys if endpoint.signature == "v1a" else ()
 
     async def deactivate(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:  # noqa: ARG002 - the port's signature
         current = self.by_team.get(endpoint.team_id)
@@ -85,15 +92,17 @@ class FakeLog:
         self.facts: list[Fact] = []
         self.broken: Exception | None = None
         self.aside_ms = 5_000
+        self.rests_until_ms: list[int] = []
 
-    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded]) -> None:  # noqa: ARG002 - the port's signature
+    async def write(self, partition: int, facts: Sequence[DeliveryAttempted | DeliveryConcluded | DeliveryPending]) -> None:  # noqa: ARG002 - the port's signature
         await self._append(*facts)
 
     async def bury(self, partition: int, letter: DeadLetter) -> None:  # noqa: ARG002 - the port's signature
         await self._append(letter)
 
-    async def park(self, partition: int, parked: DeliveryParked) -> None:  # noqa: ARG002 - the port's signature
+    async def park(self, partition: int, parked: DeliveryParked, until_ms: int) -> None:  # noqa: ARG002 - the port's signature
         await self._append(parked)
+        self.rests_until_ms.append(until_ms)
 
     def aside_until(self, delivery: Delivery, now_ms: int) -> int:  # noqa: ARG002 - the port's signature
         return now_ms + self.aside_ms
@@ -106,7 +115,7 @@ class FakeLog:
     @property
     def statuses(self) -> list[str]:
         """The statuses recorded, in order."""
-        return [fact.status for fact in self.facts if isinstance(fact, DeliveryAttempted | DeliveryConcluded)]
+        return [fact.status for fact in self.facts if isinstance(fact, DeliveryAttempted | DeliveryConcluded | DeliveryPending)]
 
     async def _append(self, *facts: Fact) -> None:
         await asyncio.sleep(0)
@@ -124,5 +133,5 @@ class SilentObserver:
     def concluded(self, delivery: Delivery, end: End) -> None:
         pass
 
-    def load(self, lanes: int, in_flight: int) -> None:
+    def load(self, lanes: int, in_flight: int, left_alone: int) -> None:
         pass

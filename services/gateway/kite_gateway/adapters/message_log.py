@@ -38,5 +38,6 @@ class KafkaMessageLog:
             Record(place.record_key, usage.to_json(), _USAGE_HEADERS),
         )
         await self._publisher.publish(place.partition, records, not_after_ms=received_ms + _HAND_OVER_MS)
+        faults.reached("message.published")
         if usage.payment_claim is not None:
             faults.reached("topup.published")

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from kite_common.events.commands import Command, CommandOutcome
+from kite_common.events.deliveries import DeliveryOrdered
 from kite_common.events.payments import PaymentOutcome, PaymentResult
 from kite_common.events.usage import UsageRecorded
 from kite_common.events.webhooks import WebhookConfigured
@@ -169,8 +170,23 @@ class WebhookConfigs(Protocol):
         """The config, active or not, with everything that was stored before the call. Raises Unavailable."""
         ...
 
-    async def store(self, config: WebhookConfigured, *, not_after_ms: int) -> None:
-        """Store a config, not after that time; returns once it is durable and `current` gives it back. Raises Unavailable, OutcomeOpen."""
+    async def store(self, config: WebhookConfigured, *, instead_of: WebhookConfigured | None, not_after_ms: int) -> bool:
+        """Store a config if the team's still is `instead_of`, not after that time; True once it is durable and `current` gives it back.
+
+        False: another has been stored since, by whichever process; nothing was changed. Raises Unavailable (nothing was), OutcomeOpen.
+        """
+        ...
+
+
+class DeliveryCommands(Protocol):
+    """The way to delivery, beside the events it delivers anyway."""
+
+    async def place_now(self, team_id: TeamId) -> int:
+        """The kiteseq that the team's next event may have: where lists of deliveries show what is no event. Raises Unavailable."""
+        ...
+
+    async def give(self, order: DeliveryOrdered, *, not_after_ms: int) -> None:
+        """Have an order carried out, handed over not after that time; durable on return. Raises Unavailable, OutcomeOpen."""
         ...
 
 
@@ -179,6 +195,14 @@ class SecretSeal(Protocol):
 
     def seal(self, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> str | None:
         """The sealed secret, readable only together with team and config; None if the server has no key to seal with."""
+        ...
+
+    def holds(self, sealed: str, secret: str, team_id: TeamId, config_id: WebhookConfigId) -> bool:
+        """Whether this is that secret, sealed for team and config; False too if it cannot be opened here."""
+        ...
+
+    def new_secret(self) -> str:
+        """A fresh secret of the server's making, `whsec_` and base64 of 32 random bytes."""
         ...
 
 

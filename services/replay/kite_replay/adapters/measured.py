@@ -53,15 +53,16 @@ class MeasuredReader:
         self._inner, self._metrics = inner, metrics
 
     async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
-        return await self._measured("cursor", self._inner.seq_of(team_id, created_ms, event_id))
+        return await self.measured("cursor", self._inner.seq_of(team_id, created_ms, event_id))
 
     async def find(self, query: EventQuery) -> Found:
-        return await self._measured("events", self._inner.find(query))
+        return await self.measured("events", self._inner.find(query))
 
     async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
-        return await self._measured("ledger", self._inner.entries(query))
+        return await self.measured("ledger", self._inner.entries(query))
 
-    async def _measured(self, kind: str, call: Awaitable[T]) -> T:
+    async def measured(self, kind: str, call: Awaitable[T]) -> T:
+        """The result of a call to the archive, counted and timed as `kind`."""
         began, outcome = monotonic_s(), "error"
         try:
             result = await call

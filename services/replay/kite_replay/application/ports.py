@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kite_common.errors import ApiError
-from kite_common.ids import EventId, TeamId
+from kite_common.events.deliveries import DeliveryOrdered
+from kite_common.ids import EventId, TeamId, WebhookConfigId
 from kite_replay.domain.allowance import Allowance
 from kite_replay.domain.charge import PageUsage, Reserved, WalletFacts
+from kite_replay.domain.deliveries import DeliveryKey, DeliveryQuery, EventLabels, FoundFact
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.paid import Due, PaidRange, Priced
-from kite_replay.domain.query import EventQuery, Found
+from kite_replay.domain.query import EventQuery, Found, FoundEvent
 from kite_replay.domain.rows import BadRecord, Batch, Table, Tail
 
 
@@ -43,7 +45,8 @@ class EventReader(Protocol):
     async def find(self, query: EventQuery) -> Found:
         """The rows a query selects, kiteseq ascending, each once, from one moment's state of the archive.
 
-        May return fewer than there are, a beginning of them, when they are very large; then `cut` is True and at least one row is there.
+        May return fewer than there are, a beginning of them: when they are very large, with at least one row; or when very many others had
+        to be passed over, perhaps with none. Then `cut` is True, and a query behind the place reached goes on.
         """
         ...
 
@@ -53,6 +56,43 @@ class LedgerReader(Protocol):
 
     async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
         """The entries a query selects, newest first, each once, none of amount zero, from one moment's state of the archive."""
+        ...
+
+
+class DeliveryReader(Protocol):
+    """What is asked of the attempt log, and of the events behind it."""
+
+    async def keys(self, query: DeliveryQuery) -> Sequence[DeliveryKey]:
+        """The places of deliveries that may pass the query's filter, newest event first, each once."""
+        ...
+
+    async def facts(self, team_id: TeamId, keys: Sequence[DeliveryKey]) -> Sequence[FoundFact]:
+        """Every fact on record about these deliveries of the team, each record of the log once, in no order."""
+        ...
+
+    async def labels(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, EventLabels]:
+        """What scopes ask of the team's events with these kiteseq, by kiteseq; those that are not kept are left out."""
+        ...
+
+    async def events(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, FoundEvent]:
+        """The team's events with these kiteseq, by kiteseq; those that are not kept are left out."""
+        ...
+
+
+class WebhookConfigs(Protocol):
+    """Which webhook config a team has."""
+
+    async def active(self, team_id: TeamId) -> WebhookConfigId | None:
+        """The team's active config, as far as anything was written before this call; None if it has none."""
+        ...
+
+
+class DeliveryOrders(Protocol):
+    """The way to delivery."""
+
+    async def give(self, orders: Sequence[DeliveryOrdered]) -> None:
+        """Have these carried out; returns once they are durable. Raises Unavailable or OutcomeOpen: then some may be, and giving them
+        again does no harm."""
         ...
 
 

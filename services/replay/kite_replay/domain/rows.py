@@ -14,7 +14,7 @@ import orjson
 from kite_common.errors import Malformed
 from kite_common.events.agent_message import TYPE as AGENT_MESSAGE
 from kite_common.events.codec import EVENT_RECORD, RECORD_HEADER, decode
-from kite_common.events.deliveries import DeliveryAttempted, DeliveryConcluded
+from kite_common.events.deliveries import DeliveryAttempted, DeliveryConcluded, DeliveryPending
 from kite_common.events.envelope import TRACE_HEADER, with_kiteseq
 from kite_common.events.ledger import LedgerEntry
 from kite_common.events.usage import UsageRecorded
@@ -171,10 +171,10 @@ def event_row(record: LogRecord, created_ms: int) -> EventRow | None:
 
 
 def delivery_row(record: LogRecord, created_ms: int) -> DeliveryRow:
-    """The row of an attempt or outcome. Raises Malformed."""
+    """The row of an attempt, an outcome, or the beginning of a round. Raises Malformed."""
     value = _value(record)
     fact = decode(record.headers, value)
-    if not isinstance(fact, DeliveryAttempted | DeliveryConcluded):
+    if not isinstance(fact, DeliveryAttempted | DeliveryConcluded | DeliveryPending):
         raise Malformed(f"{fact.kind}: not a fact about a delivery")
     return DeliveryRow(
         _team(record), created_ms, record.partition, record.offset, fact.kind, fact.delivery_id, fact.event_id, fact.kiteseq, fact.status,

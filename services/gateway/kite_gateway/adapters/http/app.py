@@ -1,7 +1,7 @@
 """The app: routes and error handlers put together. No global app, no rules."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -15,7 +15,18 @@ from starlette.types import ASGIApp
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
 from kite_common.runtime.metrics import Metrics
-from kite_gateway.adapters.http import accounts, documents, hooks, messages, paid, proxy, replay_contract, webhook_config
+from kite_gateway.adapters.http import (
+    accounts,
+    documents,
+    hooks,
+    messages,
+    paid,
+    proxy,
+    replay_contract,
+    webhook_config,
+    webhook_keys,
+    webhook_test,
+)
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.cors import Cors
@@ -26,6 +37,7 @@ from kite_gateway.adapters.http.openapi_examples import EXAMPLES, with_examples
 from kite_gateway.adapters.http.problems import api_error, problem_response
 from kite_gateway.application.configure_webhook import ConfigureWebhook
 from kite_gateway.application.open_hook import OpenHook
+from kite_gateway.application.send_test_event import SendTestEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ class Surface:
     ingest: Ingest
     open_hook: OpenHook
     configure_webhook: ConfigureWebhook
+    send_test_event: SendTestEvent
     accounts: accounts.Accounts
     paid: paid.Paid
     replay: proxy.Forwards | None
@@ -46,6 +59,7 @@ class Surface:
     allow_private_targets: bool = False
     max_in_flight: int = 512
     public_url: str | None = None
+    signing_roots: Sequence[bytes] = field(default=(), repr=False)
 
 
 def create_app(surface: Surface) -> ASGIApp:
@@ -57,7 +71,11 @@ def create_app(surface: Surface) -> ASGIApp:
     app.router.routes += hooks.routes(hooks.HooksEndpoint(
         surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
     ))  # fmt: skip
-    webhook_config.add_routes(app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets)
+    webhook_config.add_routes(
+        app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets, has_keys=bool(surface.signing_roots)
+    )
+    webhook_keys.add_routes(app, surface.accounts.public, surface.signing_roots)
+    webhook_test.add_routes(app, surface.bearer, surface.send_test_event, surface.random_bits)
     accounts.add_routes(app, surface.bearer, surface.accounts)
     paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [
@@ -75,8 +93,9 @@ def openapi_document(
 ) -> dict[str, Any]:
     """The OpenAPI document of the surface, whether or not every part of it is configured. `replay`: what the replay service answers."""
     operations = (
-        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *accounts.OPERATIONS, *replay,
-        *documents.OPERATIONS,
+        *messages.OPERATIONS, *hooks.OPERATIONS, *paid.OPERATIONS, *webhook_config.OPERATIONS, *webhook_test.OPERATIONS,
+        *webhook_keys.OPERATIONS,
+        *accounts.OPERATIONS, *replay, *documents.OPERATIONS,
     )  # fmt: skip
     return with_examples(document(operations, public_url), examples)
 

@@ -61,6 +61,7 @@ class Operation:
     statuses: Mapping[str, int] = field(default_factory=dict)
     other_answers: Mapping[int, tuple[str, Sequence[type[BaseModel]]]] = field(default_factory=dict)
     takes_payment: bool = False
+    body_is_optional: bool = False
 
     @property
     def models(self) -> Sequence[object]:
@@ -117,7 +118,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {str(operation.status): _success(operation)} | _others(operation) | _errors(operation),
     }
     if operation.request is not None:
-        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(operation.request)}}}
+        described["requestBody"] = {"required": not operation.body_is_optional, "content": {_JSON: {"schema": _ref(operation.request)}}}
     elif operation.bodies:
         described["requestBody"] = {"content": {media_type: {"schema": {}} for media_type in operation.bodies}}
     return described

@@ -6,32 +6,35 @@ becomes one part per table partition. The token is made of the offsets in it: Cl
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
 
-from kite_common.clock import from_unix_ms
+from kite_common.clock import Clock, from_unix_ms
 from kite_common.errors import Unavailable
 from kite_common.ids import EventId, TeamId
-from kite_common.runtime.component import READY, Readiness
+from kite_common.runtime.component import READY, Readiness, StartAgain
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.system import pause
+from kite_common.runtime.system import SystemClock, pause
 from kite_replay.adapters.clickhouse import sql
 from kite_replay.adapters.clickhouse.address import Address
 from kite_replay.adapters.clickhouse.clients import open_client
+from kite_replay.adapters.clickhouse.generations import generations_of
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
+from kite_replay.domain.generation import serving
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
-from kite_replay.domain.query import EventQuery, Found, FoundEvent
+from kite_replay.domain.query import EventQuery, Found, FoundEvent, Place
 from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
 
 log = get_logger("kite.replay.archive")
 
+ResultT = TypeVar("ResultT")
 READERS: Final = 4
 _READS_WAITING: Final = 64
 # One insert at a time per table (events, deliveries, ledger), and the tails asked for on assignment.
@@ -48,7 +51,10 @@ _READ_SETTINGS: Final = {
     "max_result_bytes": MAX_PAGE_BYTES,
     "result_overflow_mode": "break",
 }
+# A narrowed page looks at no more events than these: what matches nothing must not read years of a team's events in one request.
+MAX_LOOKED_AT: Final = 100_000
 _RETRY_S: Final = 1.0
+_GENERATION_EVERY_S: Final = 1.0
 
 
 class ClickHouseArchive:
@@ -56,9 +62,13 @@ class ClickHouseArchive:
 
     name = "archive"
 
-    def __init__(self, address: Address, kept_days: int) -> None:
-        self._address, self._kept_days = address, kept_days
-        opened = partial(open_client, address, address.database)
+    def __init__(self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT, clock: Clock | None = None) -> None:
+        self._address, self._kept_days, self._looked_at = address, kept_days, looked_at
+        self._generations, self._generation, self._clock = generations_of(address), 0, clock or SystemClock()
+
+        def opened() -> Client:
+            return open_client(self._address, self._address.database)
+
         self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
         self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITES_WAITING)
         self._migrated = False
@@ -66,13 +76,18 @@ class ClickHouseArchive:
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`."""
+        """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`.
+
+        Raises StartAgain when the archive has been rebuilt: a process reads and writes one generation, as long as it lives.
+        What is under way then is still served.
+        """
         while not self._migrated and not stop.is_set():
             try:
                 await self._ready()
             except Unavailable:
                 await pause(_RETRY_S, stop)
-        await stop.wait()
+        while not await pause(_GENERATION_EVERY_S, stop):
+            await self._see_generation()
         await asyncio.to_thread(self.close)
 
     def readiness(self) -> Readiness:
@@ -106,11 +121,16 @@ class ClickHouseArchive:
 
     async def find(self, query: EventQuery) -> Found:
         await self._ready()
-        return await self._readers.run(partial(_page, query))
+        return await self._readers.run(partial(_page, query, self._looked_at))
 
     async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
         await self._ready()
         return await self._readers.run(partial(_entries, query))
+
+    async def read(self, work: Callable[[Client], ResultT]) -> ResultT:
+        """What one of the readers finds out; for readers of tables that have a file of their own."""
+        await self._ready()
+        return await self._readers.run(work)
 
     async def _ready(self) -> None:
         if self._migrated:
@@ -118,9 +138,25 @@ class ClickHouseArchive:
         async with self._migrating:
             if not self._migrated:
                 with away_is_unavailable("migrate"):
+                    self._generation, self._address = await asyncio.to_thread(self._choose)
                     self._writers.adopt(await asyncio.to_thread(migrate, self._address, self._kept_days))
                 self._migrated = True
-                log.info("archive.migrated", database=self._address.database)
+                log.info("archive.migrated", database=self._address.database, generation=self._generation)
+
+    def _choose(self) -> tuple[int, Address]:
+        number = serving(self._generations.last(), self._clock.unix_ms())
+        if number is None:
+            raise Unavailable("the archive is being replaced by one that was rebuilt")
+        return number, self._generations.address(number)
+
+    async def _see_generation(self) -> None:
+        try:
+            with away_is_unavailable("generation"):
+                last = await asyncio.to_thread(self._generations.last)
+        except Unavailable:
+            return
+        if serving(last, self._clock.unix_ms()) != self._generation:
+            raise StartAgain("the archive was rebuilt")
 
     def _insert(self, table: Table, rows: Sequence[Row], token: str, client: Client) -> None:
         types = self._types.get(table.name)
@@ -158,21 +194,36 @@ def _month(row: Row) -> str:
 
 
 def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
-    return client.query(statement.text, parameters=statement.parameters, settings={"max_execution_time": 20}).result_rows
+    return client.query(statement.text, parameters=dict(statement.parameters), settings={"max_execution_time": 20}).result_rows
 
 
-def _page(query: EventQuery, client: Client) -> Found:
-    rows = _found(query, client)
-    if len(rows) == query.limit or sum(len(row.body) for row in rows) <= MAX_PAGE_BYTES - _PAGE_MARGIN:
+def _page(query: EventQuery, looked_at: int, client: Client) -> Found:
+    # Also where every row counts: a range without an end would be read far behind the page's, in each of its parts.
+    until = _window_end(query, looked_at if query.is_narrowed else query.limit, client)
+    rows = _found(query, until, client)
+    if len(rows) == query.limit:
         return Found(rows)
+    if sum(len(row.body) for row in rows) <= MAX_PAGE_BYTES - _PAGE_MARGIN:
+        return Found(rows, cut=until is not None, stopped_at=until)
     # So much that it was cut, unless it happened to end just there: one more look tells.
     behind = replace(query, after_seq=rows[-1].kiteseq, limit=1)
-    return Found(rows, cut=bool(_found(behind, client)))
+    if _found(behind, until, client):
+        return Found(rows, cut=True)
+    return Found(rows, cut=until is not None, stopped_at=until)
 
 
-def _found(query: EventQuery, client: Client) -> tuple[FoundEvent, ...]:
-    statement = sql.page(query)
-    result = client.query(statement.text, parameters=statement.parameters, settings=_READ_SETTINGS, query_formats={"String": "bytes"})
+def _window_end(query: EventQuery, looked_at: int, client: Client) -> Place | None:
+    """The last event that a page may look at, None if there are not so many.
+
+    It is asked for before the page: what becomes visible in between stands behind it.
+    """
+    found = _rows(sql.window(query, looked_at), client)
+    return Place(*found[0]) if found else None
+
+
+def _found(query: EventQuery, until: Place | None, client: Client) -> tuple[FoundEvent, ...]:
+    statement = sql.page(query, until)
+    result = client.query(statement.text, parameters=dict(statement.parameters), settings=_READ_SETTINGS, query_formats={"String": "bytes"})
     if not result.result_columns:
         return ()
     ids, times, seqs, bodies = result.result_columns
@@ -182,5 +233,5 @@ def _found(query: EventQuery, client: Client) -> tuple[FoundEvent, ...]:
 def _entries(query: LedgerQuery, client: Client) -> list[FoundEntry]:
     statement = sql.entries(query)
     settings = {"max_execution_time": 20, "max_threads": 1}
-    result = client.query(statement.text, parameters=statement.parameters, settings=settings, query_formats={"String": "bytes"})
+    result = client.query(statement.text, parameters=dict(statement.parameters), settings=settings, query_formats={"String": "bytes"})
     return [FoundEntry(offset, entry_id.decode(), created_ms, fact) for offset, entry_id, created_ms, fact in result.result_rows]

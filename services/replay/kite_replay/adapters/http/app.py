@@ -8,8 +8,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from kite_replay.adapters.http import events, ledger, problems
-from kite_replay.adapters.http.documents import EVENTS_OPERATION, LEDGER_OPERATION
+from kite_replay.adapters.http import deliveries, events, ledger, problems
+from kite_replay.adapters.http.deliveries import DeliveriesRoutes
+from kite_replay.adapters.http.documents import (
+    DELIVERIES_OPERATION,
+    EVENTS_OPERATION,
+    LEDGER_OPERATION,
+    REDRIVE_MANY_OPERATION,
+    REDRIVE_OPERATION,
+)
 from kite_replay.adapters.http.events import EventsRoute
 from kite_replay.adapters.http.ledger import LedgerRoute
 from kite_replay.adapters.http.request_ids import RequestIds
@@ -23,12 +30,19 @@ _EXPOSED: Final = (
 )  # fmt: skip
 
 
-def create_app(read_events: EventsRoute, read_ledger: LedgerRoute, operations: Sequence[BaseRoute]) -> FastAPI:
+def create_app(
+    read_events: EventsRoute, read_ledger: LedgerRoute, of_deliveries: DeliveriesRoutes, operations: Sequence[BaseRoute]
+) -> FastAPI:
     """The routes; documents of the API are the gateway's, which can take them from `openapi()` here."""
     app = FastAPI(title="Kite replay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.router.routes.extend(operations)
     app.add_api_route(events.PATH, read_events.__call__, methods=["GET"], response_model=None, **EVENTS_OPERATION)
     app.add_api_route(ledger.PATH, read_ledger.__call__, methods=["GET"], response_model=None, **LEDGER_OPERATION)
+    app.add_api_route(deliveries.PATH, of_deliveries.list, methods=["GET"], response_model=None, **DELIVERIES_OPERATION)
+    app.add_api_route(
+        deliveries.REDRIVE_MANY_PATH, of_deliveries.redrive_many, methods=["POST"], response_model=None, **REDRIVE_MANY_OPERATION
+    )
+    app.add_api_route(deliveries.REDRIVE_PATH, of_deliveries.redrive_one, methods=["POST"], response_model=None, **REDRIVE_OPERATION)
     for error, handler in problems.HANDLERS.items():
         app.add_exception_handler(error, handler)
     app.add_exception_handler(Exception, problems.on_defect)
@@ -39,6 +53,6 @@ def served(app: ASGIApp, *, new_request_id: Callable[[], str], cors_origins: Seq
     """The app as it is served: every answer, also that of a defect, with its request id and what browsers may see."""
     if cors_origins:
         app = CORSMiddleware(
-            app, allow_origins=cors_origins, allow_methods=["GET"], allow_headers=_ASKED, expose_headers=_EXPOSED
+            app, allow_origins=cors_origins, allow_methods=["GET", "POST"], allow_headers=_ASKED, expose_headers=_EXPOSED
         )
     return RequestIds(app, new_request_id)

@@ -1,0 +1,43 @@
+"""Where the archive and its log are, for `kitectl rebuild archive`. The rebuild itself is replay's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kite_cli.failure import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, CommandFailed
+from kite_cli.local.environment import clickhouse_url
+from kite_cli.target import LogTarget, is_of_environment
+from kite_common.config import KiteSettings, load
+from kite_common.errors import Unavailable
+from kite_common.runtime.system import SystemClock
+from kite_common.stream.kafka import Kafka
+from kite_replay.adapters.clickhouse.address import InProcess, parse_address
+from kite_replay.adapters.rebuild import Progress, RebuildFailed, RebuiltArchive, rebuild_archive
+from kite_replay.domain.retention import Retention
+
+
+def find_archive(data: Path) -> str:
+    """KITE_CLICKHOUSE_URL beside KITE_KAFKA_BOOTSTRAP, else that of the local stack. Raises CommandFailed, ConfigurationError."""
+    if not is_of_environment():
+        return clickhouse_url(data)
+    url = load(KiteSettings).clickhouse_url
+    if url is None:
+        raise CommandFailed("KITE_CLICKHOUSE_URL is not set", "Set it to what replay has.", EXIT_CONFIGURATION)
+    return url
+
+
+async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None], closed: Callable[[], None]) -> RebuiltArchive:
+    """Rebuild the archive at `url` from the log. Raises CommandFailed, ConfigurationError."""
+    kept_days = Retention(load(KiteSettings).retention_days).kept_days()
+    kafka = Kafka(target.kafka_bootstrap, client_id="kitectl")
+    try:
+        return await rebuild_archive(kafka, parse_address(url), target.partitions, kept_days, SystemClock(), told, closed=closed)
+    except Unavailable as error:
+        advice = "The archive of before is served. See `kitectl status`, then repeat the command: it goes on where it was."
+        raise CommandFailed(str(error), advice, EXIT_UNAVAILABLE) from error
+    except RebuildFailed as error:
+        raise CommandFailed(str(error), "Repeat it when less is going on.") from error
+
+
+def place_of(rebuilt: RebuiltArchive) -> str:
+    """Where the archive of before is, without secrets."""
+    return rebuilt.kept.path if isinstance(rebuilt.kept, InProcess) else f"database {rebuilt.kept.database}"

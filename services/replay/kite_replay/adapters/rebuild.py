@@ -1,0 +1,191 @@
+"""Makes the archive anew from all that the log retains, beside the one that is served, and lets it take over (domain/generation.py).
+
+The new one is filled as any archive is: one archiver a partition, each from the tail of what it has stored. So a rebuild that was ended at
+any moment goes on where it was, and its rows are the ones that the old archive has, with the same `created_at`.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from kite_common.clock import Clock
+from kite_common.errors import KiteError, Unavailable
+from kite_common.runtime import faults
+from kite_common.runtime.observe import get_logger
+from kite_common.stream.input import input_of
+from kite_common.stream.kafka import Kafka
+from kite_replay.adapters.clickhouse.address import Address
+from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.generations import Generations, generations_of
+from kite_replay.application.archive_records import PartitionArchiver
+from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
+from kite_replay.domain.generation import closing, next_number, opening
+from kite_replay.domain.rows import TABLES, BadRecord
+
+log = get_logger("kite.replay.rebuild")
+
+# From the closing on: a second until every process has seen it, then what it drains its requests for (KITE_DRAIN_TIMEOUT_S / 2).
+GRACE_S: Final = 15.0
+# Where tests let a rebuild die.
+FILLED: Final = "rebuild.filled"
+CLOSED: Final = "rebuild.closed"
+OPENING: Final = "rebuild.opening"
+_NEAR_RECORDS: Final = 2_000
+_LAPS: Final = 20
+_MAX_RECORDS: Final = 20_000
+_POLICY: Final = InsertPolicy(interval_s=0.05, full_rows=10_000)
+
+
+class RebuildFailed(KiteError):
+    """The rebuilt archive does not take over; the old one is served as before."""
+
+
+class _Behind(Exception):
+    """What was stored by an earlier attempt does not fit the log any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `whole` offsets of the log are in the new archive."""
+
+    done: int
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltArchive:
+    """Generation `number` is served now. `records` were read; `bad` ones are in the dead letters from before. Readers got 503 for
+    `closed_s` at most, and for the restart of their process besides. `kept`: the archive of before, which nobody removes."""
+
+    number: int
+    records: int
+    bad: int
+    closed_s: float
+    kept: Address
+
+
+class _Counting:
+    """A quarantine for records that an archiver has set aside already, when they came."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def put(self, records: Sequence[BadRecord]) -> None:
+        """Count them."""
+        self.count += len(records)
+
+
+async def rebuild_archive(
+    kafka: Kafka, address: Address, partitions: int, kept_days: int, clock: Clock, told: Callable[[Progress], None],
+    *, grace_s: float = GRACE_S, closed: Callable[[], None] = lambda: None,
+) -> RebuiltArchive:  # fmt: skip
+    """Fill the next generation and let it take over. Repeat it after it was ended: it goes on.
+
+    Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long.
+    """
+    generations = generations_of(address)
+    number = next_number(await asyncio.to_thread(generations.last))
+    try:
+        return await _attempt(kafka, generations, number, (partitions, kept_days), clock, told, grace_s, closed)
+    except _Behind as error:
+        log.warning("rebuild.begins_anew", generation=number, reason=str(error))
+        await asyncio.to_thread(generations.drop, number)
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+    try:
+        return await _attempt(kafka, generations, number, (partitions, kept_days), clock, told, grace_s, closed)
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+
+
+async def _attempt(
+    kafka: Kafka, generations: Generations, number: int, sizes: tuple[int, int], clock: Clock, told: Callable[[Progress], None],
+    grace_s: float, closed: Callable[[], None],
+) -> RebuiltArchive:  # fmt: skip
+    partitions, kept_days = sizes
+    consumer = kafka.consumer(fetch_max_bytes=64 << 20, max_partition_fetch_bytes=4 << 20)
+    archive = ClickHouseArchive(generations.address(number), kept_days)
+    try:
+        await consumer.start()
+        filling = _Filling(consumer, archive, partitions, told)
+        await filling.begin()
+        for _ in range(_LAPS):
+            if await filling.lap() < _NEAR_RECORDS:
+                break
+        faults.reached(FILLED)
+        step = closing(await asyncio.to_thread(generations.last), clock.unix_ms())
+        await asyncio.to_thread(generations.write, step)
+        closed()
+        faults.reached(CLOSED)
+        began = asyncio.get_running_loop().time()
+        # Until nobody serves the old one any more; then all that it can have served is in the log, and soon in here.
+        while asyncio.get_running_loop().time() < began + grace_s:
+            await filling.lap()
+        await filling.lap()
+    finally:
+        await consumer.stop()
+        # In process the engine must be let go of before another process opens it.
+        await asyncio.to_thread(archive.close)
+    opened = opening(step, clock.unix_ms())
+    if opened is None:
+        raise RebuildFailed("taking over took more than a minute: the archive of before is served again within another; repeat the command")
+    faults.reached(OPENING)
+    await asyncio.to_thread(generations.write, opened)
+    took_s = asyncio.get_running_loop().time() - began
+    return RebuiltArchive(number, filling.records, filling.bad, took_s, generations.address(step.before))
+
+
+class _Filling:
+    """One consumer and an archiver for each partition of each table, none of a group."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, archive: ClickHouseArchive, partitions: int, told: Callable[[Progress], None]) -> None:
+        self._consumer, self._told, self._quarantine, self.records = consumer, told, _Counting(), 0
+        self._archivers: Mapping[TopicPartition, PartitionArchiver] = {
+            TopicPartition(table.topic, number): PartitionArchiver(
+                table, number, archive=archive, inserts=inserts, quarantine=self._quarantine
+            )
+            for table, inserts in {table: GroupedInserts(table, archive, _POLICY) for table in TABLES}.items()
+            for number in range(partitions)
+        }
+        self._begins: Mapping[Any, int] = {}
+
+    @property
+    def bad(self) -> int:
+        """Records no row could be made of."""
+        return self._quarantine.count
+
+    async def begin(self) -> None:
+        """Go to where each partition's rows end. Raises _Behind if the log has no record there any more, or not yet."""
+        places = list(self._archivers)
+        self._consumer.assign(places)
+        self._begins, ends = await self._consumer.beginning_offsets(places), await self._consumer.end_offsets(places)
+        for place, archiver in self._archivers.items():
+            offset = await archiver.begin()
+            if offset is not None and not self._begins[place] <= offset <= ends[place]:
+                raise _Behind(f"{place.topic}-{place.partition}: {offset} is not within the log")
+            self._consumer.seek(place, self._begins[place] if offset is None else offset)
+
+    async def lap(self) -> int:
+        """Take everything up to where the log ends now, and wait until it is stored; how many offsets that were."""
+        ends = await self._consumer.end_offsets(list(self._archivers))
+        ahead = await self._left(ends)
+        left = ahead
+        while left > 0:
+            for place, records in (await self._consumer.getmany(timeout_ms=200, max_records=_MAX_RECORDS)).items():
+                self.records += len(records)
+                await self._archivers[place].take([input_of(one) for one in records])
+            left = await self._left(ends)
+            whole = sum(end - self._begins[place] for place, end in ends.items())
+            self._told(Progress(whole - max(0, left), whole))
+        for archiver in self._archivers.values():
+            await archiver.finish()
+        if ahead <= 0:
+            await asyncio.sleep(_POLICY.interval_s)
+        return ahead
+
+    async def _left(self, ends: Mapping[Any, int]) -> int:
+        return sum([max(0, end - await self._consumer.position(place)) for place, end in ends.items()])
