@@ -220,6 +220,12 @@ class Gateways(RuleBasedStateMachine):
             assert state.accepted, (key, body, first)
 
     def teardown(self) -> None:
+        try:
+            self.comes_to_an_end()
+        finally:
+            self.loop.end()
+
+    def comes_to_an_end(self) -> None:
         """In the end nothing is held: all is billed, or has lapsed."""
         while self.waiting:
             self.decide(0, written=True, told=True)
@@ -229,7 +235,6 @@ class Gateways(RuleBasedStateMachine):
         for team in TEAMS:
             self.reservations._lapse(team)
         assert not self.reservations.held
-        self.loop.end()
 
 
 Gateways.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -21,7 +21,9 @@ from support.machine import HandLoop
 
 PARTITIONS = (0, 1)
 OWNERS = st.integers(0, 1)
-RETRIES = 2
+RETRIES = 1
+# What undoes the work of other rules must not happen most of the time.
+RARELY = st.integers(0, 3)
 
 
 @dataclass
@@ -118,6 +120,8 @@ class Archiving(RuleBasedStateMachine):
     @rule(owner=OWNERS, partition=st.sampled_from(PARTITIONS), most=st.integers(1, 6))
     def read(self, owner: int, partition: int, most: int) -> None:
         """The next records are handed over, unless those before are still being taken."""
+        if partition not in self.processes[owner].owned:
+            self.take_over(owner, partition)
         owned = self.processes[owner].owned.get(partition)
         if owned is None or (owned.taking is not None and not owned.taking.done()):
             return
@@ -145,16 +149,20 @@ class Archiving(RuleBasedStateMachine):
         for partition in PARTITIONS:
             self.drop_failed(insert.owner, partition)
 
-    @rule(owner=OWNERS)
-    def kill(self, owner: int) -> None:
+    @rule(owner=OWNERS, luck=RARELY)
+    def kill(self, owner: int, luck: int) -> None:
         """The process is gone; what it had sent may still arrive, and another one is started."""
+        if luck:
+            return
         for insert in self.waiting:
             insert.orphan = insert.orphan or insert.owner == owner
         self.processes[owner] = Process(owner, self.stored, self.waiting)
 
-    @rule(owner=OWNERS, partition=st.sampled_from(PARTITIONS))
-    def hand_over(self, owner: int, partition: int) -> None:
+    @rule(owner=OWNERS, partition=st.sampled_from(PARTITIONS), luck=RARELY)
+    def hand_over(self, owner: int, partition: int, luck: int) -> None:
         """A partition is taken away in the middle of its work."""
+        if luck:
+            return
         owned = self.processes[owner].owned.pop(partition, None)
         if owned is not None:
             self.give_up(owned)
@@ -219,9 +227,15 @@ class Archiving(RuleBasedStateMachine):
                 assert bad <= self.quarantine.offsets[partition]
 
     def teardown(self) -> None:
+        try:
+            self.comes_to_an_end()
+        finally:
+            self.loop.end()
+
+    def comes_to_an_end(self) -> None:
         """Left alone with an archive that works, one process ends up with everything."""
-        self.kill(0)
-        self.kill(1)
+        self.kill(0, 0)
+        self.kill(1, 0)
         while self.waiting:
             self.insert_ends(0, 100, told=False)
         for partition in PARTITIONS:
@@ -231,9 +245,8 @@ class Archiving(RuleBasedStateMachine):
                 while self.waiting:
                     self.insert_ends(0, 100, told=True)
             assert sorted({row.log_offset for row in self.rows(partition)}) == self.events(partition)
-            if self.log[partition]:
-                assert self.processes[0].owned[partition].archiver.position() == len(self.log[partition])
-        self.loop.end()
+            # None: all of it had been archived before.
+            assert self.processes[0].owned[partition].archiver.position() in (None, len(self.log[partition]))
 
 
 Archiving.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
