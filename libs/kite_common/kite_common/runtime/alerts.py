@@ -1,0 +1,122 @@
+"""What somebody must be told of, as one typed list: which metric shows it, from where on it is too much, and what to do. Decides nothing.
+
+Every alert names a metric of `metrics.METRICS`; docs/metrics.md is written from both lists.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One condition. `when` is a Prometheus expression over `metric`; `means` is what it shows, `do` what helps."""
+
+    name: str
+    metric: str
+    when: str
+    means: str
+    do: str
+
+
+ALERTS: Final[tuple[Alert, ...]] = (
+    Alert(
+        "not-ready", "kite_component_ready", "kite_component_ready == 0 for 30s",
+        "a part of a process cannot do its work; `/readyz` of that process says which and why", "read `failing` in the answer of /readyz",
+    ),
+    Alert(
+        "consumer-stalled", "kite_consumer_stalled_seconds", "kite_consumer_stalled_seconds > 20",
+        "work waits in this partition and nothing of it is done (delivery: from 30 s on, as a receiver may take that long); or an open "
+        "transaction hides what follows",
+        "the log of the process has `group.owner_restarts` with the reason; if nothing is logged, end the process: another takes over",
+    ),
+    Alert(
+        "consumer-cut-off", "kite_consumer_look_age_seconds", "kite_consumer_look_age_seconds > 20",
+        "a member of a group does not hear of its brokers: its lag is not known", "look at the brokers and the network between",
+    ),
+    Alert(
+        "consumer-fails", "kite_consumer_restarts_total", "increase(kite_consumer_restarts_total[5m]) > 3",
+        "the owner of a partition fails again and again; the label has the kind of error", "read `group.owner_restarts` in the log",
+    ),
+    Alert(
+        "consumer-behind", "kite_consumer_lag",
+        'kite_consumer_lag{group!="kite-delivery-retries"} > 10000 and deriv(kite_consumer_lag[10m]) > 0',
+        "more comes in than is worked off (what is parked for a retry is no lag of this kind)", "start more processes, up to one a partition",
+    ),
+    Alert(
+        "loop-late", "kite_loop_age_seconds", 'kite_loop_age_seconds{loop!="payments-watch"} > 30 or kite_loop_age_seconds > 100',
+        "a loop that has to come round does not: it waits for an answer that does not come, or fails each time",
+        "`/readyz` names it; the log has its last error. `projection`: Redis; `clickhouse`: ClickHouse; `payments-*` and `chain`: the node",
+    ),
+    Alert(
+        "event-loop-late", "kite_event_loop_late_seconds", "kite_event_loop_late_seconds > 1",
+        "a process computes, or is starved of CPU, for so long that it answers nobody meanwhile", "give it CPU; report what blocks",
+    ),
+    Alert(
+        "event-loop-blocked", "kite_event_loop_blocked_total", "increase(kite_event_loop_blocked_total[10m]) > 0",
+        "it did so for 5 s: probes got no answer either", "`event_loop.blocked` in the log has the stack of what blocked",
+    ),
+    Alert(
+        "table-silent", "kite_table_silent_seconds", "kite_table_silent_seconds > 25",
+        "a process does not hear of changes to this topic: keys that were revoked, endpoints, webhook configs", "look at the brokers",
+    ),
+    Alert(
+        "publish-stalled", "kite_publish_stalled_seconds", "kite_publish_stalled_seconds > 20",
+        "a partition acknowledges no write: it has no leader, or too few replicas in sync", "look at that partition's brokers",
+    ),
+    Alert(
+        "publish-fails", "kite_publish_failures_total", "increase(kite_publish_failures_total[5m]) > 0",
+        "writes are refused, or their outcome is open: callers get 503", "look at the brokers, and at `kite_publish_seconds`",
+    ),
+    Alert(
+        "billing-behind", "kite_billing_stream_time_age_seconds", "kite_billing_stream_time_age_seconds > 30",
+        "billing has not applied what is in the log for so long; reservations do not lapse meanwhile", "see consumer-stalled of kite-billing",
+    ),
+    Alert(
+        "billing-behind-as-the-gateway-sees-it", "kite_gateway_stream_time_age_seconds", "kite_gateway_stream_time_age_seconds > 30",
+        "the same, told by any gateway: also when no billing process is left to say so. From KITE_MAX_BILLING_LAG_S on nobody is admitted",
+        "start billing; see loop-late of `projection`",
+    ),
+    Alert(
+        "usage-late", "kite_billing_usages_late_total", "increase(kite_billing_usages_late_total[1h]) > 0",
+        "an event came into the log after its reservation had lapsed: its money may have been spent twice", "look at the clocks of all machines",
+    ),
+    Alert(
+        "unreadable", "kite_dead_letters_total", "increase(kite_dead_letters_total[1h]) > 0",
+        "a record could not be used and was set aside in kite.dead-letters", "look at it there; a newer version writes, an older one reads?",
+    ),
+    Alert(
+        "archive-refuses", "kite_replay_reads_total", 'increase(kite_replay_reads_total{outcome="unavailable"}[5m]) > 0',
+        "readers get 503 because ClickHouse is away or refuses", "look at ClickHouse",
+    ),
+    Alert(
+        "payments-unfit", "kite_x402_fit", "kite_x402_fit == 0 for 1m", "no payments are taken", "`payments-checks` in /readyz says why",
+    ),
+    Alert(
+        "payments-breaker", "kite_x402_breaker_open", "kite_x402_breaker_open == 1 for 1m",
+        "no new payments are taken because settling does not work", "look at the facilitator and its fees",
+    ),
+    Alert(
+        "payment-unknown", "kite_x402_oldest_unknown_seconds", "kite_x402_oldest_unknown_seconds > 120",
+        "what became of a payment cannot be found out", "look at the chain's node",
+    ),
+    Alert(
+        "payments-gap", "kite_x402_ledger_gap_atomic", "sum(kite_x402_ledger_gap_atomic) != 0 for 2m",
+        "credits and transfers on the chain differ", "`kitectl payments audit`",
+    ),
+    Alert(
+        "scan-late", "kite_x402_scan_age_seconds", "kite_x402_scan_age_seconds > 60",
+        "the chain is not scanned: money that came in by itself is not seen", "look at the chain's node",
+    ),
+    Alert(
+        "payments-alert", "kite_x402_alerts_total", "increase(kite_x402_alerts_total[1h]) > 0",
+        "something about payments that somebody must look at; the label says what", "the log has it under the same name",
+    ),
+    Alert(
+        "facilitator-fees", "kite_facilitator_gas_wei", "kite_facilitator_gas_wei < KITE_X402_FACILITATOR_GAS_FLOOR_WEI",
+        "the facilitator cannot pay fees much longer", "send the chain's coin to its address",
+    ),
+    Alert(
+        "facilitator-stuck", "kite_facilitator_unclear_in_a_row", "kite_facilitator_unclear_in_a_row >= 2",
+        "transactions are not mined in time; at 3 the facilitator starts anew", "look at the chain's node and at the fees",
+    ),
+)  # fmt: skip
