@@ -25,6 +25,7 @@ from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.clients import load_engine
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
 from kite_replay.adapters.credentials import TableCredentials, decode_credential
 from kite_replay.adapters.http.app import create_app, served
@@ -60,7 +61,9 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     clock, metrics, retention = SystemClock(), Metrics(), Retention(settings.retention_days)
     metrics.up(SERVICE)
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
-    archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
+    address = parse_address(settings.clickhouse_url)
+    load_engine(address)
+    archive = ClickHouseArchive(address, retention.kept_days())
     dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
     credentials = FollowedTopic(
         kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
