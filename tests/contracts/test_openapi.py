@@ -34,7 +34,8 @@ def test_what_replay_answers_is_in_the_document_with_its_schema() -> None:
     events = openapi_document()["paths"]["/api/v1/events"]["get"]
     row = events["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["events"]["items"]
     assert set(row["required"]) == {"event_id", "created_at", "event"}
-    assert {parameter["name"] for parameter in events["parameters"]} == {"team_id", "since", "limit", "payment-signature"}
+    filters = {"type", "agent", "from", "to"}
+    assert {parameter["name"] for parameter in events["parameters"]} == {"team_id", "since", "limit", "payment-signature"} | filters
     assert {"400", "401", "403", "410", "429", "500", "503"} <= set(events["responses"])
 
 

@@ -92,6 +92,7 @@ async def answers() -> dict[str, Any]:
             taken_from_the_wallet=await Replay().get(paid_for), paid=paid, payment_required=offer,
             invalid_payment=await poor.get(paid_for, {**KEY, "x-payment": wrong}),
             invalid_cursor=await Replay().get(EVENTS + "&since=yesterday"), invalid_limit=await Replay().get(EVENTS + "&limit=all"),
+            invalid_filter=await Replay().get(EVENTS + "&type=com.*.push"),
             cursor_expired=await Replay().get(EVENTS + "&since=2025-01-01T00:00:00Z"), unauthorized=await Replay().get(EVENTS, {}),
             invalid_payment_header=await poor.get(paid_for, {**KEY, "x-payment": "e30="}),
         ),

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from kite_cli.failure import CommandFailed
 from kite_cli.found import FoundStack, find_stack
+from kite_cli.local.clickhouse.node import CLICKHOUSE
 from kite_cli.local.environment import FACILITATOR, Addresses, clickhouse_url, service_environment
 from kite_cli.local.secrets import load_or_draw
 from kite_cli.services import ALWAYS, SERVICES, settings_of
@@ -110,7 +111,8 @@ def _checked_in(service: str, stack: FoundStack | None) -> Checked:
 
 def _of_stack(service: str, stack: FoundStack) -> Mapping[str, str]:
     ports = {name: port for name, port in stack.ports.items() if name in _usual(stack)}
-    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, clickhouse_url(stack.data), ports, stack.chain)
+    archive = clickhouse_url(stack.data, stack.ports[CLICKHOUSE] if CLICKHOUSE in stack.pids else None)
+    addresses = Addresses(stack.kafka_bootstrap, stack.redis_url, archive, ports, stack.chain)
     return service_environment(service, addresses, load_or_draw(stack.data / "secrets.json"))
 
 

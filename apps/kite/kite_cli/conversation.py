@@ -1,7 +1,7 @@
 """Messages and events as a user of the API sends and reads them, and as one line of text each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,16 +44,16 @@ async def send_message(target: ApiTarget, draft: Draft, idempotency_key: str | N
 
 
 async def read_events(
-    target: ApiTarget, since: str | None, limit: int | None, *, follow: bool
+    target: ApiTarget, since: str | None, limit: int | None, *, follow: bool, filters: Mapping[str, Sequence[str]] | None = None
 ) -> AsyncIterator[tuple[dict[str, Any], str | None]]:
-    """Rows of the archive in order, at most `limit` of them; with `follow` for ever. Raises CommandFailed.
+    """Rows of the archive in order, those that pass the filters, at most `limit` of them; with `follow` for ever. Raises CommandFailed.
 
     Beside the last row of a read that had to stop stands the cursor to go on with, beside all others None.
     """
     async with gateway_client(target) as gateway:
         left = limit
         while True:
-            page = await _page(gateway, since, _PAGE if left is None else min(left, _PAGE))
+            page = await _page(gateway, since, _PAGE if left is None else min(left, _PAGE), filters)
             rows, since = page["events"], page["next_cursor"] or since
             left = None if left is None else left - len(rows)
             for number, row in enumerate(rows, start=1):
@@ -87,10 +87,12 @@ def more_line(cursor: str) -> str:
     return printable(f'there are more: kitectl events --since "{cursor}"')
 
 
-async def _page(gateway: GatewayClient, since: str | None, limit: int) -> dict[str, Any]:
+async def _page(
+    gateway: GatewayClient, since: str | None, limit: int, filters: Mapping[str, Sequence[str]] | None
+) -> dict[str, Any]:
     while True:
         try:
-            return await gateway.events(since, limit)
+            return await gateway.events(since, limit, filters)
         except ApiRefused as error:
             if error.error != "rate_limit_exceeded" or error.retry_after_s is None:
                 raise

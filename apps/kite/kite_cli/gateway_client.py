@@ -1,7 +1,7 @@
 """The gateway's HTTP API as commands use it: messages, events, webhook config. Keeps nothing, prints nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "quota_exceeded": "Wait until the plan's period or day ends, or use a team of a larger plan.",
     "rate_limit_exceeded": "Wait as long as it says, then go on.",
     "no_active_subscription": "Use a team with a subscription; `kitectl team create` opens one.",
+    "invalid_filter": "Give --type an exact type, or a prefix such as com.github.*, and --agent, --from and --to ids of agents.",
     "invalid_cursor": "Give --since a cursor that `kitectl events` printed, or a time such as 2026-04-30T10:00:00Z.",
     "cursor_expired": "Give a later --since, or leave it out to begin with the oldest event.",
 }
@@ -54,9 +55,10 @@ class GatewayClient:
         """Send a message; the body of 202. The key makes repeats harmless."""
         return await self._call("POST", "/api/v1/agents/messages", json=message, headers={"Idempotency-Key": idempotency_key})
 
-    async def events(self, since: str | None, limit: int) -> dict[str, Any]:
-        """A page of events after `since`: `events`, `next_cursor`, `has_more`."""
-        return await self._call("GET", "/api/v1/events", query={"limit": limit} | ({"since": since} if since else {}))
+    async def events(self, since: str | None, limit: int, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """A page of events after `since`: `events`, `next_cursor`, `has_more`. `filters` by name: `type`, `agent`, `from`, `to`."""
+        query: dict[str, Any] = {"limit": limit} | dict(filters or {})
+        return await self._call("GET", "/api/v1/events", query=query | ({"since": since} if since else {}))
 
     async def webhook_config(self) -> dict[str, Any] | None:
         """The active webhook config without its secret, None if there is none."""

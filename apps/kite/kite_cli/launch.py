@@ -59,7 +59,8 @@ _NEXT: Final = (
 class LaunchOptions:
     """`port` None = 7700 or the next free one; a port that is named must be free. `host` is where the gateway listens.
 
-    Without `payments` there is neither chain nor facilitator, and routes that take payments say so.
+    Without `payments` there is neither chain nor facilitator, and routes that take payments say so. With `clickhouse_server` the archive's
+    engine is a process of its own.
     """
 
     data: Path
@@ -67,6 +68,7 @@ class LaunchOptions:
     host: str = LOOPBACK
     kafka_heap_mb: int = 512
     payments: bool = True
+    clickhouse_server: bool = False
 
 
 async def launch(options: LaunchOptions, output: Output) -> int:
@@ -74,7 +76,8 @@ async def launch(options: LaunchOptions, output: Output) -> int:
     start = _Start(options.data, output, await _install(output, payments=options.payments))
     chain = LASTING if options.payments else None
     return await up(
-        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain), output.console, service_specs(options),
+        UpOptions(data=options.data, kafka_heap_mb=options.kafka_heap_mb, chain=chain, clickhouse_server=options.clickhouse_server),
+        output.console, service_specs(options),
         prepare=_as_step("topics and Valkey", start.prepare), started=_as_step("demo team", start.first_message),
         told=_as_step("demo wallet", start.tell),
     )  # fmt: skip

@@ -39,6 +39,7 @@ CODES: Final[Mapping[str, ErrorCode]] = _codes(
     ("invalid_event_types", 400, "event_types must be a list of exact types or prefixes that end in '.*'."),
     ("invalid_cursor", 400, "The cursor cannot be read, or names no event of this team."),
     ("invalid_limit", 400, "limit must be an integer."),
+    ("invalid_filter", 400, "A filter of events cannot be read."),
     ("invalid_source", 400, "source must be 1 to 64 of a-z, 0-9 and hyphen, not begin with a hyphen, and not be kite."),
     ("invalid_deposit", 400, "deposit_atomic is not an amount that can be deposited."),
     ("invalid_amount", 400, "amount_atomic is not an amount that can be deposited."),

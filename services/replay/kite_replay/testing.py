@@ -15,8 +15,9 @@ from kite_common.log_position import kiteseq
 from kite_common.testing import make
 from kite_common.topics import EVENTS
 from kite_replay.application.ports import Archive, EventReader, LedgerReader
-from kite_replay.domain import scopes
+from kite_replay.domain import filters, scopes
 from kite_replay.domain.charge import PageUsage, Reserved, WalletFacts
+from kite_replay.domain.filters import NONE, Filters
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.price import Standing
 from kite_replay.domain.query import EventQuery, Found, FoundEvent
@@ -132,6 +133,7 @@ class MemoryArchive:
             if row.created_at >= query.from_ms
             and (query.after_seq is None or row.kiteseq > query.after_seq)
             and scopes.matches(query.scopes, row.type, row.source, row.slug, row.agent_to)
+            and filters.matches(query.filters, row.type, row.source, row.agent_to)
         }
         return Found(tuple(wanted[seq] for seq in sorted(wanted)[: query.limit]))
 
@@ -153,10 +155,11 @@ class FullArchive(Archive, EventReader, LedgerReader, Protocol):
 
 
 def query(
-    team: str, *, from_ms: int = 0, after_seq: int | None = None, key_scopes: Sequence[str] = ("*",), limit: int = 1000
-) -> EventQuery:
+    team: str, *, from_ms: int = 0, after_seq: int | None = None, key_scopes: Sequence[str] = ("*",), limit: int = 1000,
+    wanted: Filters = NONE,
+) -> EventQuery:  # fmt: skip
     """A query; by default for everything a team has."""
-    return EventQuery(TeamId(team), from_ms, after_seq, scopes.parse(key_scopes), limit)
+    return EventQuery(TeamId(team), from_ms, after_seq, scopes.parse(key_scopes), limit, wanted)
 
 
 class ArchiveBehaviour:
@@ -253,6 +256,20 @@ class ArchiveBehaviour:
             expected = [row.kiteseq for row in rows if scopes.matches(wanted, row.type, row.source, row.slug, row.agent_to)]
             assert [row.kiteseq for row in (await archive.find(query(team, key_scopes=texts))).rows] == expected, texts
 
+    async def test_filters_narrow_by_type_and_agent(self, archive: FullArchive, team: str, partition: int) -> None:
+        plain = event_rows(team, range(len(_SCOPED)), partition=partition)
+        rows = [
+            row._replace(type=event_type, source=source, slug=slug, agent_to=agent_to)
+            for row, (event_type, source, slug, agent_to) in zip(plain, _SCOPED, strict=True)
+        ]
+        await archive.append(EVENTS_TABLE, [batch(rows)])
+        for given in _FILTERS:
+            wanted = filters.parse(*given)
+            expected = [row.kiteseq for row in rows if filters.matches(wanted, row.type, row.source, row.agent_to)]
+            found = await archive.find(query(team, wanted=wanted, limit=2))
+            assert [row.kiteseq for row in found.rows] == expected[:2], given
+            assert not found.cut
+
 
 _SCOPED = (
     ("com.github.push", "https://github.com/o/r", "github", ""),
@@ -262,6 +279,13 @@ _SCOPED = (
     ("com.kite.agent.message", "https://getkite.sh/agents/a", "", "it's \\ {x:String} ' OR 1"),
     ("com.stripe.charge", "https://api.stripe.com", "stripe", "builder"),
 )
+# Types, agents, senders, receivers.
+_FILTERS: tuple[tuple[list[str], list[str], list[str], list[str]], ...] = (
+    (["com.github.*"], [], [], []), (["com.github"], [], [], []), (["com.stripe.charge", "com.github.push"], [], [], []),
+    (["com.gh%.*"], [], [], []), (["com.kite.*", "com.stripe.*"], ["builder"], [], []), ([], ["a"], [], []), ([], ["b", "builder"], [], []),
+    ([], [], ["a"], []), ([], [], ["a"], ["builder"]), ([], [], [], ["it's \\ {x:String} ' OR 1"]), ([], [], ["it's"], []),
+    (["com.stripe.charge"], ["builder"], [], []),
+)  # fmt: skip
 _SCOPE_LISTS: tuple[list[str], ...] = (
     ["*"], [], ["bogus"], ["source:"], ["source:github"], ["source:%"], ["source:_"], ["type:gh%"], ["type:com.github"], ["type:GITHUB"],
     ["agent_to:builder"], ["agent_to:it's \\ {x:String} ' OR 1"], ["source:stripe", "type:push"], ["nothing:x", "source:gh-"],

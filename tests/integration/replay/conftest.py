@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from kite_replay.adapters.clickhouse.address import InProcess
+from kite_replay.adapters.clickhouse.address import InProcess, parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from support.clickhouse import Served, clickhouse_server
 from support.replay_api import Api
 
 _partitions = itertools.count(10)
@@ -25,6 +26,20 @@ def chdb_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def archive(chdb_path: Path) -> Iterator[ClickHouseArchive]:
     # Retention must not reach the fixed times of the tests, whenever they run.
     archive = ClickHouseArchive(InProcess(str(chdb_path)), kept_days=3650)
+    yield archive
+    archive.close()
+
+
+@pytest.fixture(scope="session")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """The archive's engine as a process of its own."""
+    async with clickhouse_server(tmp_path_factory.mktemp("served")) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def served_archive(served: Served) -> Iterator[ClickHouseArchive]:
+    archive = ClickHouseArchive(parse_address(served.url), kept_days=3650)
     yield archive
     archive.close()
 

@@ -1,6 +1,7 @@
 """The archive adapter on a real engine: the suite of all archives, and what only an engine can show."""
 
 import asyncio
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -21,6 +22,7 @@ from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.domain import cursor as cursors
+from kite_replay.domain.filters import Filters
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, TABLES, Tail, to_rows
 from kite_replay.testing import NOW_MS, ArchiveBehaviour, ReadRecord, batch, event_rows, query
@@ -30,6 +32,14 @@ _ARCHIVING = Path(__file__).with_name("archiving_process.py")
 
 class TestClickHouseArchive(ArchiveBehaviour):
     """The fixtures are those of conftest.py."""
+
+
+class TestServedArchive(ArchiveBehaviour):
+    """The same over HTTP, from the local stack's ClickHouse server."""
+
+    @pytest.fixture
+    def archive(self, served_archive: ClickHouseArchive) -> ClickHouseArchive:
+        return served_archive
 
 
 async def test_deliveries_and_ledger_entries_are_archived_with_their_position(archive: ClickHouseArchive, partition: int) -> None:
@@ -100,21 +110,36 @@ async def test_ten_readers_walk_pages_of_seven_while_a_writer_appends_and_miss_n
 
 
 async def test_an_archiver_killed_at_any_point_leaves_one_row_per_event(tmp_path: Path) -> None:
-    length = 12_000
-    for delay_s in (0.05, 0.3, 0.6, 0.9, 1.2):
-        process = await _start(tmp_path, length)
-        assert process.stdout is not None
-        await process.stdout.readline()  # it has begun to archive
-        try:
-            await asyncio.wait_for(process.wait(), delay_s)
-        except TimeoutError:
-            process.kill()
-        await process.wait()
+    length = 4_000
+    for point in (("before", "1"), ("after", "1"), ("before", "9"), ("after", "20"), ("between", "1")):
+        assert await (await _start(tmp_path, length, *point)).wait() == -signal.SIGKILL, point
     assert await (await _start(tmp_path, length)).wait() == 0
     counted = await _in_other_process(tmp_path, "SELECT count(), uniqExact(kiteseq), uniqExact(event_id), max(log_offset) FROM kite.events")
     assert counted == f"{length // 2}\t{length // 2}\t{length // 2}\t{length - 2}"
     ordered = "SELECT created_at, lagInFrame(created_at) OVER (ORDER BY kiteseq) AS before FROM kite.events"
     assert await _in_other_process(tmp_path, f"SELECT countIf(created_at < before) FROM ({ordered})") == "0"  # noqa: S608 - ours
+
+
+async def test_a_filtered_walk_looks_at_few_events_at_a_time_and_misses_none(
+    archive: ClickHouseArchive, chdb_path: Path, team: str, partition: int
+) -> None:
+    rows = [
+        row._replace(type="rare" if row.log_offset % 9 == 4 else "usual") for row in event_rows(team, range(40), partition=partition)
+    ]  # fmt: skip
+    await archive.append(EVENTS_TABLE, [batch(rows)])
+    narrow = ClickHouseArchive(InProcess(str(chdb_path)), kept_days=3650, looked_at=6)
+    read = ReadEvents(narrow, Retention(90), FrozenClock(from_unix_ms(NOW_MS)))
+    seen: list[int] = []
+    since: str | None = None
+    pages, more = 0, True
+    while more:
+        cursor = None if since is None else cursors.parse(since)
+        page = await read(ReadRequest(TeamId(team), cursor, since, 2, ("*",), Filters(types=("rare",))))
+        seen += [row.kiteseq >> 10 for row in page.rows]
+        since, pages, more = page.next_cursor, pages + 1, page.has_more
+    assert seen == [4, 13, 22, 31]
+    assert pages == 7
+    narrow.close()
 
 
 async def test_two_processes_may_migrate_at_once(archive: ClickHouseArchive, chdb_path: Path) -> None:
@@ -178,9 +203,9 @@ async def _ask(archive: ClickHouseArchive, text: str) -> tuple[object, ...]:
     return await archive._readers.run(ask)
 
 
-async def _start(path: Path, length: int) -> asyncio.subprocess.Process:
+async def _start(path: Path, length: int, *dies: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, str(_ARCHIVING), str(path / "chdb"), str(length), stdout=asyncio.subprocess.PIPE
+        sys.executable, str(_ARCHIVING), f"chdb://{path / 'chdb'}", "5", str(length), *dies, stdout=asyncio.subprocess.DEVNULL
     )
 
 

@@ -32,9 +32,11 @@ from kite_common.stream.kafka import Kafka
 from kite_common.testing import make, payments
 from kite_common.testing.eventually import eventually
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERIES, EVENTS, LEDGER, PAYMENTS
+from kite_gateway.testing import vouch
 from kite_replay.main import build
 from kite_replay.settings import ReplaySettings
 from kite_replay.testing import event_id
+from support.clickhouse import Served
 
 PARTITIONS = 8
 PEPPER = make.PEPPER.decode()
@@ -88,6 +90,7 @@ async def reader_key(producer: AIOKafkaProducer, stack: Any, team: str) -> str:
     await send(producer, CREDENTIALS.name, encode(make.credential(text, team_id=team)))
     redis = Redis.from_url(stack.redis_url)
     await redis.hset(keys.account(TeamId(team)), mapping={"status": "active", "rate_per_min": 0})
+    await vouch(redis, PARTITIONS)
     await redis.aclose()
     return text
 
@@ -139,6 +142,28 @@ async def test_what_is_in_the_log_can_be_read_also_after_a_restart(
     third = second + await send_events(producer, team, range(20, 30))
     async with running(stack, chdb_path) as client:
         await eventually(lambda: reads(third), what="all events after a restart")
+
+
+async def test_an_engine_that_is_away_is_said_and_what_came_meanwhile_is_archived_once_it_is_back(
+    producer: AIOKafkaProducer, stack: Any, chdb_path: Path, team: str, reader_key: str, served: Served
+) -> None:
+    before = await send_events(producer, team, range(3))
+    async with running(stack, chdb_path, clickhouse_url=served.url) as client:
+
+        async def reads(expected: list[int]) -> bool:
+            try:
+                return await read_all(client, team, reader_key) == expected
+            except httpx.HTTPStatusError as error:
+                assert error.response.json()["error"] == "replay_unavailable"  # noqa: PT017
+                return False
+
+        await eventually(lambda: reads(before), within_s=30, what="the events of before")
+        await served.child.kill9(restart=False)
+        answer = await client.get(f"/api/v1/events?team_id={team}", headers={"authorization": f"Bearer {reader_key}"})
+        assert (answer.status_code, answer.json()["error"]) == (503, "replay_unavailable")
+        every = before + await send_events(producer, team, range(3, 9))
+        await served.child.start()
+        await eventually(lambda: reads(every), within_s=60, what="the events of meanwhile")
 
 
 async def test_a_bad_record_is_quarantined_and_the_events_around_it_are_read(

@@ -24,6 +24,11 @@ def test_a_service_gets_its_own_port_and_the_addresses_of_the_others() -> None:
     assert env["KITE_API_KEY_PEPPER"] == "00"
 
 
+def test_the_archive_is_in_process_or_on_a_server_of_its_own() -> None:
+    assert clickhouse_url(Path("/data")) == "chdb:///data/clickhouse"
+    assert clickhouse_url(Path("/data"), 7794) == "http://127.0.0.1:7794/kite"
+
+
 @pytest.mark.parametrize(("host", "reached"), [("192.0.2.1", "192.0.2.1"), ("0.0.0.0", "127.0.0.1")])  # noqa: S104  what is asked for
 def test_a_service_that_listens_elsewhere_is_reached_there(host: str, reached: str) -> None:
     addresses = replace(ADDRESSES, hosts={"gateway": host})

@@ -100,6 +100,29 @@ async def test_an_expired_cursor_names_a_start_that_works_and_misses_nothing_ret
     assert offsets(await read(request(oldest))) == [0, 1]
 
 
+@given(
+    st.lists(st.integers(-95 * DAY_MS, 0), max_size=12).map(sorted),
+    st.integers(-95 * DAY_MS, 0) | st.sampled_from([-90 * DAY_MS + shift for shift in (-3_600_001, -3_600_000, -1, 0, 1)]),
+    st.integers(0, 3_600_000),
+)
+async def test_a_cursor_works_or_names_one_that_works_for_an_hour_and_misses_nothing_retained(
+    ages_ms: list[int], since_ms: int, later_ms: int
+) -> None:
+    archive = await archive_of(*(NOW_MS + age for age in ages_ms))
+    clock = FrozenClock(NOW)
+    read = reader(archive, clock)
+    since = cursors.timestamp(NOW_MS + since_ms)
+    start_ms = since_ms
+    try:
+        page = await read(request(since))
+    except ApiError as error:
+        assert since_ms < -90 * DAY_MS - 3_600_000  # noqa: PT017 - both outcomes are checked
+        clock.advance(timedelta(milliseconds=later_ms))
+        page = await read(request(str(error.extra["oldest_cursor"])))
+        start_ms = -90 * DAY_MS
+    assert offsets(page) == [at for at, age in enumerate(ages_ms) if age >= start_ms]
+
+
 async def test_an_expired_cursor_is_expired_even_if_its_event_is_unknown() -> None:
     with pytest.raises(ApiError, match="cursor_expired"):
         await reader(await archive_of())(request("2020-01-01 00:00:00:01900000-0000-7000-8000-000000000001"))

@@ -16,6 +16,10 @@ _REPLY = typer.Option("--reply-to", help="Id of the message this one answers.")
 _IDEMPOTENCY = typer.Option("--idempotency-key", help="With the same key a repeat is the same message; without it a new one is drawn.")
 _SINCE = typer.Option("--since", help="Begin after this cursor, or at this time (2026-04-30T10:00:00Z); without it at the oldest.")
 _LIMIT = typer.Option("--limit", min=1, help="How many events at most; without effect on --follow.")
+_TYPE = typer.Option("--type", help="Only events of this type, or, as com.github.*, of types that begin so; may be repeated.")
+_AGENT = typer.Option("--agent", help="Only messages from or to this agent; may be repeated.")
+_SENDER = typer.Option("--from", help="Only messages from this agent; may be repeated.")
+_RECEIVER = typer.Option("--to", help="Only messages to this agent; may be repeated.")
 _FOLLOW = typer.Option("--follow", "-f", help="Go on with new events as they come, until Ctrl-C.")
 
 
@@ -45,6 +49,10 @@ def events(
     since: Annotated[str | None, _SINCE] = None,
     limit: Annotated[int, _LIMIT] = 100,
     follow: Annotated[bool, _FOLLOW] = False,
+    type_: Annotated[list[str] | None, _TYPE] = None,
+    agent: Annotated[list[str] | None, _AGENT] = None,
+    sender: Annotated[list[str] | None, _SENDER] = None,
+    receiver: Annotated[list[str] | None, _RECEIVER] = None,
     data: DataFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,10 +64,11 @@ def events(
     from kite_cli.target import find_api
 
     output, target = Output(as_json), find_api(chosen_data(data))
+    filters = {"type": type_ or [], "agent": agent or [], "from": sender or [], "to": receiver or []}
 
     async def show() -> str | None:
         rest = None
-        async for row, cursor in read_events(target, since, None if follow else limit, follow=follow):
+        async for row, cursor in read_events(target, since, None if follow else limit, follow=follow, filters=filters):
             output.result(row, event_line(row))
             rest = cursor
         return rest

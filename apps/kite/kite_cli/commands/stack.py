@@ -1,5 +1,6 @@
 """`kitectl up`, `down`, `status`: the local stack."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -20,6 +21,16 @@ def _without_ipv6(host: str) -> str:
 _HOST = typer.Option("--host", callback=_without_ipv6, help="IPv4 address the gateway listens on; 0.0.0.0 lets other machines in.")
 _HEAP = typer.Option("--kafka-heap-mb", min=128, help="Kafka's heap, MiB.")
 _PAYMENTS = typer.Option("--payments/--no-payments", help="With a local chain and a facilitator, so that teams can pay.")
+_CLICKHOUSE = typer.Option(
+    "--clickhouse", help="Where ClickHouse's engine runs: in `process` of replay, or as a `server` of its own, which several replays share."
+)
+
+
+class Engine(StrEnum):
+    """Where ClickHouse's engine runs."""
+
+    PROCESS = "process"
+    SERVER = "server"
 
 
 def up(
@@ -28,6 +39,7 @@ def up(
     host: Annotated[str, _HOST] = "127.0.0.1",
     heap: Annotated[int, _HEAP] = 512,
     payments: Annotated[bool, _PAYMENTS] = True,
+    clickhouse: Annotated[Engine, _CLICKHOUSE] = Engine.PROCESS,
     as_json: AsJson = False,
 ) -> None:
     """Start Kafka, Valkey, a local chain and all services on this machine, in the foreground, until Ctrl-C.
@@ -37,7 +49,8 @@ def up(
     """
     from kite_cli.launch import LaunchOptions, launch
 
-    raise typer.Exit(run(launch(LaunchOptions(chosen_data(data), port, host, heap, payments), Output(as_json))))
+    options = LaunchOptions(chosen_data(data), port, host, heap, payments, clickhouse is Engine.SERVER)
+    raise typer.Exit(run(launch(options, Output(as_json))))
 
 
 def down(data: DataFolder = None, as_json: AsJson = False) -> None:

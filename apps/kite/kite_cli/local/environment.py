@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kite_cli.local.chain.known import FACILITATOR_KEY, PAY_TO, TOKENS
+from kite_cli.local.clickhouse.node import ClickHouseNode
 from kite_cli.local.ports import LOOPBACK, reached_at
 from kite_cli.local.secrets import FACILITATOR_TOKEN
 
@@ -43,9 +44,9 @@ class Addresses:
         return f"http://{reached_at(self.hosts.get(service, LOOPBACK))}:{self.services[service]}"
 
 
-def clickhouse_url(data: Path) -> str:
-    """Return the address of the ClickHouse engine that the replay process opens in itself."""
-    return f"chdb://{data / 'clickhouse'}"
+def clickhouse_url(data: Path, port: int | None = None) -> str:
+    """Return the address of the archive: of the server on that port, else of the engine that the replay process opens in itself."""
+    return f"chdb://{data / 'clickhouse'}" if port is None else ClickHouseNode(data / "clickhouse", port).url
 
 
 def tool_environment() -> dict[str, str]:

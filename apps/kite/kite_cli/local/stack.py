@@ -21,6 +21,7 @@ from kite_cli.local.chain.anvil import AnvilNode, ChainOptions, anvil_spec
 from kite_cli.local.chain.install import ensure_anvil
 from kite_cli.local.chain.keeper import ChainKeeper
 from kite_cli.local.chain.pairing import Half, pair
+from kite_cli.local.clickhouse.node import CLICKHOUSE, ClickHouseNode, clickhouse_spec
 from kite_cli.local.environment import FACILITATOR, Addresses, ChainAddress, clickhouse_url, service_environment, tool_environment
 from kite_cli.local.folders import lib_folder, lock_of, state_of
 from kite_cli.local.identity import Identity, boot_id, identify
@@ -64,9 +65,10 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """Where a stack lives and how large it is. Ports in `ports` (kafka, kafka-controller, valkey, chain) are wishes.
+    """Where a stack lives and how large it is. Ports in `ports` (kafka, kafka-controller, valkey, chain, clickhouse) are wishes.
 
-    Without `chain` there is none until `start_chain`; `facilitator` is started with it, else by `start_facilitator`.
+    Without `chain` there is none until `start_chain`; `facilitator` is started with it, else by `start_facilitator`. With
+    `clickhouse_server` the archive's engine is a process of its own on the same folder, else replay opens it in itself.
     """
 
     data: Path
@@ -76,6 +78,7 @@ class StackOptions:
     archive: bool = True
     chain: ChainOptions | None = None
     facilitator: bool = False
+    clickhouse_server: bool = False
 
 
 def facilitator_spec(env: Mapping[str, str] | None = None, *, port: int | None = None, nice: int = 0) -> ServiceSpec:
@@ -157,8 +160,8 @@ class LocalStack:
                 self._pick_service_port(service, services)
 
     async def close(self) -> None:
-        """Stop services, then the chain, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
-        services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN)]
+        """Stop services, then chain, ClickHouse, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
+        services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN, CLICKHOUSE)]
         if self._log_keeper is not None:
             self._log_keeper.cancel()
         async with AsyncExitStack() as after_services:  # from its last to its first, each also if one before it failed
@@ -167,6 +170,8 @@ class LocalStack:
             for name in THIRD_PARTY:  # Valkey's clients are gone; Kafka is last because all facts end there
                 if name in self.children:
                     after_services.push_async_callback(self._stop_told, name)
+            if CLICKHOUSE in self.children:
+                after_services.push_async_callback(self._stop_told, CLICKHOUSE)
             after_services.push_async_callback(self._stop_chain)
             ends = await asyncio.gather(*(self._stop_told(name) for name in services), return_exceptions=True)
             if failures := [end for end in ends if end is not None]:
@@ -175,11 +180,11 @@ class LocalStack:
     @property
     def addresses(self) -> Addresses:
         """Where everything is."""
-        own = ("kafka", "kafka-controller", "valkey", CHAIN)
+        own = ("kafka", "kafka-controller", "valkey", CHAIN, CLICKHOUSE)
         return Addresses(
             kafka_bootstrap=f"{LOOPBACK}:{self.ports['kafka']}",
             redis_url=f"redis://{LOOPBACK}:{self.ports['valkey']}/0",
-            clickhouse_url=clickhouse_url(self._data),
+            clickhouse_url=clickhouse_url(self._data, self.ports.get(CLICKHOUSE)),
             services={name: port for name, port in self.ports.items() if name not in own},
             chain=ChainAddress(self._chain.url, self._chain.options.chain_id) if self._chain is not None else None,
             hosts=dict(self._hosts),
@@ -256,7 +261,11 @@ class LocalStack:
         await self._prepare_kafka(node)
         self._add(kafka.kafka_spec(node, self._tool_environment()))
         self._add(valkey_spec(ValkeyNode(self._data / "valkey", self.ports["valkey"]), self._tool_environment()))
-        await self._start_side_by_side([*THIRD_PARTY, *([CHAIN] if self._chain is not None else [])])
+        if self.options.clickhouse_server:
+            self._pick_own_ports(CLICKHOUSE)
+            self._add(clickhouse_spec(ClickHouseNode(self._data / "clickhouse", self.ports[CLICKHOUSE]), self._tool_environment()))
+        optional = [name for name in (CHAIN, CLICKHOUSE) if name in self.children]
+        await self._start_side_by_side([*THIRD_PARTY, *optional])
 
     def _pick_own_ports(self, *names: str) -> None:
         for name in names:

@@ -24,7 +24,7 @@ from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
 from kite_cli.local.step import ConsoleProgress, StepFailed
 
 # Beside the gateway's 7700, where nothing well known lives; each is only a wish.
-THIRD_PARTY_PORTS = {"kafka": 7790, "kafka-controller": 7791, "valkey": 7792, "chain": 7793}
+THIRD_PARTY_PORTS = {"kafka": 7790, "kafka-controller": 7791, "valkey": 7792, "chain": 7793, "clickhouse": 7794}
 
 _DOWN_WITHIN_S = 90.0
 _POLL_S = 0.1
@@ -40,6 +40,7 @@ class UpOptions:
     lib: Path = field(default_factory=lib_folder)
     kafka_heap_mb: int = 512
     chain: ChainOptions | None = None
+    clickhouse_server: bool = False
 
 
 async def up(
@@ -60,7 +61,10 @@ async def up(
     up. A second signal kills at once.
     """
     progress = ConsoleProgress(console)
-    wanted = StackOptions(options.data, options.lib, THIRD_PARTY_PORTS, options.kafka_heap_mb, chain=options.chain)
+    wanted = StackOptions(
+        options.data, options.lib, THIRD_PARTY_PORTS, options.kafka_heap_mb, chain=options.chain,
+        clickhouse_server=options.clickhouse_server,
+    )  # fmt: skip
     stack = LocalStack(wanted, progress)
     async with _stop_signals() as stop:
         try:

@@ -39,7 +39,7 @@ def to_event(message: AgentMessage, event_id: EventId, received_ms: int) -> byte
     return orjson.dumps({
         "specversion": "1.0",
         "id": event_id,
-        "source": "https://getkite.sh/agents/" + quote(message.from_, safe=""),
+        "source": source_of(message.from_),
         "type": TYPE,
         "time": rfc3339(received_ms),
         "datacontenttype": "application/json",
@@ -47,6 +47,11 @@ def to_event(message: AgentMessage, event_id: EventId, received_ms: int) -> byte
         "kiteid": event_id,
         "kitesummary": summary(message),
     })  # fmt: skip
+
+
+def source_of(agent_id: str) -> str:
+    """The `source` of messages that this agent sends: no two agents have the same."""
+    return "https://getkite.sh/agents/" + quote(agent_id, safe="")
 
 
 def summary(message: AgentMessage) -> str:

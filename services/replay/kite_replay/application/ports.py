@@ -43,7 +43,8 @@ class EventReader(Protocol):
     async def find(self, query: EventQuery) -> Found:
         """The rows a query selects, kiteseq ascending, each once, from one moment's state of the archive.
 
-        May return fewer than there are, a beginning of them, when they are very large; then `cut` is True and at least one row is there.
+        May return fewer than there are, a beginning of them: when they are very large, with at least one row; or when very many others had
+        to be passed over, perhaps with none. Then `cut` is True, and a query behind the place reached goes on.
         """
         ...
 

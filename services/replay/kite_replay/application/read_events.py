@@ -17,8 +17,9 @@ from kite_replay.application.ports import EventReader
 from kite_replay.domain import cursor as cursors
 from kite_replay.domain import scopes
 from kite_replay.domain.cursor import Cursor
+from kite_replay.domain.filters import NONE, Filters
 from kite_replay.domain.paid import PaidRange
-from kite_replay.domain.query import EventQuery, Found, FoundEvent
+from kite_replay.domain.query import EventQuery, Found, FoundEvent, Place
 from kite_replay.domain.retention import Retention
 
 # Cursors handed out lately, so that the next page needs no look-up. About 300 bytes each.
@@ -34,18 +35,20 @@ class ReadRequest:
     since_text: str | None
     limit: int
     key_scopes: tuple[str, ...]
+    filters: Filters = NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What was read. `next_cursor` stands for the last row; on an empty page it is the cursor that was sent, or None."""
+    """What was read. `next_cursor` stands for the last row, or for the event up to which a narrowed reading has looked; where neither is
+    there it is the cursor that was sent, or None."""
 
     rows: tuple[FoundEvent, ...]
     next_cursor: str | None
     has_more: bool
 
 
-def cursor_of(row: FoundEvent) -> Cursor:
+def cursor_of(row: FoundEvent | Place) -> Cursor:
     """The place strictly after a row."""
     return Cursor(row.created_ms, EventId(row.event_id))
 
@@ -83,26 +86,28 @@ class ReadEvents:
     async def _up_to(self, query: EventQuery, end_seq: int) -> Found:
         """What the query selects, put together where the archive stops early, until the end is in it."""
         found = await self._reader.find(query)
-        while found.cut and found.rows[-1].kiteseq < end_seq and len(found.rows) < query.limit:
-            behind = replace(query, after_seq=found.rows[-1].kiteseq, limit=query.limit - len(found.rows))
+        while found.cut and found.reached_seq < end_seq and len(found.rows) < query.limit:
+            behind = replace(query, after_seq=found.reached_seq, limit=query.limit - len(found.rows))
             more = await self._reader.find(behind)
-            found = Found(found.rows + more.rows, more.cut)
+            found = Found(found.rows + more.rows, more.cut, more.stopped_at)
         return found
 
     def _page(self, request: ReadRequest, found: Found, limit: int) -> Page:
         rows = found.rows[:limit]
-        return Page(rows, self._next_cursor(request, rows), has_more=found.cut or len(found.rows) > limit)
+        more = len(found.rows) > limit
+        last = (None if more else found.stopped_at) or (rows[-1] if rows else None)
+        return Page(rows, self._next_cursor(request, last), has_more=found.cut or more)
 
     async def _query(self, request: ReadRequest, limit: int) -> EventQuery:
         oldest_ms, wanted = self._retention.oldest_readable_ms(self._clock.unix_ms()), scopes.parse(request.key_scopes)
         if request.since is None:
-            return EventQuery(request.team_id, oldest_ms, None, wanted, limit)
+            return EventQuery(request.team_id, oldest_ms, None, wanted, limit, request.filters)
         if request.since.created_ms < oldest_ms:
             raise self._expired()
         after_seq = None if request.since.event_id is None else await self._known_seq(request.team_id, request.since)
         if request.since.event_id is not None and after_seq is None:
             raise ApiError("invalid_cursor", "The cursor names no event of this team with that time.")
-        return EventQuery(request.team_id, request.since.created_ms, after_seq, wanted, limit)
+        return EventQuery(request.team_id, request.since.created_ms, after_seq, wanted, limit, request.filters)
 
     def _expired(self) -> ApiError:
         return ApiError("cursor_expired", extra={"oldest_cursor": cursors.timestamp(self._retention.edge_ms(self._clock.unix_ms()))})
@@ -114,11 +119,11 @@ class ReadEvents:
             return known
         return await self._reader.seq_of(team_id, cursor.created_ms, cursor.event_id)
 
-    def _next_cursor(self, request: ReadRequest, rows: tuple[FoundEvent, ...]) -> str | None:
-        if not rows:
+    def _next_cursor(self, request: ReadRequest, place: FoundEvent | Place | None) -> str | None:
+        if place is None:
             return request.since_text
-        last = cursor_of(rows[-1])
-        self._seqs[request.team_id, last] = rows[-1].kiteseq
+        last = cursor_of(place)
+        self._seqs[request.team_id, last] = place.kiteseq
         self._seqs.move_to_end((request.team_id, last))
         if len(self._seqs) > _REMEMBERED:
             self._seqs.popitem(last=False)

@@ -27,7 +27,7 @@ from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
-from kite_replay.domain.query import EventQuery, Found, FoundEvent
+from kite_replay.domain.query import EventQuery, Found, FoundEvent, Place
 from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
 
 log = get_logger("kite.replay.archive")
@@ -48,6 +48,8 @@ _READ_SETTINGS: Final = {
     "max_result_bytes": MAX_PAGE_BYTES,
     "result_overflow_mode": "break",
 }
+# A narrowed page looks at no more events than these: what matches nothing must not read years of a team's events in one request.
+MAX_LOOKED_AT: Final = 100_000
 _RETRY_S: Final = 1.0
 
 
@@ -56,8 +58,8 @@ class ClickHouseArchive:
 
     name = "archive"
 
-    def __init__(self, address: Address, kept_days: int) -> None:
-        self._address, self._kept_days = address, kept_days
+    def __init__(self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT) -> None:
+        self._address, self._kept_days, self._looked_at = address, kept_days, looked_at
         opened = partial(open_client, address, address.database)
         self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
         self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITES_WAITING)
@@ -101,7 +103,7 @@ class ClickHouseArchive:
 
     async def find(self, query: EventQuery) -> Found:
         await self._ready()
-        return await self._readers.run(partial(_page, query))
+        return await self._readers.run(partial(_page, query, self._looked_at))
 
     async def entries(self, query: LedgerQuery) -> Sequence[FoundEntry]:
         await self._ready()
@@ -156,17 +158,32 @@ def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
     return client.query(statement.text, parameters=statement.parameters, settings={"max_execution_time": 20}).result_rows
 
 
-def _page(query: EventQuery, client: Client) -> Found:
-    rows = _found(query, client)
-    if len(rows) == query.limit or sum(len(row.body) for row in rows) <= MAX_PAGE_BYTES - _PAGE_MARGIN:
+def _page(query: EventQuery, looked_at: int, client: Client) -> Found:
+    # Also where every row counts: a range without an end would be read far behind the page's, in each of its parts.
+    until = _window_end(query, looked_at if query.is_narrowed else query.limit, client)
+    rows = _found(query, until, client)
+    if len(rows) == query.limit:
         return Found(rows)
+    if sum(len(row.body) for row in rows) <= MAX_PAGE_BYTES - _PAGE_MARGIN:
+        return Found(rows, cut=until is not None, stopped_at=until)
     # So much that it was cut, unless it happened to end just there: one more look tells.
     behind = replace(query, after_seq=rows[-1].kiteseq, limit=1)
-    return Found(rows, cut=bool(_found(behind, client)))
+    if _found(behind, until, client):
+        return Found(rows, cut=True)
+    return Found(rows, cut=until is not None, stopped_at=until)
 
 
-def _found(query: EventQuery, client: Client) -> tuple[FoundEvent, ...]:
-    statement = sql.page(query)
+def _window_end(query: EventQuery, looked_at: int, client: Client) -> Place | None:
+    """The last event that a page may look at, None if there are not so many.
+
+    It is asked for before the page: what becomes visible in between stands behind it.
+    """
+    found = _rows(sql.window(query, looked_at), client)
+    return Place(*found[0]) if found else None
+
+
+def _found(query: EventQuery, until: Place | None, client: Client) -> tuple[FoundEvent, ...]:
+    statement = sql.page(query, until)
     result = client.query(statement.text, parameters=statement.parameters, settings=_READ_SETTINGS, query_formats={"String": "bytes"})
     if not result.result_columns:
         return ()

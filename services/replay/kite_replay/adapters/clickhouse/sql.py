@@ -1,12 +1,15 @@
 """Queries -> SQL text and parameters. Pure: values travel only as parameters, never inside the text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from kite_common.events.agent_message import TYPE as AGENT_MESSAGE
+from kite_common.events.agent_message import source_of
 from kite_common.ids import EventId, TeamId
+from kite_replay.domain.filters import Filters, prefix_of
 from kite_replay.domain.ledger import LedgerQuery
-from kite_replay.domain.query import EventQuery
+from kite_replay.domain.query import EventQuery, Place
 from kite_replay.domain.rows import TableName
 from kite_replay.domain.scopes import AgentTo, Everything, Scope, SourceContains, TypeContains
 
@@ -25,8 +28,8 @@ class Statement:
     parameters: dict[str, str | int]
 
 
-def page(query: EventQuery) -> Statement:
-    """The rows of a page: event_id, created_ms, kiteseq, body, in log order.
+def page(query: EventQuery, until: Place | None = None) -> Statement:
+    """The rows of a page: event_id, created_ms, kiteseq, body, in log order; none behind `until`.
 
     The sort key is (team_id, created_at, kiteseq), so this reads one range of it and stops at the limit. LIMIT 1 BY is the last guard
     against a row that two archivers have stored.
@@ -38,13 +41,31 @@ def page(query: EventQuery) -> Statement:
         "row_limit": query.limit,
     }
     scopes = _any_of(query.scopes, parameters)
+    filters = "".join(f" AND ({condition})" for condition in _all_of(query.filters, parameters))
+    window = "" if until is None else _up_to(until, parameters)
     return Statement(
         "SELECT event_id, toUnixTimestamp64Milli(created_at) AS created_ms, kiteseq, body FROM events"  # noqa: S608 - our own text
         " WHERE team_id = {team:String} AND created_at >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')"
-        f" AND kiteseq > {{after_seq:Int64}} AND ({scopes})"
+        f" AND kiteseq > {{after_seq:Int64}}{window} AND ({scopes}){filters}"
         " ORDER BY team_id, created_at, kiteseq LIMIT 1 BY kiteseq LIMIT {row_limit:UInt32}",
         parameters,
     )
+
+
+def window(query: EventQuery, rows: int) -> Statement:
+    """The place of the event that stands `rows` behind the query's start, whatever it asks for: event_id, created_ms, kiteseq.
+
+    No row if there are fewer. Reads columns of the index and the ids only.
+    """
+    return Statement(
+        "SELECT event_id, toUnixTimestamp64Milli(created_at) AS created_ms, kiteseq FROM events"
+        " WHERE team_id = {team:String} AND created_at >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AND kiteseq > {after_seq:Int64}"
+        " ORDER BY team_id, created_at, kiteseq LIMIT 1 OFFSET {passed:UInt32}",
+        {
+            "team": query.team_id, "from_ms": _within(query.from_ms), "passed": rows - 1,
+            "after_seq": -1 if query.after_seq is None else query.after_seq,
+        },
+    )  # fmt: skip
 
 
 def seq_of(team_id: TeamId, created_ms: int, event_id: EventId) -> Statement:
@@ -87,6 +108,33 @@ def tail(table: TableName, partition: int) -> Statement:
 def retain(table: TableName, days: int) -> Statement:
     """Let a table drop what is older than that; whole parts only, in the background."""
     return Statement(f"ALTER TABLE {table} MODIFY TTL toDateTime(created_at) + toIntervalDay({int(days)})", {})
+
+
+def _up_to(until: Place, parameters: dict[str, str | int]) -> str:
+    parameters["until_ms"], parameters["until_seq"] = _within(until.created_ms), until.kiteseq
+    return " AND created_at <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC') AND kiteseq <= {until_seq:UInt64}"
+
+
+def _all_of(filters: Filters, parameters: dict[str, str | int]) -> list[str]:
+    """The conditions that all must hold; their values are added to `parameters`."""
+
+    def any_of(name: str, values: Sequence[str], condition: str) -> str:
+        names = [f"{name}_{number}" for number in range(len(values))]
+        parameters.update(zip(names, values, strict=True))
+        return " OR ".join(condition.format(f"{{{one}:String}}") for one in names)
+
+    message = f"type = '{AGENT_MESSAGE}' AND "
+    prefixes = [prefix for one in filters.types if (prefix := prefix_of(one)) is not None]
+    exact = [one for one in filters.types if prefix_of(one) is None]
+    either = any_of("agent_from", list(map(source_of, filters.agents)), "source = {}"), any_of("agent_to", filters.agents, "agent_to = {}")
+    found = [
+        " OR ".join(filter(None, (any_of("type", exact, "type = {}"), any_of("prefix", prefixes, "startsWith(type, {})")))),
+        " OR ".join(filter(None, either)),
+        any_of("from", list(map(source_of, filters.senders)), "source = {}"),
+        any_of("to", filters.receivers, "agent_to = {}"),
+    ]
+    of_types, *of_agents = found
+    return ([of_types] if of_types else []) + [f"{message}({one})" for one in of_agents if one]
 
 
 def _any_of(scopes: tuple[Scope, ...], parameters: dict[str, str | int]) -> str:

@@ -36,6 +36,15 @@ _ERROR: Final = {
 }
 _TEAM: Final = _parameter("team_id", "Team to read. Must match the API key.", required=True)
 _LIMIT: Final = _parameter("limit", "Number of rows to return, clamped to 1..1000.", {"type": "integer", "default": 100})
+
+
+def _filter(name: str, text: str) -> dict[str, Any]:
+    return _parameter(
+        name, f"{text} May be given up to 20 times.",
+        {"type": "array", "maxItems": 20, "items": {"type": "string", "minLength": 1, "maxLength": 256}},
+    )  # fmt: skip
+
+
 _COMMON_CODES: Final = {
     401: "`unauthorized`",
     429: "`rate_limit_exceeded`, with `retry_after_secs`",
@@ -54,7 +63,7 @@ _EVENTS: Final = _object({
     "amount_charged_atomic": _INTEGER | {"minimum": 0, "description": "What this reading has cost."},
 })  # fmt: skip
 _EVENTS_CODES: Final = _COMMON_CODES | {
-    400: "`missing_team_id`, `invalid_cursor`, `invalid_limit`, `invalid_payment_header`, `invalid_idempotency_key`",
+    400: "`missing_team_id`, `invalid_cursor`, `invalid_limit`, `invalid_filter`, `invalid_payment_header`, `invalid_idempotency_key`",
     402: "`payment_required` with `rows` and `amount_atomic`, `invalid_payment` with `reason`; what to pay stands in the header "
     "`payment-required` (x402 version 2) and in `accepts` (version 1)",
     403: "`forbidden`, `insufficient_permissions`, `no_active_subscription`",
@@ -98,6 +107,10 @@ EVENTS_OPERATION: Final = _operation(
         _TEAM,
         _parameter("since", "Cursor: `created_at` or `created_at:event_id` of a row. Missing: oldest retained event."),
         _LIMIT,
+        _filter("type", "Only events of this type; `com.github.*` is every type that begins with `com.github.`."),
+        _filter("agent", "Only messages from or to this agent."),
+        _filter("from", "Only messages from this agent."),
+        _filter("to", "Only messages to this agent."),
         _parameter("payment-signature", "An x402 payment for exactly this request; `x-payment` means the same.", place="header"),
     ],
     _responses("A page of events, oldest first", _EVENTS, _EVENTS_CODES),

@@ -21,8 +21,10 @@ from kite_replay.application.ports import Allowances, Till
 from kite_replay.application.read_events import ReadRequest
 from kite_replay.application.serve_page import Served, ServePage
 from kite_replay.domain import cursor as cursors
+from kite_replay.domain import filters
 from kite_replay.domain.access import Principal
 from kite_replay.domain.allowance import rate_refusal
+from kite_replay.domain.filters import Filters
 from kite_replay.domain.query import FoundEvent
 
 log = get_logger("kite.replay.http")
@@ -61,13 +63,21 @@ class EventsRoute:
 
 
 def read_request(request: Request, principal: Principal) -> ReadRequest:
-    """What the query asks for. Raises ApiError `invalid_limit` or `invalid_cursor`."""
+    """What the query asks for. Raises ApiError `invalid_limit`, `invalid_cursor` or `invalid_filter`."""
     limit, since_text = limit_of(request), request.query_params.get("since")
     try:
         since = None if since_text is None else cursors.parse(since_text)
     except Malformed:
         raise ApiError("invalid_cursor") from None
-    return ReadRequest(principal.team_id, since, since_text, limit, principal.scopes)
+    return ReadRequest(principal.team_id, since, since_text, limit, principal.scopes, _filters(request))
+
+
+def _filters(request: Request) -> Filters:
+    given = request.query_params.getlist
+    try:
+        return filters.parse(given("type"), given("agent"), given("from"), given("to"))
+    except Malformed as error:
+        raise ApiError("invalid_filter", f"{error}.") from None
 
 
 def facts_of(request: Request) -> RequestFacts:
