@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from kite_cli.commands import bench, chaos, config, hook, key, messages, pay, payments, service, smoke, stack, team, topics, wallet
+from kite_cli.commands import audit, bench, chaos, config, hook, key, messages, pay, payments, service, smoke, stack, team, topics, wallet
 from kite_cli.failure import EXIT_CODES, EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.local.step import StepFailed
 from kite_common import VERSION
@@ -41,7 +41,7 @@ def kitectl(
     """
 
 
-for module in (stack, messages, smoke, service, bench, chaos):
+for module in (stack, messages, smoke, audit, service, bench, chaos):
     module.register(app)
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")

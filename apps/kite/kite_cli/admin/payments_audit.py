@@ -112,13 +112,14 @@ def find_paid_at(data: Path, from_stack: bool) -> PaidAt:
 
 async def _once(target: LogTarget, paid_at: PaidAt, before_atomic: int) -> Audit:
     partitions = range(target.partitions)
-    chain_atomic = await _balance(paid_at)
+    chain_atomic = await balance_on_chain(paid_at)
     records = _newest(await read_topic(target, PAYMENT_STATES, partitions))
     ledger = [_entry(one) for one in await read_topic(target, LEDGER, partitions)]
     return audited((one for one in ledger if one is not None), records.values(), chain_atomic, before_atomic)
 
 
-async def _balance(paid_at: PaidAt) -> int:
+async def balance_on_chain(paid_at: PaidAt) -> int:
+    """What the paid addresses have. Raises CommandFailed if the chain cannot be read."""
     try:
         async with chain_rpc(paid_at.rpc_url) as rpc:
             return sum([await balance_of(rpc, paid_at.token, address) for address in paid_at.addresses])
