@@ -1,6 +1,7 @@
 """`kitectl chaos` as a function: the stack, the run, the signals, and what the person at the terminal sees meanwhile."""
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -21,11 +22,41 @@ _MOVE_S = 0.2
 async def chaos(options: ChaosOptions, console: Console) -> Outcome:
     """Run it, on a Kite of its own that is stopped afterwards. Raises StepFailed, CommandFailed, and KeyboardInterrupt after a signal;
     everything it started has been stopped then, too."""
-    progress = ConsoleProgress(console)
+    # A broker that is away is the point: the clients of the crowd say so many times a second.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    progress = Starting(ConsoleProgress(console))
     async with _ended_by_signals(), chaos_kite(options.data, keep=options.keep, progress=progress) as kite:
         progress.stop()
         async with _bar(console) as bar:
             return await run_chaos(kite, options, bar)
+
+
+class Starting:
+    """Progress of a start. From then on ends are no news, they are what is done here."""
+
+    def __init__(self, progress: ConsoleProgress) -> None:
+        self._progress: ConsoleProgress | None = progress
+
+    def stop(self) -> None:
+        """Everything is up: say no more."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = None
+
+    def doing(self, step: str, text: str) -> None:
+        """See Progress."""
+        if self._progress is not None:
+            self._progress.doing(step, text)
+
+    def done(self, step: str, text: str) -> None:
+        """See Progress."""
+        if self._progress is not None:
+            self._progress.done(step, text)
+
+    def warn(self, step: str, text: str) -> None:
+        """See Progress."""
+        if self._progress is not None:
+            self._progress.warn(step, text)
 
 
 class Bar:

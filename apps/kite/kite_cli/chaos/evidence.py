@@ -15,7 +15,7 @@ from kite_cli.chaos.load.readers import walked
 from kite_cli.chaos.load.teams import Cast
 from kite_cli.chaos.memory import Memory
 from kite_cli.chaos.stack import ChaosKite
-from kite_cli.chaos.verdict import ENDED, Entry, Found
+from kite_cli.chaos.verdict import ENDED, Entry, Found, may_be_reserved
 from kite_cli.local.chain.known import PAY_TO
 from kite_cli.target import LogTarget
 from kite_common.errors import Malformed
@@ -53,11 +53,11 @@ async def _at_rest(log: LogTarget, cast: Cast, memory: Memory, caller: Caller) -
     while True:
         found = Found()
         await _outcomes(log, found)
-        open_ = any(found.outcomes.get(event_id) not in ENDED for event_id in memory.accepted)
-        if not open_:
+        if all(found.outcomes.get(event_id) in ENDED for event_id in memory.accepted):
             for team in cast.all:
                 await _account(caller, team, found)
-            if not any(reserved for _, reserved in found.wallets.values()):
+            open_ = may_be_reserved(memory)
+            if not any(reserved and not open_[team_id] for team_id, (_, reserved) in found.wallets.items()):
                 return
         await asyncio.sleep(_LOOK_S)
 

@@ -6,19 +6,20 @@ from typing import Final
 
 from kite_cli.chaos.schedule import KINDS, schedule
 
-# One replay: the engine in its folder can be open in one process at a time.
-PROCESSES: Final = ("gateway", "gateway-2", "billing", "billing-2", "delivery", "delivery-2", "replay")
+PROCESSES: Final = tuple(service + which for service in ("gateway", "billing", "delivery", "replay") for which in ("", "-2"))
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosOptions:
-    """`kinds`: some of the faults there are. `data`: where the stack lives, None = a folder that goes with it, unless `keep`."""
+    """`kinds`: some of the faults there are. `data`: where the stack lives, None = a folder that goes with it, unless `keep`.
+    `patience_s`: how long callers wait at the end for answers that are still open; what has none then may be there or not."""
 
     seed: int
     minutes: float
     kinds: tuple[str, ...] = tuple(KINDS)
     data: Path | None = None
     keep: bool = False
+    patience_s: float = 150.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for faults there are not, or that do not fit into the time."""

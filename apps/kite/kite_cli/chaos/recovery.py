@@ -60,7 +60,12 @@ def successes(memory: Memory, partitions: Mapping[str, int]) -> list[Success]:
 def recoveries(injected: Sequence[Injected], seen: Sequence[Success]) -> list[Recovery]:
     """What followed each fault: the time from its end until something begun after that went through, on every partition of every way."""
     ways = _ways(seen)
-    return [_recovery(one, injected, ways) for one in injected]
+    ends = [_recovered_s(one, ways) for one in injected]
+    spans = [_Span(one.began_s, end, paths_of(one.planned)) for one, end in zip(injected, ends, strict=True)]
+    return [
+        Recovery(one, None if end is None else end - one.ended_s, was_alone=not any(span.is_beside(other) for other in spans))
+        for one, end, span in zip(injected, ends, spans, strict=True)
+    ]
 
 
 def longest_waits(memory: Memory, partitions: Mapping[str, int], seen: Iterable[Success]) -> dict[str, float]:
@@ -105,15 +110,26 @@ def _way(ones: Sequence[Success]) -> _Way:
     return _Way([one.began_s for one in ones], firsts[::-1])
 
 
-def _recovery(one: Injected, injected: Sequence[Injected], ways: Mapping[tuple[str, int], _Way]) -> Recovery:
-    paths = paths_of(one.planned)
-    ends = [_end(path, one.ended_s, ways) for path in paths]
-    if any(end is None for end in ends):
-        return Recovery(one, None, was_alone=False)
-    recovered_s = max((end for end in ends if end is not None), default=one.ended_s)
-    meanwhile = (other for other in injected if other is not one and other.ended_s >= one.began_s and other.began_s <= recovered_s)
-    disturbed = any(are_one(path, other_path) for other in meanwhile for other_path in paths_of(other.planned) for path in paths)
-    return Recovery(one, recovered_s - one.ended_s, was_alone=not disturbed)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Span:
+    """From the beginning of a fault to its recovery, None if there was none, and the ways it was in."""
+
+    began_s: float
+    recovered_s: float | None
+    paths: tuple[str, ...]
+
+    def is_beside(self, other: "_Span") -> bool:
+        """Whether another one was in one of the same ways in the same time."""
+        overlaps = (self.recovered_s is None or other.began_s <= self.recovered_s) and (
+            other.recovered_s is None or self.began_s <= other.recovered_s
+        )
+        return other is not self and overlaps and any(are_one(path, theirs) for path in self.paths for theirs in other.paths)
+
+
+def _recovered_s(one: Injected, ways: Mapping[tuple[str, int], _Way]) -> float | None:
+    """When everything that a fault was in the way of went through again."""
+    ends = [_end(path, one.ended_s, ways) for path in paths_of(one.planned)]
+    return None if any(end is None for end in ends) else max(end for end in ends if end is not None)
 
 
 def _end(path: str, after_s: float, ways: Mapping[tuple[str, int], _Way]) -> float | None:

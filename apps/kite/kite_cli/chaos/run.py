@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from kite_cli.chaos.audited import audited
 from kite_cli.chaos.evidence import collect
 from kite_cli.chaos.faults.catalog import FAULTS
 from kite_cli.chaos.load.crowd import Crowd, crowd_of
@@ -17,8 +18,6 @@ from kite_cli.chaos.schedule import Planned, schedule
 from kite_cli.chaos.stack import ChaosKite
 from kite_cli.chaos.verdict import LOST, Break, Found, judge
 
-# Whoever waits for Valkey's 90 s when the load stops is waited for.
-_FINISH_WITHIN_S: Final = 150.0
 _SETTLE_WITHIN_S: Final = 120.0
 _READY_WITHIN_S: Final = 90.0
 
@@ -63,11 +62,13 @@ async def run_chaos(kite: ChaosKite, options: ChaosOptions, listener: Listener) 
         outcome.injected = await _under_fire(kite, planned, options.minutes * 60, listener)
         listener.phase("draining", 30)
         await _all_ready(kite)
-        await crowd.stop_sending(_FINISH_WITHIN_S)
+        await crowd.stop_sending(options.patience_s)
         await crowd.settle(_SETTLE_WITHIN_S)
         listener.phase("collecting evidence", 30)
         found = await collect(kite, crowd.cast, memory, crowd.looking, within_s=_SETTLE_WITHIN_S)
         _conclude(outcome, crowd, memory, found)
+    listener.phase("kitectl audit", 30)
+    outcome.audit = await audited(kite.local.options.data)
     return outcome
 
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from kite_cli.chaos.options import PROCESSES
 from kite_cli.chaos.schedule import service_of
 from kite_cli.local.chain.anvil import ChainOptions
+from kite_cli.local.clickhouse.node import CLICKHOUSE
 from kite_cli.local.environment import FACILITATOR, PARTITIONS
 from kite_cli.local.folders import data_folder, lock_of
 from kite_cli.local.lock import holder_of
@@ -30,6 +31,7 @@ from kite_common.stream.kafka import Kafka
 from kite_common.topics import ALL
 
 _PREFIX: Final = "chaos-"
+_THIRD_PARTY: Final = ("kafka", "valkey", "chain", CLICKHOUSE)
 _READY_WITHIN_S: Final = 180.0
 # Whoever is killed at every turn of its start is started again all the same: that is no reason to give up here.
 _POLICY: Final = RestartPolicy(max_delay_s=1.0, max_failed_starts=1_000, max_failing_s=1_200.0, max_ends=1_000)
@@ -77,9 +79,9 @@ class ChaosKite:
 async def chaos_kite(data: Path | None, *, keep: bool, progress: Progress) -> AsyncIterator[ChaosKite]:
     """Start everything in an empty folder; stop everything, and remove the folder unless it is to be kept. Raises StepFailed."""
     with _folder(data, keep=keep) as folder:
-        options = StackOptions(folder, chain=ChainOptions(block_time_s=2))
+        options = StackOptions(folder, chain=ChainOptions(block_time_s=2), clickhouse_server=True)
         async with LocalStack(options, progress) as local:
-            for name in ("kafka", "valkey", "chain"):
+            for name in _THIRD_PARTY:
                 child = local.child(name)
                 child.spec = replace(child.spec, policy=_POLICY)
             await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
@@ -120,7 +122,7 @@ def _own(local: LocalStack, name: str) -> dict[str, str]:
     first = name == service_of(name)
     own = {"KITE_INSTANCE": "chaos-0" if first else "chaos-1"}
     if service_of(name) == "gateway":
-        own["KITE_REPLAY_URL"] = local.addresses.url("replay" if first or "replay-2" not in PROCESSES else "replay-2")
+        own["KITE_REPLAY_URL"] = local.addresses.url("replay" if first else "replay-2")
     if service_of(name) == "billing":
         own[FACILITATOR_TOKEN] = local.secrets[FACILITATOR_TOKEN]
     return own

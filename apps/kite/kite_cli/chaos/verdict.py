@@ -67,7 +67,7 @@ def judge(memory: Memory, found: Found, *, sure_receivers: frozenset[str], opene
         *_delivered(memory, found, sure_receivers),
         *_readable(memory, found),
         *(broken for walk in memory.walks for broken in _walked(walk, found.walks.get(walk.team_id, []))),
-        *_balances(found, opened),
+        *_balances(found, opened, may_be_reserved(memory)),
         *_payments(memory, found),
         *_answers(memory, found),
     ]
@@ -174,7 +174,12 @@ def _rising(team_id: str, rows: Sequence[tuple[str, int, str]]) -> Iterator[Brea
             yield Break(REORDERED, f"event {event_id} of {team_id} was created before the one in front of it")
 
 
-def _balances(found: Found, opened: Mapping[str, int]) -> Iterator[Break]:
+def may_be_reserved(memory: Memory) -> Counter[str]:
+    """How many messages of each team have an outcome that is still open: their money stays reserved until it is known, or for 90 s."""
+    return Counter(text.rpartition("/")[0] for text in memory.open_texts)
+
+
+def _balances(found: Found, opened: Mapping[str, int], open_: Counter[str]) -> Iterator[Break]:
     standing = dict.fromkeys(opened, 0)
     for entry in found.ledger:
         if entry.team_id not in standing:
@@ -189,7 +194,7 @@ def _balances(found: Found, opened: Mapping[str, int]) -> Iterator[Break]:
     for team_id, (balance, reserved) in found.wallets.items():
         if balance != standing.get(team_id, balance):
             yield Break(WRONG_BALANCE, f"the wallet of {team_id} has {balance} where the ledger comes to {standing[team_id]}")
-        if reserved:
+        if reserved and not open_[team_id]:
             yield Break(WRONG_BALANCE, f"{reserved} are still reserved in the wallet of {team_id}, and nothing is under way")
     for team_id, used in found.used.items():
         charged = len({one.event_id for one in found.ledger if one.team_id == team_id and one.reason == "event"})

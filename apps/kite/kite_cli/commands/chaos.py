@@ -12,6 +12,7 @@ from kite_cli.output import Output
 _SEED = typer.Option("--seed", min=0, help="What the faults and their order follow from; without it one is drawn and told.")
 _MINUTES = typer.Option("--minutes", min=0.1, help="How long faults are injected. Starting, draining and the verdict come on top.")
 _FAULTS = typer.Option("--faults", metavar="KINDS", help="Some of the kinds, with commas between them; without it all of them.")
+_PATIENCE = typer.Option("--patience", min=1, help="Seconds to wait at the end for messages whose outcome is open, which lasts up to 90.")
 _KEEP = typer.Option("--keep", help="Keep the data folder, with all logs.")
 _DATA = typer.Option("--data", help="An empty folder to live in, which is kept; without it a temporary one.")
 
@@ -22,6 +23,7 @@ def chaos(
     faults: Annotated[str, _FAULTS] = "",
     keep: Annotated[bool, _KEEP] = False,
     data: Annotated[Path | None, _DATA] = None,
+    patience: Annotated[float, _PATIENCE] = 150.0,
     as_json: AsJson = False,
 ) -> None:
     """Start a Kite of its own with two processes of each service, use it, break it in every way, and see that every promise was kept.
@@ -37,7 +39,7 @@ def chaos(
 
     output, kinds = Output(as_json), tuple(filter(None, faults.split(","))) or tuple(KINDS)
     try:
-        options = ChaosOptions(random_bits(31) if seed is None else seed, minutes, kinds, data, keep)
+        options = ChaosOptions(random_bits(31) if seed is None else seed, minutes, kinds, data, keep, patience)
     except ValueError as error:
         raise CommandFailed(str(error), "Give it more --minutes, or name fewer --faults: --faults kill,term,stop", 2) from error
     output.console.print(f"seed {options.seed}", highlight=False)

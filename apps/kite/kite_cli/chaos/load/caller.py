@@ -15,6 +15,9 @@ from kite_cli.chaos.memory import Memory
 
 _ANSWER_WITHIN_S: Final = 12.0
 _AGAIN_S: Final = 0.15
+# After a 409 that says that an earlier try is still under way.
+_LATER_S: Final = 1.0
+_UNAVAILABLE: Final = 503
 # What says "not now"; anything else that was not expected is a false answer.
 _NOT_NOW: Final = frozenset({"request_in_progress", "subscription_conflict"})
 
@@ -75,7 +78,7 @@ class Caller:
                 if status in good:
                     return Answer(status, body, is_repeat, name, first, tried, time.monotonic())
                 self._judge(method, path, status, body)
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_AGAIN_S if got is None or got[0] == _UNAVAILABLE else _LATER_S)
         raise GaveUp(f"{method} {path}")
 
     async def _once(
@@ -95,7 +98,7 @@ class Caller:
     def _judge(self, method: str, path: str, status: int, body: Any) -> None:
         """Go on after an answer that says "later"; remember any other, and raise GaveUp."""
         error = body.get("error", "") if isinstance(body, dict) else ""
-        if status == 503 or error in _NOT_NOW:
+        if status == _UNAVAILABLE or error in _NOT_NOW:
             return
         shown = "/hooks" if path.startswith("/hooks") else path
         self._memory.wrong_answers[f"{method} {shown} was answered {status} {error}"] += 1

@@ -39,7 +39,7 @@ _KNOWN_WITHIN_S: Final = 60.0
 
 @dataclass(slots=True)
 class Crowd:
-    """All actors of a run. `senders` stop first, then who looks at what they did."""
+    """All actors of a run. actors stop first, then who looks at what they did."""
 
     kite: ChaosKite
     cast: Cast
@@ -48,8 +48,9 @@ class Crowd:
     receivers: Receivers
     sending: Caller
     looking: Caller
+    _all_senders: list[Sender] = field(default_factory=list)
     _turns: list[Turn] = field(default_factory=list)
-    _senders: list[asyncio.Task[None]] = field(default_factory=list)
+    _actors: list[asyncio.Task[None]] = field(default_factory=list)
     _lookers: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def begin(self) -> None:
@@ -59,9 +60,11 @@ class Crowd:
         await self._webhooks()
         await self._spend_all(self.cast.buyer)
         price = price_of(shipped_catalog())
-        for team in (*self.cast.steady, *self.cast.others.values(), self.cast.depositor):
-            self._sends(Sender(team, self.sending, self.memory, self.chance, price).send, _SEND_S)
-        self._sends(Sender(self.cast.changing, self.sending, self.memory, self.chance, None).send, _SEND_S)
+        for team in (*self.cast.steady, *self.cast.others.values(), self.cast.changing, self.cast.depositor):
+            known_price = None if team is self.cast.changing else price
+            sender = Sender(team, self.sending, self.memory, self.chance, known_price)
+            self._all_senders.append(sender)
+            self._acts(sender.send, _SEND_S)
         self._changes()
         await self._pays()
         for team in self.cast.steady:
@@ -72,9 +75,10 @@ class Crowd:
         """Let everybody finish what is under way, at most so long."""
         for turn in self._turns:
             turn.is_over = True
-        await asyncio.wait(self._senders, timeout=within_s)
+        last = [*self._actors, *(asyncio.create_task(sender.finished()) for sender in self._all_senders)]
+        await asyncio.wait(last, timeout=within_s)
         self.sending.is_over = True
-        await asyncio.wait(self._senders)
+        await asyncio.wait(last)
 
     async def settle(self, within_s: float) -> bool:
         """Wait until everything accepted is seen at its end, at most so long; whether it is."""
@@ -87,7 +91,7 @@ class Crowd:
     async def end(self) -> None:
         """Nobody does anything any more."""
         self.sending.is_over = self.looking.is_over = True
-        tasks = [*self._senders, *self._lookers]
+        tasks = [*self._actors, *self._lookers]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -124,14 +128,15 @@ class Crowd:
         sender = Sender(buyer, self.looking, self.memory, self.chance, price_of(shipped_catalog()))
         for _ in range(BUYERS_EVENTS):
             await sender.send()
+        await sender.finished()
 
     def _changes(self) -> None:
         receivers, changing, gone = self.receivers, self.cast.changing, self.cast.others["gone"]
         urls = tuple(receivers.url_of("good", changing.id, which) for which in ("+a", "+b"))
         settings = Settings(changing, self.sending, self.memory, urls)
-        self._sends(settings.set_webhook, _CHANGE_S)
-        self._sends(settings.switch_plan, _CHANGE_S)
-        self._sends(Settings(gone, self.sending, self.memory, (receivers.url_of("gone", gone.id),)).revive_webhook, _CHANGE_S)
+        self._acts(settings.set_webhook, _CHANGE_S)
+        self._acts(settings.switch_plan, _CHANGE_S)
+        self._acts(Settings(gone, self.sending, self.memory, (receivers.url_of("gone", gone.id),)).revive_webhook, _CHANGE_S)
 
     async def _pays(self) -> None:
         gateways = {name: self.kite.url(name) for name in self.kite.gateways}
@@ -140,13 +145,13 @@ class Crowd:
         async with local_rpc(chain.url) as rpc:
             for wallet in wallets:
                 await mint(rpc, chain.token, wallet.address, _WALLET_ATOMIC)
-        self._sends(Payer(self.cast.depositor, wallets[0], self.sending, gateways, self.memory).deposit, _PAY_S)
-        self._sends(Payer(self.cast.buyer, wallets[1], self.sending, gateways, self.memory).buy, _PAY_S)
+        self._acts(Payer(self.cast.depositor, wallets[0], self.sending, gateways, self.memory).deposit, _PAY_S)
+        self._acts(Payer(self.cast.buyer, wallets[1], self.sending, gateways, self.memory).buy, _PAY_S)
 
-    def _sends(self, work: Callable[[], Awaitable[object]], between_s: tuple[float, float]) -> None:
+    def _acts(self, work: Callable[[], Awaitable[object]], between_s: tuple[float, float]) -> None:
         turn = Turn()
         self._turns.append(turn)
-        self._senders.append(self._does(turn, work, between_s))
+        self._actors.append(self._does(turn, work, between_s))
 
     def _does(self, turn: Turn, work: Callable[[], Awaitable[object]], between_s: tuple[float, float]) -> asyncio.Task[None]:
         return asyncio.create_task(again_and_again(turn, work, lambda: self.chance.uniform(*between_s)))
