@@ -1,7 +1,7 @@
 """Times after a fault: from its end until all it was in the way of goes through again, on every partition."""
 
 from kite_cli.chaos.memory import Accepted, Arrived, Memory, Paid
-from kite_cli.chaos.recovery import Injected, Recovery, Success, longest_waits, middle_and_worst, recoveries, successes
+from kite_cli.chaos.recovery import Injected, Recovery, Success, longest_waits, middle_and_worst, recoveries, successes, worst_beside_others
 from kite_cli.chaos.schedule import Planned
 
 BILLING = Injected(Planned(0, "kill", "billing"), 10.0, 10.0)
@@ -55,6 +55,7 @@ def test_figures_leave_out_times_that_are_not_their_own() -> None:
     recovered = [Recovery(BILLING, seconds, alone) for seconds, alone in ((1.0, True), (3.0, True), (99.0, False))]
     assert middle_and_worst(recovered) == (2.0, 3.0)
     assert middle_and_worst(recovered[2:]) is None
+    assert (worst_beside_others(recovered), worst_beside_others(recovered[:2])) == (99.0, None)
 
 
 def test_what_was_remembered_becomes_ways_and_waits() -> None:

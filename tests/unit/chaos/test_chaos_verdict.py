@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -9,7 +10,17 @@ from kite_cli.chaos.memory import Accepted, Arrived, Memory, Paid, Said, Walk
 from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge
 
 TEAM, PRICE, OPENED = "team_a", 80, 1_000
-Damage = Callable[[Memory, Found], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What callers remember, and what there is."""
+
+    memory: Memory
+    found: Found
+
+
+Damage = Callable[[Case], object]
 
 
 def told(text: str) -> Accepted:
@@ -47,69 +58,69 @@ def whole() -> tuple[Memory, Found]:
 
 
 def verdict(damage: Damage) -> list[Break]:
-    memory, found = whole()
-    damage(memory, found)
-    return judge(memory, found, sure_receivers=frozenset({TEAM}), opened={TEAM: OPENED})
+    case = Case(*whole())
+    damage(case)
+    return judge(case.memory, case.found, sure_receivers=frozenset({TEAM}), opened={TEAM: OPENED})
 
 
 def test_what_is_whole_is_found_whole() -> None:
-    assert verdict(lambda memory, found: None) == []
+    assert verdict(lambda _: None) == []
 
 
 def replaced(entry: Entry, *others: Entry) -> Damage:
-    def damage(_memory: Memory, found: Found) -> None:
-        at = next(number for number, one in enumerate(found.ledger) if one.id == entry.id)
-        found.ledger[at : at + 1] = others
+    def damage(case: Case) -> None:
+        at = next(number for number, one in enumerate(case.found.ledger) if one.id == entry.id)
+        case.found.ledger[at : at + 1] = others
 
     return damage
 
 
-def twice_the_same_entry(_memory: Memory, found: Found) -> None:
-    found.ledger.append(found.ledger[1])
+def twice_the_same_entry(case: Case) -> None:
+    case.found.ledger.append(case.found.ledger[1])
 
 
 LOST: list[Damage] = [
-    lambda memory, found: found.event_counts.pop("e1"),
+    lambda case: case.found.event_counts.pop("e1"),
     replaced(charge(1, "e1")),
-    lambda memory, found: found.outcomes.pop("e1"),
-    lambda memory, found: found.outcomes.update(e1="retrying"),
-    lambda memory, found: memory.arrived.pop("e1"),
-    lambda memory, found: found.walks[TEAM].pop(),
-    lambda memory, found: memory.paid.append(Paid(TEAM, "0xcd", 1, 0.0, 1.0)),
+    lambda case: case.found.outcomes.pop("e1"),
+    lambda case: case.found.outcomes.update(e1="retrying"),
+    lambda case: case.memory.arrived.pop("e1"),
+    lambda case: case.found.walks[TEAM].pop(),
+    lambda case: case.memory.paid.append(Paid(TEAM, "0xcd", 1, 0.0, 1.0)),
 ]
 DOUBLED: list[Damage] = [
-    lambda memory, found: found.event_counts.update(["e1"]),
-    lambda memory, found: found.events["one"].append("e3"),
-    lambda memory, found: memory.accept("e1", told("three")),
+    lambda case: case.found.event_counts.update(["e1"]),
+    lambda case: case.found.events["one"].append("e3"),
+    lambda case: case.memory.accept("e1", told("three")),
     replaced(charge(1, "e1"), charge(1, "e1"), charge(1, "e1")),
     twice_the_same_entry,
-    lambda memory, found: found.walks[TEAM].insert(1, found.walks[TEAM][0]),
-    lambda memory, found: memory.walks[0].rows.insert(1, memory.walks[0].rows[0]),
-    lambda memory, found: found.ledger.append(Entry("again", TEAM, "deposit", 500, 0, 0, None, "0xab")),
+    lambda case: case.found.walks[TEAM].insert(1, case.found.walks[TEAM][0]),
+    lambda case: case.memory.walks[0].rows.insert(1, case.memory.walks[0].rows[0]),
+    lambda case: case.found.ledger.append(Entry("again", TEAM, "deposit", 500, 0, 0, None, "0xab")),
 ]
 WRONG_BALANCE: list[Damage] = [
     replaced(charge(1, "e1"), charge(1, "e1", amount=-79)),
     replaced(charge(1, "e1"), charge(1, "e1", shortfall=1)),
-    lambda memory, found: found.wallets.update({TEAM: (1, 0)}),
-    lambda memory, found: found.wallets.update({TEAM: (found.wallets[TEAM][0], 80)}),
-    lambda memory, found: found.used.update({TEAM: 3}),
-    lambda memory, found: setattr(found, "payments_gap_atomic", 5),
-    lambda memory, found: setattr(memory.walks[0], "charged_atomic", 21),
-    lambda memory, found: memory.paid.append(Paid(TEAM, "0xab", 501, 0.0, 1.0)),
-    lambda memory, found: found.ledger.append(charge(3, "unknown")),
+    lambda case: case.found.wallets.update({TEAM: (1, 0)}),
+    lambda case: case.found.wallets.update({TEAM: (case.found.wallets[TEAM][0], 80)}),
+    lambda case: case.found.used.update({TEAM: 3}),
+    lambda case: setattr(case.found, "payments_gap_atomic", 5),
+    lambda case: setattr(case.memory.walks[0], "charged_atomic", 21),
+    lambda case: case.memory.paid.append(Paid(TEAM, "0xab", 501, 0.0, 1.0)),
+    lambda case: case.found.ledger.append(charge(3, "unknown")),
 ]
 REORDERED: list[Damage] = [
-    lambda memory, found: found.walks[TEAM].reverse(),
-    lambda memory, found: memory.walks[0].rows.pop(0),
-    lambda memory, found: memory.walks[0].rows.append(("e3", 15, "2026-01-01 00:00:00.000")),
-    lambda memory, found: found.walks[TEAM].append(("e2", 30, "2025-12-31 23:59:59.999")),
+    lambda case: case.found.walks[TEAM].reverse(),
+    lambda case: case.memory.walks[0].rows.pop(0),
+    lambda case: case.memory.walks[0].rows.append(("e3", 15, "2026-01-01 00:00:00.000")),
+    lambda case: case.found.walks[TEAM].append(("e2", 30, "2025-12-31 23:59:59.999")),
 ]
 FALSE: list[Damage] = [
-    lambda memory, found: found.events.update(three=["e3"]),
-    lambda memory, found: memory.arrived["e1"].bodies.add(b"another"),
-    lambda memory, found: setattr(memory.arrived["e1"], "answers", Counter({500: 1})),
-    lambda memory, found: memory.wrong_answers.update(["POST was answered 500"]),
-    lambda memory, found: found.said.update({(TEAM, "plan"): "growth"}),
+    lambda case: case.found.events.update(three=["e3"]),
+    lambda case: case.memory.arrived["e1"].bodies.add(b"another"),
+    lambda case: setattr(case.memory.arrived["e1"], "answers", Counter({500: 1})),
+    lambda case: case.memory.wrong_answers.update(["POST was answered 500"]),
+    lambda case: case.found.said.update({(TEAM, "plan"): "growth"}),
 ]
 
 
@@ -122,7 +133,8 @@ def test_every_damage_is_found_and_called_what_it_is(kind: str, damage: Damage) 
 
 
 def test_what_was_never_answered_may_be_there_or_not() -> None:
-    def damage(memory: Memory, found: Found) -> None:
+    def damage(case: Case) -> None:
+        memory, found = case.memory, case.found
         memory.open_texts |= {f"{TEAM}/3", f"{TEAM}/4"}
         found.events[f"{TEAM}/3"], found.event_counts["e3"] = ["e3"], 1
         found.wallets[TEAM] = (found.wallets[TEAM][0], 2 * PRICE)

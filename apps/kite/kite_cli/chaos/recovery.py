@@ -82,7 +82,13 @@ def longest_waits(memory: Memory, partitions: Mapping[str, int], seen: Iterable[
 def middle_and_worst(recovered: Iterable[Recovery]) -> tuple[float, float] | None:
     """Median and maximum of those whose time is their own; None without any."""
     seconds = [one.seconds for one in recovered if one.was_alone and one.seconds is not None]
-    return (median(seconds), max(seconds)) if seconds else None
+    return (round(median(seconds), 2), round(max(seconds), 2)) if seconds else None
+
+
+def worst_beside_others(recovered: Iterable[Recovery]) -> float | None:
+    """The longest of those whose time is not their own; None without any."""
+    seconds = [one.seconds for one in recovered if not one.was_alone and one.seconds is not None]
+    return round(max(seconds), 2) if seconds else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rich.console import RenderableType
 from rich.table import Table
 
-from kite_cli.chaos.recovery import Recovery, middle_and_worst
+from kite_cli.chaos.recovery import Recovery, middle_and_worst, worst_beside_others
 from kite_cli.chaos.run import Outcome
 from kite_cli.chaos.verdict import counted
 
@@ -22,6 +22,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "minutes": outcome.options.minutes,
         "again": outcome.options.again,
         "faults": [_kind_json(kind, ones) for kind, ones in _by_kind(outcome).items()],
+        "each": _each(outcome),
         "figures": outcome.figures,
         "breaks": counted(outcome.breaks),
         "longest_wait_s": {path: round(seconds, 1) for path, seconds in outcome.waits.items()},
@@ -45,14 +46,20 @@ def shown(outcome: Outcome) -> Iterator[RenderableType]:
 
 
 def _faults(outcome: Outcome) -> Table:
-    table = Table("fault", "times", "recovery, median", "longest", "alone", title=f"seed {outcome.options.seed}", title_justify="left")
+    columns = ("times", "alone", "recovery, median", "longest", "longest beside others")
+    table = Table("fault", *columns, title=f"seed {outcome.options.seed}", title_justify="left")
+    table.caption = "alone: nothing else was in the same way until it had recovered; seconds from the end of the fault"
     for column in table.columns[1:]:
         column.justify = "right"
     for kind, ones in _by_kind(outcome).items():
-        times = middle_and_worst(ones)
-        middle, worst = ("-", "-") if times is None else (f"{times[0]:.1f} s", f"{times[1]:.1f} s")
-        table.add_row(kind, str(len(ones)), middle, worst, str(sum(one.was_alone for one in ones)))
+        middle, worst = middle_and_worst(ones) or (None, None)
+        row = (_seconds(middle), _seconds(worst), _seconds(worst_beside_others(ones)))
+        table.add_row(kind, str(len(ones)), str(sum(one.was_alone for one in ones)), *row)
     return table
+
+
+def _seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def _promises(outcome: Outcome) -> Table:
@@ -76,13 +83,29 @@ def _by_kind(outcome: Outcome) -> dict[str, list[Recovery]]:
     return found
 
 
+def _each(outcome: Outcome) -> list[dict[str, Any]]:
+    began_s = min((one.injected.began_s - one.injected.planned.at_s for one in outcome.recovered), default=0.0)
+    return [
+        {
+            "at_s": round(one.injected.began_s - began_s, 1),
+            "lasted_s": round(one.injected.ended_s - one.injected.began_s, 1),
+            "kind": one.injected.planned.kind,
+            "target": one.injected.planned.target,
+            "recovery_s": None if one.seconds is None else round(one.seconds, 2),
+            "alone": one.was_alone,
+        }
+        for one in outcome.recovered
+    ]
+
+
 def _kind_json(kind: str, ones: list[Recovery]) -> dict[str, Any]:
-    times = middle_and_worst(ones)
+    middle, worst = middle_and_worst(ones) or (None, None)
     return {
         "kind": kind,
         "times": len(ones),
         "targets": dict(Counter(one.injected.planned.target for one in ones)),
         "alone": sum(one.was_alone for one in ones),
-        "recovery_median_s": None if times is None else round(times[0], 2),
-        "recovery_longest_s": None if times is None else round(times[1], 2),
+        "recovery_median_s": middle,
+        "recovery_longest_s": worst,
+        "recovery_longest_beside_others_s": worst_beside_others(ones),
     }

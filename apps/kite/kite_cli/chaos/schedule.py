@@ -92,7 +92,7 @@ def schedule(seed: int, minutes: float, kinds: Sequence[str], processes: Sequenc
     return tuple(_planned(chance, minutes * 60, kinds, hands))
 
 
-def _planned(chance: random.Random, until_s: float, kinds: Sequence[str], hands: Mapping[str, Iterator[str]]) -> Iterator[Planned]:
+def _planned(chance: random.Random, until_s: float, kinds: Sequence[str], hands: Mapping[Target, Iterator[str]]) -> Iterator[Planned]:
     at_s = _FIRST_S
     for name in _rounds(chance, kinds):
         kind = KINDS[name]

@@ -53,7 +53,7 @@ async def open_cast(kite: ChaosKite) -> Cast:
     log, catalog = kite.log, shipped_catalog()
     price = price_of(catalog)
     manners: tuple[Manner, ...] = ("fails", "hangs", "busy", "gone")
-    wishes = [(partition, _RICH) for partition in range(log.partitions)]
+    wishes: list[tuple[int | None, int]] = [(partition, _RICH) for partition in range(log.partitions)]
     wishes += [(None, _RICH)] * (len(manners) + 1) + [(None, BUYERS_EVENTS * price), (None, _RICH)]
     places = asyncio.Semaphore(_AT_ONCE)
 
