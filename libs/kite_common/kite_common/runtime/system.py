@@ -11,7 +11,7 @@ from typing import Final
 _CLOCK_BOOTTIME: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # For tests alone: seconds this process's wall clock goes ahead (below 0: behind), as that of a machine whose time is wrong.
 CLOCK_OFFSET_VARIABLE: Final = "KITE_TEST_CLOCK_OFFSET_S"
-_OFFSET_MS: Final = round(float(os.environ.get(CLOCK_OFFSET_VARIABLE) or 0) * 1000)
+CLOCK_OFFSET_MS: Final = round(float(os.environ.get(CLOCK_OFFSET_VARIABLE) or 0) * 1000)
 
 
 class SystemClock:
@@ -19,11 +19,11 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Aware UTC wall-clock time."""
-        return datetime.now(UTC) + timedelta(milliseconds=_OFFSET_MS)
+        return datetime.now(UTC) + timedelta(milliseconds=CLOCK_OFFSET_MS)
 
     def unix_ms(self) -> int:
         """Milliseconds since 1970."""
-        return time.time_ns() // 1_000_000 + _OFFSET_MS
+        return time.time_ns() // 1_000_000 + CLOCK_OFFSET_MS
 
 
 def monotonic_s() -> float:
