@@ -15,7 +15,7 @@ from kite_cli.chaos.options import PROCESSES
 from kite_cli.chaos.schedule import service_of
 from kite_cli.local.chain.anvil import ChainOptions
 from kite_cli.local.clickhouse.node import CLICKHOUSE
-from kite_cli.local.environment import FACILITATOR, PARTITIONS
+from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.folders import data_folder, lock_of
 from kite_cli.local.lock import holder_of
 from kite_cli.local.process import Child
@@ -23,7 +23,6 @@ from kite_cli.local.restart import RestartPolicy
 from kite_cli.local.secrets import FACILITATOR_TOKEN
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions, facilitator_spec
 from kite_cli.local.step import Progress
-from kite_cli.services import NICE
 from kite_cli.target import LogTarget
 from kite_common.projection.server import declare_quiet
 from kite_common.stream.admin import ensure_topics
@@ -111,7 +110,7 @@ def _forget_killed_runs(data: Path) -> None:
 
 def _specs(local: LocalStack) -> list[ServiceSpec]:
     """The facilitator and the services; ports are chosen first, so that each can be told of the others."""
-    facilitator = replace(facilitator_spec(nice=NICE[FACILITATOR]), policy=_POLICY, ready_within_s=_READY_WITHIN_S)
+    facilitator = replace(facilitator_spec(), policy=_POLICY, ready_within_s=_READY_WITHIN_S)
     bare = [facilitator, *(_spec(name, {}) for name in PROCESSES)]
     local.choose_ports(bare)
     return [facilitator, *(_spec(name, _own(local, name)) for name in PROCESSES)]
@@ -132,7 +131,7 @@ def _spec(name: str, own: dict[str, str]) -> ServiceSpec:
     service = service_of(name)
     return ServiceSpec(
         name, (sys.executable, "-m", f"kite_{service}.main"), env=_ENVIRONMENT | own, ready_within_s=_READY_WITHIN_S,
-        nice=NICE[service], policy=_POLICY,
+        policy=_POLICY,
     )  # fmt: skip
 
 
