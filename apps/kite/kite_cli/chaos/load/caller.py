@@ -15,7 +15,7 @@ from kite_cli.chaos.memory import Memory
 
 _ANSWER_WITHIN_S: Final = 12.0
 _AGAIN_S: Final = 0.15
-# After a 409 that says that an earlier try is still under way.
+# After a 409 that says that an earlier try is still under way, and at most after a 503.
 _LATER_S: Final = 1.0
 _UNAVAILABLE: Final = 503
 # What says "not now"; anything else that was not expected is a false answer.
@@ -68,7 +68,7 @@ class Caller:
         """The first of the `good` answers. Raises GaveUp for another that is final, and when all is over."""
         parameters = {name: str(value) for name, value in (query or {}).items()} | ({"team_id": team.id} if team else {})
         all_headers = {**(team.headers if team else {}), **(headers or {})}
-        first = time.monotonic()
+        first, pause_s = time.monotonic(), _AGAIN_S
         while not self.is_over:
             name, url = next(self._gateways)
             tried = time.monotonic()
@@ -78,7 +78,8 @@ class Caller:
                 if status in good:
                     return Answer(status, body, is_repeat, name, first, tried, time.monotonic())
                 self._judge(method, path, status, body)
-            await asyncio.sleep(_AGAIN_S if got is None or got[0] == _UNAVAILABLE else _LATER_S)
+            await asyncio.sleep(pause_s if got is None or got[0] == _UNAVAILABLE else _LATER_S)
+            pause_s = min(pause_s * 1.5, _LATER_S)
         raise GaveUp(f"{method} {path}")
 
     async def _once(
