@@ -17,6 +17,7 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
+from kite_common.stream.pulse import Pulse
 from kite_common.stream.table import SILENT_AFTER_S
 from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, EVENTS, PAYMENTS
@@ -63,7 +64,8 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     address = parse_address(settings.clickhouse_url)
     load_engine(address)
-    archive = ClickHouseArchive(address, retention.kept_days())
+    pulse = Pulse()
+    archive = ClickHouseArchive(address, retention.kept_days(), may_write=lambda: pulse.is_regular)
     dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
     credentials = FollowedTopic(
         kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True,
@@ -71,7 +73,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     )  # fmt: skip
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
-        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions,
+        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions, pulse=pulse,
     )  # fmt: skip
     redis = _redis(settings)
     allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)

@@ -6,7 +6,7 @@ becomes one part per table partition. The token is made of the offsets in it: Cl
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -58,8 +58,11 @@ class ClickHouseArchive:
 
     name = "archive"
 
-    def __init__(self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT) -> None:
-        self._address, self._kept_days, self._looked_at = address, kept_days, looked_at
+    def __init__(
+        self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`may_write` is asked right before each insert: whether what this process owned is surely still its own."""
+        self._address, self._kept_days, self._looked_at, self._may_write = address, kept_days, looked_at, may_write
         opened = partial(open_client, address, address.database)
         self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
         self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITES_WAITING)
@@ -124,6 +127,8 @@ class ClickHouseArchive:
         if types is None:
             types = self._types[table.name] = client.create_insert_context(table.name, table.columns).column_types
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        if not self._may_write():
+            raise Unavailable("this process stood still, others may archive its partitions by now")
         client.insert(
             table.name, columns, column_names=table.columns, column_types=types, column_oriented=True,
             settings={"insert_deduplication_token": token, "async_insert": 0},
