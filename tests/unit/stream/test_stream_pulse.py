@@ -5,7 +5,9 @@ import pytest
 from kite_common.stream.pulse import BEAT_S, SESSION_S, Pulse
 
 
-@pytest.mark.parametrize(("still_s", "is_regular"), [(0.0, True), (SESSION_S / 2, True), (SESSION_S / 2 + BEAT_S + 0.01, False), (SESSION_S, False), (3_600.0, False)])
+@pytest.mark.parametrize(("still_s", "is_regular"), [
+    (0.0, True), (SESSION_S / 2, True), (SESSION_S / 2 + BEAT_S + 0.01, False), (SESSION_S, False), (3_600.0, False),
+])  # fmt: skip
 def test_whoever_stood_still_for_half_a_session_is_not_regular(still_s: float, is_regular: bool) -> None:
     now = 100.0
     pulse = Pulse(lambda: now)
