@@ -22,7 +22,7 @@ from kite_cli.local.process import Child
 from kite_cli.local.restart import RestartPolicy
 from kite_cli.local.secrets import FACILITATOR_TOKEN
 from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions, facilitator_spec
-from kite_cli.local.step import Progress
+from kite_cli.local.step import Progress, StepFailed
 from kite_cli.target import LogTarget
 from kite_common.projection.server import declare_quiet
 from kite_common.stream.admin import ensure_topics
@@ -30,6 +30,7 @@ from kite_common.stream.kafka import Kafka
 from kite_common.topics import ALL
 
 _PREFIX: Final = "chaos-"
+_KEPT: Final = "kept"
 _THIRD_PARTY: Final = ("kafka", "valkey", "chain", CLICKHOUSE)
 _READY_WITHIN_S: Final = 180.0
 # Whoever is killed at every turn of its start is started again all the same: that is no reason to give up here.
@@ -78,6 +79,7 @@ class ChaosKite:
 async def chaos_kite(data: Path | None, *, keep: bool, progress: Progress) -> AsyncIterator[ChaosKite]:
     """Start everything in an empty folder; stop everything, and remove the folder unless it is to be kept. Raises StepFailed."""
     with _folder(data, keep=keep) as folder:
+        progress.done("data folder", str(folder))
         options = StackOptions(folder, chain=ChainOptions(block_time_s=2), clickhouse_server=True)
         async with LocalStack(options, progress) as local:
             for name in _THIRD_PARTY:
@@ -91,9 +93,14 @@ async def chaos_kite(data: Path | None, *, keep: bool, progress: Progress) -> As
 
 @contextmanager
 def _folder(data: Path | None, *, keep: bool) -> Iterator[Path]:
+    if data is not None and data.exists() and any(data.iterdir()):
+        raise StepFailed("data folder", f"{data} is not empty", "Name an empty one: what is in the log must be of this run alone.")
     data_folder().mkdir(parents=True, exist_ok=True)
     _forget_killed_runs(data_folder())
     folder = Path(mkdtemp(prefix=_PREFIX, dir=data_folder())) if data is None else data
+    if keep:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _KEPT).touch()
     try:
         yield folder
     finally:
@@ -102,9 +109,9 @@ def _folder(data: Path | None, *, keep: bool) -> Iterator[Path]:
 
 
 def _forget_killed_runs(data: Path) -> None:
-    """Remove the folders of runs that were killed before they could; their processes ended with them. Kept ones have no lock."""
+    """Remove the folders of runs that were killed before they could; their processes ended with them."""
     for folder in data.glob(_PREFIX + "*"):
-        if (folder / "lock").exists() and not (folder / "kept").exists() and holder_of(lock_of(folder)) is None:
+        if lock_of(folder).exists() and not (folder / _KEPT).exists() and holder_of(lock_of(folder)) is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
