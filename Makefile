@@ -12,7 +12,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit payers bench openapi contracts clean
+.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit payers bench chaos openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ drift: install
 
 bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute, written nowhere)
 	@$(BIN)/kitectl bench $(or $(ARGS),--write docs/benchmarks.md)
+
+chaos: install ## break a Kite of its own in every way and see that it kept its promises (ARGS="--seed 7 --minutes 2 --faults kill,stop")
+	@$(BIN)/kitectl chaos $(ARGS)
 
 openapi: install ## write contracts/openapi.json from the code
 	@$(BIN)/python scripts/write_openapi.py

@@ -10,6 +10,7 @@ from rich.markup import escape
 from kite_cli.commands import (
     audit,
     bench,
+    chaos,
     config,
     deliveries,
     hook,
@@ -58,7 +59,7 @@ def kitectl(
     """
 
 
-for module in (stack, messages, smoke, audit, service, bench):
+for module in (stack, messages, smoke, audit, service, bench, chaos):
     module.register(app)
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")

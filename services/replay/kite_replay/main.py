@@ -21,6 +21,7 @@ from kite_common.runtime.system import SystemClock, random_bits, random_bytes
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
+from kite_common.stream.pulse import Pulse
 from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERY_COMMANDS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402.offers import RequestFacts
@@ -28,6 +29,7 @@ from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.clients import load_engine
 from kite_replay.adapters.clickhouse.deliveries import ClickHouseDeliveries
 from kite_replay.adapters.clickhouse.watch import ClickHouseWatch
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
@@ -70,12 +72,15 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     clock, metrics, retention = SystemClock(), Metrics(), Retention(settings.retention_days)
     metrics.up(SERVICE)
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
-    archive = ClickHouseArchive(parse_address(settings.clickhouse_url), retention.kept_days())
+    address = parse_address(settings.clickhouse_url)
+    load_engine(address)
+    pulse = Pulse()
+    archive = ClickHouseArchive(address, retention.kept_days(), may_write=lambda: pulse.is_regular)
     dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
     credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
-        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions,
+        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions, pulse=pulse,
     )  # fmt: skip
     redis = _redis(settings)
     allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)

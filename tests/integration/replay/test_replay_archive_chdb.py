@@ -55,6 +55,21 @@ async def test_deliveries_and_ledger_entries_are_archived_with_their_position(ar
         assert await archive.tail(table, partition) == Tail(77, NOW_MS)
 
 
+async def test_whoever_may_have_lost_its_partitions_stores_nothing(chdb_path: Path, partition: int) -> None:
+    """An archiver frozen for 8 s stored its rows when it went on, beside the same rows of the one that had taken over."""
+    may_write = False
+    archive = ClickHouseArchive(InProcess(str(chdb_path), f"kite_{uuid.uuid4().hex[:8]}"), 90, may_write=lambda: may_write)
+    rows = [batch(event_rows("team_a", range(3), partition=partition))]
+    with pytest.raises(Unavailable, match="stood still"):
+        await archive.append(EVENTS_TABLE, rows)
+    assert await archive.tail(EVENTS_TABLE, partition) is None
+    may_write = True
+    await archive.append(EVENTS_TABLE, rows)
+    tail = await archive.tail(EVENTS_TABLE, partition)
+    assert tail is not None
+    archive.close()
+
+
 async def test_one_append_of_many_partitions_is_one_part(chdb_path: Path) -> None:
     archive = await _fresh(chdb_path)
     batches = [batch(event_rows("team_a", range(1_000), partition=partition, body=b"x" * 1_000)) for partition in range(10)]

@@ -1,9 +1,24 @@
 """Time and randomness of the machine: the forms others rely on, and the wait that a stop cuts short."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from datetime import UTC
 
-from kite_common.runtime.system import SystemClock, boottime_s, monotonic_s, pause, random_bits, random_bytes, token_hex
+import pytest
+
+from kite_common.runtime.system import (
+    CLOCK_OFFSET_VARIABLE,
+    SystemClock,
+    boottime_s,
+    monotonic_s,
+    pause,
+    random_bits,
+    random_bytes,
+    token_hex,
+)
 
 
 async def test_a_pause_ends_with_its_time() -> None:
@@ -42,3 +57,18 @@ def test_random_values_have_the_asked_size_and_differ() -> None:
     assert all(0 <= random_bits(74) < 1 << 74 for _ in range(100))
     assert len({random_bytes(32) for _ in range(100)}) == 100
     assert {len(token_hex(4)) for _ in range(10)} == {8}
+
+
+@pytest.mark.parametrize("offset_s", [0, 3_600, -3_600])
+def test_a_wrong_clock_is_wrong_in_both_forms_and_says_so(offset_s: int) -> None:
+    program = (
+        "from kite_common.runtime.faults import announce; from kite_common.runtime.system import SystemClock; announce();"
+        "clock = SystemClock(); print(clock.unix_ms(), clock.now().timestamp() * 1000)"
+    )
+    environment = os.environ | {CLOCK_OFFSET_VARIABLE: str(offset_s)}
+    before_ms = time.time() * 1000
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
+    after_ms = time.time() * 1000
+    for reading in said.split()[-2:]:
+        assert before_ms - 1 <= float(reading) - offset_s * 1000 <= after_ms
+    assert ("FOR TESTS ONLY" in said) == (offset_s != 0)

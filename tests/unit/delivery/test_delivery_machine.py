@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ class Process:
         )  # fmt: skip
         limits = LaneLimits(concurrency=2, queue=2, queue_wait_s=5.0)
         self.lanes = Lanes(limits, IN_FLIGHT, world.loop.time)
-        self.new_work = lambda: PartitionWork(deliver, self.lanes, self.budget, capacity=capacity)
+        self.new_work = partial(PartitionWork, deliver, self.lanes, self.budget, capacity=capacity)
         self.works: dict[str, PartitionWork] = {}
         self.next: dict[str, int] = {}
         self.reading: dict[str, asyncio.Task[None]] = {}

@@ -16,7 +16,7 @@ from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.errors import OutcomeOpen, Unavailable
 from kite_common.events.agent_message import AgentMessage
 from kite_common.events.usage import UsageRecorded
-from kite_common.ids import EventId, TeamId, uuid7
+from kite_common.ids import EventId, TeamId, WebhookConfigId, uuid7
 from kite_common.projection import keys
 from kite_gateway.application.accept_message import Accepted, AcceptMessage, Submission
 from kite_gateway.domain.admission import Claim, Refused
@@ -71,6 +71,9 @@ class NumberedIds:
     def event_id(self, unix_ms: int) -> EventId:
         self.count += 1
         return uuid7(unix_ms, self.count)
+
+    def webhook_config_id(self, unix_ms: int) -> WebhookConfigId:
+        raise AssertionError(f"no message needs one, at {unix_ms}")
 
 
 @dataclass

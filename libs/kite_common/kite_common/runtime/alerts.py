@@ -40,7 +40,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "consumer-behind", "kite_consumer_lag",
         'kite_consumer_lag{group!="kite-delivery-retries"} > 10000 and deriv(kite_consumer_lag[10m]) > 0',
-        "more comes in than is worked off (what is parked for a retry is no lag of this kind)", "start more processes, up to one a partition",
+        "more comes in than is worked off (what is parked for a retry is no lag of this kind)",
+        "start more processes, up to one a partition",
     ),
     Alert(
         "loop-late", "kite_loop_age_seconds", 'kite_loop_age_seconds{loop!="payments-watch"} > 30 or kite_loop_age_seconds > 100',
@@ -69,7 +70,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
     ),
     Alert(
         "billing-behind", "kite_billing_stream_time_age_seconds", "kite_billing_stream_time_age_seconds > 30",
-        "billing has not applied what is in the log for so long; reservations do not lapse meanwhile", "see consumer-stalled of kite-billing",
+        "billing has not applied what is in the log for so long; reservations do not lapse meanwhile",
+        "see consumer-stalled of kite-billing",
     ),
     Alert(
         "billing-behind-as-the-gateway-sees-it", "kite_gateway_stream_time_age_seconds", "kite_gateway_stream_time_age_seconds > 30",
@@ -78,11 +80,13 @@ ALERTS: Final[tuple[Alert, ...]] = (
     ),
     Alert(
         "usage-late", "kite_billing_usages_late_total", "increase(kite_billing_usages_late_total[1h]) > 0",
-        "an event came into the log after its reservation had lapsed: its money may have been spent twice", "look at the clocks of all machines",
+        "an event came into the log after its reservation had lapsed: its money may have been spent twice",
+        "look at the clocks of all machines",
     ),
     Alert(
         "unreadable", "kite_dead_letters_total", "increase(kite_dead_letters_total[1h]) > 0",
-        "a record could not be used and was set aside in kite.dead-letters", "look at it there; a newer version writes, an older one reads?",
+        "a record could not be used and was set aside in kite.dead-letters",
+        "look at it there; a newer version writes, an older one reads?",
     ),
     Alert(
         "archive-refuses", "kite_replay_reads_total", 'increase(kite_replay_reads_total{outcome="unavailable"}[5m]) > 0',

@@ -13,6 +13,7 @@ from typing import Final
 
 from kite_common.errors import ConfigurationError
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.system import CLOCK_OFFSET_MS
 
 log = get_logger("kite.faults")
 
@@ -46,7 +47,9 @@ def parse_fault(text: str) -> Fault | None:
 
 
 def announce() -> None:
-    """Say at start, and loudly, that this process is going to kill itself. Raises ConfigurationError."""
+    """Say at start, and loudly, that this process is going to kill itself, or has a wrong clock. Raises ConfigurationError."""
+    if CLOCK_OFFSET_MS:
+        log.error("faults.clock", offset_ms=CLOCK_OFFSET_MS, warning="THE CLOCK OF THIS PROCESS IS WRONG ON PURPOSE: FOR TESTS ONLY")
     fault = _armed()
     if fault is not None:
         log.error("faults.armed", point=fault.point, times=fault.left, warning="THIS PROCESS KILLS ITSELF AT THAT POINT: FOR TESTS ONLY")

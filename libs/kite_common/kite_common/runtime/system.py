@@ -1,13 +1,17 @@
 """The only reader of time and randomness. Decides nothing; everything here is handed to the code that does."""
 
 import asyncio
+import os
 import random
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _CLOCK_BOOTTIME: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# For tests alone: seconds this process's wall clock goes ahead (below 0: behind), as that of a machine whose time is wrong.
+CLOCK_OFFSET_VARIABLE: Final = "KITE_TEST_CLOCK_OFFSET_S"
+CLOCK_OFFSET_MS: Final = round(float(os.environ.get(CLOCK_OFFSET_VARIABLE) or 0) * 1000)
 
 
 class SystemClock:
@@ -15,11 +19,11 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Aware UTC wall-clock time."""
-        return datetime.now(UTC)
+        return datetime.now(UTC) + timedelta(milliseconds=CLOCK_OFFSET_MS)
 
     def unix_ms(self) -> int:
         """Milliseconds since 1970."""
-        return time.time_ns() // 1_000_000
+        return time.time_ns() // 1_000_000 + CLOCK_OFFSET_MS
 
 
 def monotonic_s() -> float:

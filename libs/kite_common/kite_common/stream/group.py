@@ -18,23 +18,22 @@ from kite_common.errors import ConfigurationError, KiteError, Unavailable
 from kite_common.runtime.component import Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.system import boottime_s, pause
+from kite_common.runtime.system import pause
 from kite_common.stream.ends import Ends
 from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.partitions import check_partitions
 from kite_common.stream.progress import STALLED_S, At, Progress, Written
+from kite_common.stream.pulse import BEAT_S, SESSION_S, Pulse
 
 __all__ = ["Feed", "Frozen", "GroupConsumer", "Input", "Owner"]
 
 log = get_logger("kite.stream.group")
 
-_SESSION_S: Final = 6.0
 _HEARTBEAT_S: Final = 1.5
 _RELEASE_S: Final = 3.0
 _RESTART_S: Final = (0.3, 0.6, 1.2, 2.4, 5.0)
-_WATCH_S: Final = 0.5
 _OBSERVE_S: Final = 1.0
 
 
@@ -65,18 +64,18 @@ class GroupConsumer:
     `instance` names this member across restarts, so that it gets its partitions back at once; two live members must not share one.
     `partitions`: how many the topics have by the settings; None = as many as there are, for an owner that places nothing by it.
     `gather_ms`: how long records may wait at the broker for more of them; 0 = none waits. One answer for each record is what a broker's
-    CPU goes into at a few hundred records a second.
+    CPU goes into at a few hundred records a second. `pulse`: of an owner that asks it before it writes what nobody fences.
     `stalled_s`: how long work may wait without any progress, for owners that need longer than most.
     """
 
     def __init__(
         self, kafka: Kafka, group: str, topics: Sequence[str], instance: str, owner: Owner, metrics: Metrics | None = None,
-        *, gather_ms: int = 0, partitions: int | None = None, stalled_s: float = STALLED_S,
+        *, gather_ms: int = 0, partitions: int | None = None, pulse: Pulse | None = None, stalled_s: float = STALLED_S,
     ) -> None:  # fmt: skip
         self.name = group
         self._gather_ms, self._partitions = gather_ms, partitions
         self._kafka, self._group, self._topics, self._instance, self._owner = kafka, group, tuple(topics), instance, owner
-        self._metrics = metrics
+        self._metrics, self._pulse = metrics, pulse or Pulse()
         self._held: dict[int, _Held] = {}
         self._progress = Progress(group, metrics, stalled_s=stalled_s)
         self._ends = {topic: Ends(kafka, topic) for topic in self._topics}
@@ -95,7 +94,7 @@ class GroupConsumer:
         tasks: set[asyncio.Future[Any]] = {
             self._fatal,
             asyncio.create_task(self._member(), name=self.name),
-            asyncio.create_task(_watch_for_freeze(), name=f"{self.name}-freeze"),
+            asyncio.create_task(_watch_for_freeze(self._pulse), name=f"{self.name}-freeze"),
             asyncio.create_task(stop.wait()),
         }
         release_s = _RELEASE_S
@@ -136,7 +135,7 @@ class GroupConsumer:
     def _new_consumer(self) -> AIOKafkaConsumer:
         fetching = {"fetch_max_wait_ms": self._gather_ms, "fetch_min_bytes": 1 << 18} if self._gather_ms else {"fetch_max_wait_ms": 100}
         return self._kafka.consumer(
-            group_id=self._group, group_instance_id=f"{self._group}-{self._instance}", session_timeout_ms=round(_SESSION_S * 1000),
+            group_id=self._group, group_instance_id=f"{self._group}-{self._instance}", session_timeout_ms=round(SESSION_S * 1000),
             heartbeat_interval_ms=round(_HEARTBEAT_S * 1000), max_poll_interval_ms=600_000, rebalance_timeout_ms=15_000,
             partition_assignment_strategy=(RangePartitionAssignor,), max_partition_fetch_bytes=1 << 20, **fetching,
         )  # fmt: skip
@@ -257,11 +256,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._group.opened(self._consumer, {one.partition for one in assigned})
 
 
-async def _watch_for_freeze() -> None:
+async def _watch_for_freeze(pulse: Pulse) -> None:
     """A process that was frozen for half a session may have been replaced without knowing it. Raises Frozen."""
+    pulse.beat()
     while True:
-        before = boottime_s()
-        await asyncio.sleep(_WATCH_S)
-        stood_still_s = boottime_s() - before - _WATCH_S
-        if stood_still_s > _SESSION_S / 2:
-            raise Frozen(f"the process stood still for {stood_still_s:.1f} s")
+        await asyncio.sleep(BEAT_S)
+        if not pulse.is_regular:
+            raise Frozen(f"the process stood still for {pulse.still_s - BEAT_S:.1f} s")
+        pulse.beat()

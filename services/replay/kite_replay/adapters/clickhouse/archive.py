@@ -62,8 +62,17 @@ class ClickHouseArchive:
 
     name = "archive"
 
-    def __init__(self, address: Address, kept_days: int, looked_at: int = MAX_LOOKED_AT, clock: Clock | None = None) -> None:
-        self._address, self._kept_days, self._looked_at = address, kept_days, looked_at
+    def __init__(
+        self,
+        address: Address,
+        kept_days: int,
+        looked_at: int = MAX_LOOKED_AT,
+        clock: Clock | None = None,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`may_write` is asked right before each insert: whether what this process owned is surely still its own."""
+        self._address, self._kept_days, self._looked_at, self._may_write = address, kept_days, looked_at, may_write
         self._generations, self._generation, self._clock = generations_of(address), 0, clock or SystemClock()
 
         def opened() -> Client:
@@ -163,6 +172,8 @@ class ClickHouseArchive:
         if types is None:
             types = self._types[table.name] = client.create_insert_context(table.name, table.columns).column_types
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        if not self._may_write():
+            raise Unavailable("this process stood still, others may archive its partitions by now")
         client.insert(
             table.name, columns, column_names=table.columns, column_types=types, column_oriented=True,
             settings={"insert_deduplication_token": token, "async_insert": 0},

@@ -1,5 +1,6 @@
 """Opens clickhouse-connect clients: the one place that knows whether ClickHouse is a server or in this process. No SQL of ours."""
 
+from importlib import import_module
 from typing import Final, assert_never
 
 import clickhouse_connect
@@ -19,6 +20,16 @@ _ENGINE_OPTIONS: Final = {
 _CONNECT_TIMEOUT_S: Final = 5
 # An insert of 32 MiB takes well below a second; beyond this it counts as open and is repeated with its token.
 _ANSWER_TIMEOUT_S: Final = 30
+
+
+def load_engine(address: Address) -> None:
+    """Load the library of an engine in this process, which holds the interpreter for seconds on a busy machine.
+
+    To be done before anything else runs: a member of a group that stands still for that long takes itself for frozen, ends, and is frozen
+    again by its next start, for ever.
+    """
+    if isinstance(address, InProcess):
+        import_module("chdb")
 
 
 def open_client(address: Address, database: str) -> Client:
