@@ -4,6 +4,8 @@ import asyncio
 import signal
 import sys
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,19 +16,22 @@ from kite_common.errors import ApiError, Unavailable
 from kite_common.events.codec import encode
 from kite_common.ids import TeamId
 from kite_common.testing import make
+from kite_common.testing.eventually import eventually
 from kite_common.topics import DELIVERIES, LEDGER
 from kite_replay.adapters.clickhouse import migrate as migrations
-from kite_replay.adapters.clickhouse.address import InProcess, Server
+from kite_replay.adapters.clickhouse.address import InProcess, Server, parse_address
 from kite_replay.adapters.clickhouse.archive import MAX_PAGE_BYTES, ClickHouseArchive
 from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool
+from kite_replay.adapters.clickhouse.rivals import Rivals
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.domain import cursor as cursors
 from kite_replay.domain.filters import Filters
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, TABLES, Tail, to_rows
 from kite_replay.testing import NOW_MS, ArchiveBehaviour, ReadRecord, batch, event_rows, query
+from support.clickhouse import Served
 
 _MIGRATIONS = Path(migrations.__file__).parent / "migrations"
 _ARCHIVING = Path(__file__).with_name("archiving_process.py")
@@ -58,7 +63,7 @@ async def test_deliveries_and_ledger_entries_are_archived_with_their_position(ar
 async def test_whoever_may_have_lost_its_partitions_stores_nothing(chdb_path: Path, partition: int) -> None:
     """An archiver frozen for 8 s stored its rows when it went on, beside the same rows of the one that had taken over."""
     may_write = False
-    archive = ClickHouseArchive(InProcess(str(chdb_path), f"kite_{uuid.uuid4().hex[:8]}"), 90, may_write=lambda: may_write)
+    archive = ClickHouseArchive(InProcess(str(chdb_path), f"kite_{uuid.uuid4().hex[:8]}"), 3650, may_write=lambda: may_write)
     rows = [batch(event_rows("team_a", range(3), partition=partition))]
     with pytest.raises(Unavailable, match="stood still"):
         await archive.append(EVENTS_TABLE, rows)
@@ -68,6 +73,43 @@ async def test_whoever_may_have_lost_its_partitions_stores_nothing(chdb_path: Pa
     tail = await archive.tail(EVENTS_TABLE, partition)
     assert tail is not None
     archive.close()
+
+
+async def test_a_tail_waits_for_what_another_archiver_is_storing(served_archive: ClickHouseArchive, served: Served, partition: int) -> None:
+    """An owner that was told to go left an insert that the server was slow with: the next one stored the same rows beside it."""
+    await served_archive.append(EVENTS_TABLE, [batch(event_rows("team_a", range(3), partition=partition))])
+    async with _rival(served_archive, served, partition, offset=7, seconds=1.0):
+        assert await served_archive.tail(EVENTS_TABLE, partition) == Tail(7, NOW_MS)
+
+
+async def test_what_another_archiver_does_not_end_is_cancelled(served_archive: ClickHouseArchive, served: Served, partition: int) -> None:
+    await served_archive.append(EVENTS_TABLE, [batch(event_rows("team_a", range(3), partition=partition))])
+    async with _rival(served_archive, served, partition, offset=7, seconds=60.0):
+        assert await served_archive.tail(EVENTS_TABLE, partition) == Tail(2, NOW_MS)
+
+
+@asynccontextmanager
+async def _rival(archive: ClickHouseArchive, served: Served, partition: int, *, offset: int, seconds: float) -> AsyncIterator[None]:
+    """An insert of another process that takes so long, in the server."""
+    mark = Rivals(archive._tails).mark("kite", "events")
+    statement = (
+        f"INSERT INTO events (team_id, created_at, partition, log_offset) SELECT 'team_a', fromUnixTimestamp64Milli({NOW_MS}), {partition},"  # noqa: S608
+        f" {offset} + sum(sleepEachRow(0.1)) FROM numbers({round(seconds * 10)})"
+    )
+    settings = {"log_comment": mark, "max_block_size": 1, "max_threads": 1, "max_execution_time": 90}
+    client = open_client(parse_address(served.url), "kite")
+    running = asyncio.create_task(asyncio.to_thread(client.command, statement, settings=settings))
+    seen = f"SELECT count() FROM system.processes WHERE Settings['log_comment'] = '{mark}'"  # noqa: S608
+    await eventually(lambda: _ask_one(archive, seen), what="the insert to run")
+    try:
+        yield
+    finally:
+        await asyncio.gather(running, return_exceptions=True)
+        client.close()
+
+
+async def _ask_one(archive: ClickHouseArchive, text: str) -> object:
+    return (await _ask(archive, text))[0]
 
 
 async def test_one_append_of_many_partitions_is_one_part(chdb_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from kite_cli.chaos.memory import Accepted, Arrived, Memory, Paid, Said, Walk
-from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge
+from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge, outcome_after
 
 TEAM, PRICE, OPENED = "team_a", 80, 1_000
 
@@ -147,3 +147,21 @@ def test_a_receiver_that_may_be_gone_needs_no_arrival_but_an_outcome() -> None:
     memory.arrived.pop("e1")
     found.outcomes["e1"] = "cancelled"
     assert judge(memory, found, sure_receivers=frozenset(), opened={TEAM: OPENED}) == []
+
+
+@pytest.mark.parametrize(
+    ("statuses", "outcome"),
+    [
+        (["retrying", "delivered"], "delivered"),
+        (["delivered", "retrying"], "delivered"),  # told by one that was frozen in its attempt: seed 11
+        (["pending", "retrying"], "retrying"),
+        (["retrying", "dead", "retrying"], "dead"),
+        (["dead", "cancelled"], "cancelled"),
+        (["pending", "something new"], "something new"),
+    ],
+)
+def test_what_ended_a_delivery_is_its_outcome(statuses: list[str], outcome: str) -> None:
+    told_of: str | None = None
+    for status in statuses:
+        told_of = outcome_after(told_of, status)
+    assert told_of == outcome

@@ -190,6 +190,24 @@ async def test_a_batch_of_a_partition_that_was_given_away_is_not_inserted() -> N
     assert archive.appends == [["0:0-0"], ["1:2-2"]]
 
 
+async def test_an_insert_is_not_repeated_once_a_partition_of_it_is_given_away() -> None:
+    """Its next owner had stored the same rows meanwhile, under a token of its own: the repeat stored them twice."""
+    waiting: list[asyncio.Future[None]] = []
+
+    class Away(MemoryArchive):
+        async def append(self, table: Table, batches: Sequence[Batch]) -> None:
+            self.appends.append([batch.span for batch in batches])
+            waiting[0].cancel()
+            raise Unavailable("away")
+
+    archive = Away()
+    inserts = GroupedInserts(EVENTS_TABLE, archive, InsertPolicy(interval_s=0.0, retry_delays_s=(0.0, 0.0)))
+    waiting = [inserts.append(batch(event_rows("team_a", [2], partition=partition))) for partition in range(2)]
+    with pytest.raises(Unavailable):
+        await waiting[1]
+    assert len(archive.appends) == 1
+
+
 async def test_a_tail_is_asked_for_only_after_the_running_insert() -> None:
     release = asyncio.Event()
 

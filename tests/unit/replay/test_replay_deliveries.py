@@ -78,6 +78,10 @@ def attempt(number: int, status: str, **given: Any) -> DeliveryFact:
         ([attempt(10, "dead"), attempt(11, "delivered", redrives=1), make.delivery_pending()], "delivered", 11),
         # What an earlier round still does (a retry that two schedules had) does not decide.
         ([attempt(10, "dead"), make.delivery_pending(), attempt(10, "retrying", next_attempt_at=NOW_MS)], "pending", 10),
+        # An owner that was frozen in its attempt tells of it after the next one has delivered: found by kitectl chaos, seed 11.
+        ([attempt(1, "delivered"), attempt(1, "retrying", next_attempt_at=NOW_MS)], "delivered", 1),
+        ([attempt(1, "delivered"), attempt(1, "dead")], "delivered", 1),
+        ([attempt(2, "dead"), attempt(1, "retrying", next_attempt_at=NOW_MS)], "dead", 2),
         ([make.delivery_concluded(), make.delivery_pending(attempts=0)], "pending", 0),
     ],
 )

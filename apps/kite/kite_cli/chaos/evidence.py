@@ -15,7 +15,7 @@ from kite_cli.chaos.load.readers import walked
 from kite_cli.chaos.load.teams import Cast
 from kite_cli.chaos.memory import Memory
 from kite_cli.chaos.stack import ChaosKite
-from kite_cli.chaos.verdict import ENDED, Entry, Found, may_be_reserved
+from kite_cli.chaos.verdict import ENDED, Entry, Found, may_be_reserved, outcome_after
 from kite_cli.local.chain.known import PAY_TO
 from kite_cli.target import LogTarget
 from kite_common.errors import Malformed
@@ -77,7 +77,7 @@ async def _outcomes(log: LogTarget, found: Found) -> None:
     async for record in _records(log, DELIVERIES):
         fact = orjson.loads(record.value or b"{}")
         if "event_id" in fact and "status" in fact:
-            found.outcomes[fact["event_id"]] = fact["status"]
+            found.outcomes[fact["event_id"]] = outcome_after(found.outcomes.get(fact["event_id"]), fact["status"])
 
 
 async def _records(log: LogTarget, topic: Topic) -> AsyncIterator[Input]:

@@ -36,7 +36,7 @@ class Found:
     """What log, ledger, wallets, deliveries and GET /events hold once everything has come to rest.
 
     `events`: the event ids of the log by the text that only one message has. `walks`: GET /events from the beginning, by team: (event id,
-    kiteseq, created_at). `outcomes`: the last status of each delivery, by event id. `wallets`: (balance, reserved) by team.
+    kiteseq, created_at). `outcomes`: the status of each delivery, by event id (`outcome_after`). `wallets`: (balance, reserved) by team.
     """
 
     events: dict[str, list[str]] = field(default_factory=dict)
@@ -119,6 +119,12 @@ def _charged(event_id: str, accepted: Accepted, entries: Sequence[Entry]) -> Ite
     for entry in entries:
         if price is not None and entry.amount_atomic != -price:
             yield Break(WRONG_BALANCE, f"event {event_id} costs {price} and {-entry.amount_atomic} were taken")
+
+
+def outcome_after(before: str | None, status: str) -> str:
+    """What has become of a delivery when one more fact is read: an owner that was frozen may tell of its attempt behind the end."""
+    ranks = {None: 0, "pending": 1, "retrying": 2, "delivered": 4}
+    return before if before is not None and ranks.get(before, 3) > ranks.get(status, 3) else status
 
 
 def _delivered(memory: Memory, found: Found, sure: frozenset[str]) -> Iterator[Break]:

@@ -73,7 +73,7 @@ class GroupedInserts:
                 group = self._take()
                 if group:
                     async with self._inserting:
-                        error = await self._insert([waiting.batch for waiting in group])
+                        error = await self._insert(group)
                     self._settle(group, error)
         finally:
             self._flusher = None
@@ -103,13 +103,18 @@ class GroupedInserts:
                 group.append(waiting)
         return group
 
-    async def _insert(self, batches: Sequence[Batch]) -> Exception | None:
-        """Insert, repeatedly if need be; the error of the last attempt, or None when stored."""
+    async def _insert(self, group: Sequence[_Waiting]) -> Exception | None:
+        """Insert, repeatedly if need be; the error of the last attempt, or None when stored.
+
+        Not repeated once one of the partitions is given away: its next owner may have stored the same rows under another token.
+        """
         error: Exception | None = None
         for delay_s in (0.0, *self._policy.retry_delays_s):
             await asyncio.sleep(delay_s)
+            if error is not None and any(waiting.stored.cancelled() for waiting in group):
+                return error
             try:
-                await self._archive.append(self._table, batches)
+                await self._archive.append(self._table, [waiting.batch for waiting in group])
             except Unavailable as unavailable:
                 error = unavailable
             except Exception as defect:  # noqa: BLE001 - handed to every waiting partition, whose owner reports it and starts again

@@ -23,7 +23,10 @@ class Archive(Protocol):
     """Where rows are kept, with the position they came from."""
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
-        """The last stored record of a partition, or None if there is none yet."""
+        """The last stored record of a partition, or None if there is none yet.
+
+        It covers what other archivers are just storing; inserts of this process are the caller's to wait for. Raises Unavailable.
+        """
         ...
 
     async def append(self, table: Table, batches: Sequence[Batch]) -> None:

@@ -119,8 +119,9 @@ class Delivery:
 def delivery_of_facts(found: Sequence[FoundFact]) -> Delivery:
     """What the facts of one delivery say, in whatever order and however often they are given. Raises ValueError without any.
 
-    The last round counts, and in it the last fact in the log; but that it is pending may be recorded again after its attempt (a crash in
-    between), so that counts only while the round has no other fact.
+    The last round counts, and in it what ended it, whatever was recorded behind that: an owner that was frozen tells of an attempt that
+    somebody else has long made. What the receiver has taken is delivered. Of others the last fact in the log counts; that it is pending
+    only while the round has no other fact.
     """
     ordered = sorted(found, key=lambda one: one.offset)
     redrives = max(one.fact.redrives for one in ordered)
@@ -128,12 +129,24 @@ def delivery_of_facts(found: Sequence[FoundFact]) -> Delivery:
     attempts = {one.fact.attempt: one.fact for one in ordered if isinstance(one.fact, DeliveryAttempted)}
     return Delivery(
         key=ordered[0].key,
-        decided=next((fact for fact in reversed(of_round) if not isinstance(fact, DeliveryPending)), of_round[-1]),
+        decided=max(reversed(of_round), key=_weight),
         attempts=tuple(attempts[number] for number in sorted(attempts)),
         redrives=redrives,
         created_ms=ordered[0].appended_ms,
         updated_ms=ordered[-1].appended_ms,
     )
+
+
+def _weight(fact: DeliveryFact) -> int:
+    match fact.status:
+        case "delivered":
+            return 3
+        case "retrying":
+            return 1
+        case "pending":
+            return 0
+        case _:
+            return 2
 
 
 def deliveries_of(found: Iterable[FoundFact], order: Sequence[DeliveryKey]) -> list[Delivery]:

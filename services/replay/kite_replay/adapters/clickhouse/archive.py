@@ -27,19 +27,21 @@ from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.generations import generations_of
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
+from kite_replay.adapters.clickhouse.rivals import Rivals
 from kite_replay.domain.generation import serving
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found, FoundEvent, Place
-from kite_replay.domain.rows import Batch, Row, Table, TableName, Tail
+from kite_replay.domain.rows import TABLES, Batch, Row, Table, TableName, Tail
 
 log = get_logger("kite.replay.archive")
 
 ResultT = TypeVar("ResultT")
 READERS: Final = 4
 _READS_WAITING: Final = 64
-# One insert at a time per table (events, deliveries, ledger), and the tails asked for on assignment.
-_WRITERS: Final = 2
-_WRITES_WAITING: Final = 4096
+# One insert at a time per table (events, deliveries, ledger): none waits here, to begin after its partitions have been given away.
+_WRITERS: Final = len(TABLES)
+# The tails asked for on assignment.
+_TAILS_WAITING: Final = 4096
 # A page is cut after this many bytes: 1,000 hook events of 256 KiB would be 256 MiB in this process, several times over.
 MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
 # What the rows of a page weigh beside their bodies, at most.
@@ -79,7 +81,9 @@ class ClickHouseArchive:
             return open_client(self._address, self._address.database)
 
         self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
-        self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITES_WAITING)
+        self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITERS)
+        self._tails = ClientPool("tail", opened, size=1, waiting=_TAILS_WAITING)
+        self._rivals = Rivals(self._tails)
         self._migrated = False
         self._migrating = asyncio.Lock()
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
@@ -107,6 +111,7 @@ class ClickHouseArchive:
         """Finish what runs and close the clients. Blocks."""
         self._readers.close()
         self._writers.close()
+        self._tails.close()
 
     async def answers(self) -> None:
         """Return when ClickHouse has answered a reader's connection. Raises Unavailable, ApiError while too many wait for one."""
@@ -114,8 +119,10 @@ class ClickHouseArchive:
         await self._readers.run(partial(_rows, sql.ANSWERS))
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
+        """Covers what other archivers are storing, too: their inserts are waited for."""
         await self._ready()
-        found = await self._writers.run(partial(_rows, sql.tail(table.name, partition)))
+        await self._rivals.settled(self._address.database, table.name)
+        found = await self._tails.run(partial(_rows, sql.tail(table.name, partition)))
         return Tail(*found[0]) if found else None
 
     async def append(self, table: Table, batches: Sequence[Batch]) -> None:
@@ -176,7 +183,10 @@ class ClickHouseArchive:
             raise Unavailable("this process stood still, others may archive its partitions by now")
         client.insert(
             table.name, columns, column_names=table.columns, column_types=types, column_oriented=True,
-            settings={"insert_deduplication_token": token, "async_insert": 0},
+            settings={
+                "insert_deduplication_token": token, "async_insert": 0,
+                "log_comment": self._rivals.mark(self._address.database, table.name),
+            },
         )  # fmt: skip
 
 
