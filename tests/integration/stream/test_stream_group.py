@@ -143,10 +143,10 @@ async def test_an_owner_that_ignores_the_end_is_cancelled_in_bounded_time(kafka:
     assert cancelled.is_set()
 
 
-async def test_pausing_counts_as_having_nothing_to_do(kafka: Kafka) -> None:
-    topic, group, metrics, paused = await new_topic(kafka), group_name(), Metrics(), asyncio.Event()
+async def test_sleeping_counts_as_having_nothing_to_do(kafka: Kafka) -> None:
+    topic, group, metrics, asleep = await new_topic(kafka), group_name(), Metrics(), asyncio.Event()
 
-    class PausesInTheFirst:
+    class SleepsInTheFirst:
         """In the other partitions it takes a record and never says that it is done."""
 
         async def own(self, partition: int, feed: Feed) -> None:
@@ -156,18 +156,20 @@ async def test_pausing_counts_as_having_nothing_to_do(kafka: Kafka) -> None:
                 pass
             if partition == 0:
                 feed.seek(topic, 0)
-                feed.pause(topic)
-                paused.set()
+                feed.sleep(topic, 3600)
+                asleep.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await feed.closing.wait()
 
     def stalled_s(partition: str) -> float:
+        member.readiness()
         return metrics.value("kite_consumer_stalled_seconds", group=group, topic=topic, partition=partition)
 
     publisher = Publisher(kafka, topic, PARTITIONS)
-    async with running(publisher, GroupConsumer(kafka, group, (topic,), "a", PausesInTheFirst(), metrics)):
+    member = GroupConsumer(kafka, group, (topic,), "a", SleepsInTheFirst(), metrics)
+    async with running(publisher, member):
         await publisher.publish(0, [record("waits")])
-        await paused.wait()
+        await asleep.wait()
         await publisher.publish(1, [record("hangs")])
         await eventually(lambda: stalled_s("1") > 0, what="both were looked at until the one that hangs was seen to do so")
         assert stalled_s("0") == 0
