@@ -92,7 +92,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     payments, till_of = _payments(settings, kafka, redis, clock, metrics)
     events = EventsRoute(keys, allowances, serve, till_of, clock)
     ledger = LedgerRoute(keys, allowances, ReadLedger(reader), clock)
-    clickhouse = ClickHouseWatch(archive.answers, metrics)
+    clickhouse = ClickHouseWatch(archive.broken_parts, metrics)
     log = MeasuredDeliveries(ClickHouseDeliveries(archive), reader)
     ordering, read, redrive = _deliveries(settings, kafka, log, clock, metrics)
     components: list[Component] = [

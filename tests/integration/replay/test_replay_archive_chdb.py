@@ -112,6 +112,30 @@ async def _ask_one(archive: ClickHouseArchive, text: str) -> object:
     return (await _ask(archive, text))[0]
 
 
+async def test_a_full_disk_refuses_an_insert_whole(chdb_path: Path) -> None:
+    """A disk that let the insert begin and failed in it made the engine store half a part and say that all was well."""
+    archive = await _fresh(chdb_path)
+    rows, room = [batch(event_rows("team_a", range(3)))], "min_free_disk_bytes_to_perform_insert"
+    assert await archive.tail(EVENTS_TABLE, 0) is None
+    for table in TABLES:
+        made = f"SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = '{table.name}'"  # noqa: S608
+        assert f"{room} = 134217728" in str(await _ask_one(archive, made))
+    await archive._readers.run(lambda client: client.command(f"ALTER TABLE events MODIFY SETTING {room} = {1 << 60}"))
+    with pytest.raises(Unavailable):
+        await archive.append(EVENTS_TABLE, rows)
+    assert await archive.tail(EVENTS_TABLE, 0) is None
+    archive.close()
+
+
+async def test_parts_that_cannot_be_read_are_counted(chdb_path: Path) -> None:
+    archive = await _fresh(chdb_path)
+    assert await archive.broken_parts() == 0
+    (folder,) = await _ask(archive, "SELECT data_paths[1] FROM system.tables WHERE database = currentDatabase() AND name = 'events'")
+    (Path(str(folder)) / "detached/broken-on-start_202605_1_1_0").mkdir()
+    assert await archive.broken_parts() == 1
+    archive.close()
+
+
 async def test_one_append_of_many_partitions_is_one_part(chdb_path: Path) -> None:
     archive = await _fresh(chdb_path)
     batches = [batch(event_rows("team_a", range(1_000), partition=partition, body=b"x" * 1_000)) for partition in range(10)]

@@ -38,6 +38,14 @@ def test_a_second_fault_in_the_same_way_takes_the_time_its_worth() -> None:
     assert [one.was_alone for one in recoveries([BILLING, elsewhere, second], seen)] == [False, True, False]
 
 
+def test_where_nobody_is_let_in_no_payment_and_no_reading_has_a_time_of_its_own() -> None:
+    """Seed 21: paying again after the facilitator's death took 150 s, 100 of them those of a Valkey that was killed meanwhile."""
+    facilitator = Injected(Planned(0, "facilitator", "facilitator"), 10.0, 16.0)
+    valkey = Injected(Planned(0, "redis-kill", "valkey"), 30.0, 30.0)
+    seen = [Success("pay", -1, 120, 120), Success("accept:gateway", 0, 118, 119), bill(0, 118, 119)]
+    assert [one.was_alone for one in recoveries([facilitator, valkey], seen)] == [False, True]
+
+
 def test_one_gateway_is_back_when_it_answers_whoever_calls() -> None:
     killed = Injected(Planned(0, "kill", "gateway-2"), 10.0, 10.0)
     seen = [Success("accept:gateway", 0, 10, 11), Success("accept:gateway", 1, 10, 11), Success("accept:gateway-2", 1, 12, 13)]

@@ -31,6 +31,13 @@ def paths_of(planned: Planned) -> tuple[str, ...]:
     return (f"accept:{planned.target}",) if service == "gateway" else _OF_SERVICE[service]
 
 
+def reach_of(planned: Planned) -> tuple[str, ...]:
+    """The ways a fault can hold up: also those that only lead through what it is in. Where nobody is let in, nothing arrives anywhere."""
+    if "accept" in paths_of(planned):
+        return PATHS
+    return (*paths_of(planned), "pay") if service_of(planned.target) in ("gateway", "billing") else paths_of(planned)
+
+
 def are_one(path: str, other: str) -> bool:
     """Whether what is in one way is in the other, too."""
     return path == other or path.partition(":")[0] == other or other.partition(":")[0] == path

@@ -7,7 +7,7 @@ from itertools import accumulate
 from statistics import median
 
 from kite_cli.chaos.memory import Memory
-from kite_cli.chaos.paths import are_one, paths_of
+from kite_cli.chaos.paths import are_one, paths_of, reach_of
 from kite_cli.chaos.schedule import Planned
 
 
@@ -61,7 +61,7 @@ def recoveries(injected: Sequence[Injected], seen: Sequence[Success]) -> list[Re
     """What followed each fault: the time from its end until something begun after that went through, on every partition of every way."""
     ways = _ways(seen)
     ends = [_recovered_s(one, ways) for one in injected]
-    spans = [_Span(one.began_s, end, paths_of(one.planned)) for one, end in zip(injected, ends, strict=True)]
+    spans = [_Span(one.began_s, end, paths_of(one.planned), reach_of(one.planned)) for one, end in zip(injected, ends, strict=True)]
     return [
         Recovery(one, None if end is None else end - one.ended_s, was_alone=not any(span.is_beside(other) for other in spans))
         for one, end, span in zip(injected, ends, spans, strict=True)
@@ -118,18 +118,19 @@ def _way(ones: Sequence[Success]) -> _Way:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Span:
-    """From the beginning of a fault to its recovery, None if there was none, and the ways it was in."""
+    """From the beginning of a fault to its recovery, None if there was none, the ways it was in, and those it could hold up."""
 
     began_s: float
     recovered_s: float | None
     paths: tuple[str, ...]
+    reach: tuple[str, ...]
 
     def is_beside(self, other: "_Span") -> bool:
-        """Whether another one was in one of the same ways in the same time."""
+        """Whether another one could hold up one of its ways in the same time."""
         overlaps = (self.recovered_s is None or other.began_s <= self.recovered_s) and (
             other.recovered_s is None or self.began_s <= other.recovered_s
         )
-        return other is not self and overlaps and any(are_one(path, theirs) for path in self.paths for theirs in other.paths)
+        return other is not self and overlaps and any(are_one(path, theirs) for path in self.paths for theirs in other.reach)
 
 
 def _recovered_s(one: Injected, ways: Mapping[tuple[str, int], _Way]) -> float | None:

@@ -93,6 +93,11 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "readers get 503 because ClickHouse is away or refuses", "look at ClickHouse",
     ),
     Alert(
+        "archive-broken", "kite_archive_broken_parts", "kite_archive_broken_parts > 0",
+        "ClickHouse could not read parts of the archive when it started and has set them aside: their events are missing in GET /events",
+        "`kitectl audit` says which; `kitectl rebuild archive` makes the archive again from the log, then remove the old one",
+    ),
+    Alert(
         "payments-unfit", "kite_x402_fit", "kite_x402_fit == 0 for 1m", "no payments are taken", "`payments-checks` in /readyz says why",
     ),
     Alert(

@@ -123,6 +123,7 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _counter("kite_replay_rows_archived_total", "rows", "rows inserted into ClickHouse", "table"),
     _histogram("kite_replay_archive_batch_seconds", "seconds", _FAST, "one insert", "table"),
     _histogram("kite_replay_event_to_replayable_seconds", "seconds", _SLOW, "append of an event to its visibility in GET /events"),
+    _gauge("kite_archive_broken_parts", "parts", "parts that ClickHouse has set aside because it cannot read them: their rows are missing"),
     _counter("kite_replay_reads_total", "reads", "queries by kind and outcome", "kind", "outcome"),
     _histogram("kite_replay_read_seconds", "seconds", _FAST, "one query", "kind"),
     # several services

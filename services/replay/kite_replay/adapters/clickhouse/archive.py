@@ -113,10 +113,13 @@ class ClickHouseArchive:
         self._writers.close()
         self._tails.close()
 
-    async def answers(self) -> None:
-        """Return when ClickHouse has answered a reader's connection. Raises Unavailable, ApiError while too many wait for one."""
+    async def broken_parts(self) -> int:
+        """How many parts ClickHouse has set aside because it cannot read them, asked on a reader's connection.
+
+        Raises Unavailable, ApiError while too many wait for one.
+        """
         await self._ready()
-        await self._readers.run(partial(_rows, sql.ANSWERS))
+        return int((await self._readers.run(partial(_rows, sql.BROKEN_PARTS)))[0][0])
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
         """Covers what other archivers are storing, too: their inserts are waited for."""

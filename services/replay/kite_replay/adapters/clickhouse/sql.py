@@ -31,7 +31,10 @@ class Statement:
     parameters: Mapping[str, Value]
 
 
-ANSWERS: Final = Statement("SELECT 1", {})
+# Parts that the engine has set aside because it could not read them: their rows are missing.
+BROKEN_PARTS: Final = Statement(
+    "SELECT count() FROM system.detached_parts WHERE database = currentDatabase() AND startsWith(ifNull(reason, ''), 'broken')", {}
+)
 
 
 def page(query: EventQuery, until: Place | None = None) -> Statement:
