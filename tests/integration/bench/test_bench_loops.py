@@ -73,9 +73,11 @@ def server() -> Server:
 
 async def test_a_closed_loop_keeps_every_connection_busy_until_its_window_ends(server: Server) -> None:
     tally = Tally(Window(now_s(), now_s() + 0.3))
+    told: list[tuple[int, int, bytes]] = []
     async with pool_to(server, 4) as pool:
-        await closed_loop(pool, [REQUEST], tally, patience_s=10)
+        await closed_loop(pool, [REQUEST], tally, patience_s=10, told=lambda *answer: told.append(answer))
         assert len(pool.idle) == 4
+    assert sorted(told) == [(number, 202, b"{}") for number in range(server.requests)]
     assert tally.statuses == {202: server.requests, -1: 0}
     assert len(tally.latencies_ms) == server.requests > 4
     assert tally.outcome().per_s > 0

@@ -65,6 +65,12 @@ def test_a_message_is_a_whole_request() -> None:
     assert orjson.loads(body) == {"from": "planner", "to": "builder", "body": text_of(50)}
 
 
+def test_there_is_a_message_for_each_recipient_and_the_senders_take_turns() -> None:
+    sent = messages(JOB.senders, 1, ("one", "two"))
+    assert [sender.key.encode() in request for request, sender in zip(sent, JOB.senders * 2, strict=True)] == [True] * 4
+    assert [orjson.loads(request.partition(b"\r\n\r\n")[2])["to"] for request in sent] == ["one", "one", "two", "two"]
+
+
 def test_a_request_without_a_body_has_no_length_and_an_escaped_query() -> None:
     sent = request("GET", "/api/v1/events", SENDER, since="2026-04-27 12:34:56.789:x", limit=1000)
     assert sent.startswith(b"GET /api/v1/events?team_id=team_a%3Ab&since=2026-04-27%2012%3A34%3A56.789%3Ax&limit=1000 HTTP/1.1\r\n")

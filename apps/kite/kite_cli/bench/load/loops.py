@@ -11,6 +11,8 @@ from kite_cli.bench.load.job import Outcome
 from kite_cli.bench.spread import percentile
 
 NO_ANSWER = -1
+# The number of the request, the status and the body of its answer.
+Told = Callable[[int, int, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,12 @@ def outcome_of(
     )  # fmt: skip
 
 
-async def closed_loop(pool: Pool, requests: Sequence[bytes], tally: Tally, patience_s: float) -> None:
-    """Every connection sends its next request as soon as it has an answer, until the window ends."""
+def _ignore(_number: int, _status: int, _body: bytes) -> None:
+    """For those who only count."""
+
+
+async def closed_loop(pool: Pool, requests: Sequence[bytes], tally: Tally, patience_s: float, told: Told = _ignore) -> None:
+    """Every connection sends its next request as soon as it has an answer, until the window ends. `told` hears each answer."""
     sent, under_way, finished = 0, 0, asyncio.Event()
 
     def send_next() -> None:
@@ -83,17 +89,19 @@ async def closed_loop(pool: Pool, requests: Sequence[bytes], tally: Tally, patie
             if due >= tally.window.end_s:
                 break
             connection, request = pool.idle.popleft(), requests[sent % len(requests)]
+            receiving = _receiving(connection, sent, due)
             sent += 1
             under_way += 1
-            connection.send(request, _closing(connection, due))
+            connection.send(request, receiving)
         if under_way == 0 and now_s() >= tally.window.end_s:
             finished.set()
 
-    def _closing(connection: Connection, due_s: float) -> Callable[[int, bytes], None]:
-        def answered(status: int, _body: bytes) -> None:
+    def _receiving(connection: Connection, number: int, due_s: float) -> Callable[[int, bytes], None]:
+        def answered(status: int, body: bytes) -> None:
             nonlocal under_way
             under_way -= 1
             tally.answered(due_s, status)
+            told(number, status, body)
             pool.give_back(connection)
             send_next()
 
@@ -113,8 +121,7 @@ class OpenLoop:
     """
 
     def __init__(
-        self, pool: Pool, requests: Sequence[bytes], due_s: Sequence[float], tally: Tally,
-        answered: Callable[[int, int, bytes], None] = lambda _number, _status, _body: None,
+        self, pool: Pool, requests: Sequence[bytes], due_s: Sequence[float], tally: Tally, answered: Told = _ignore
     ) -> None:  # fmt: skip
         self._pool, self._requests, self._due_s, self._tally, self._told = pool, requests, due_s, tally, answered
         self._next, self._under_way = 0, 0

@@ -1,4 +1,7 @@
-"""The endpoint webhooks go to: says 204 to every POST and remembers when each event came first. Checks no signature."""
+"""The endpoint webhooks go to: says 204 to every POST, at once unless told to hang, and remembers when each event came first.
+
+Checks no signature.
+"""
 
 import asyncio
 import contextlib
@@ -14,10 +17,11 @@ _ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 class Arrivals:
-    """When each event arrived, by its id (`webhook-id`), in seconds of time.monotonic()."""
+    """When each event arrived, by its id (`webhook-id`), in seconds of time.monotonic(). POSTs are answered after `hang_s` seconds."""
 
     def __init__(self) -> None:
         self.at_s: dict[str, float] = {}
+        self.hang_s = 0.0
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
@@ -53,5 +57,11 @@ class _Receiving(asyncio.Protocol):
             self._arrivals.came(value.decode("ascii", "replace"))
 
     def on_message_complete(self) -> None:
-        if self._transport is not None:
+        if self._arrivals.hang_s > 0:
+            asyncio.get_running_loop().call_later(self._arrivals.hang_s, self._answer)
+        else:
+            self._answer()
+
+    def _answer(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(_ANSWER)

@@ -16,10 +16,11 @@ def text_of(length: int) -> str:
     return (_TEXT * (length // len(_TEXT) + 1))[:length]
 
 
-def messages(senders: Sequence[Sender], body_bytes: int) -> list[bytes]:
-    """One message per sender, as an agent's HTTP client writes it."""
+def messages(senders: Sequence[Sender], body_bytes: int, recipients: Sequence[str] = ("builder",)) -> list[bytes]:
+    """One message per recipient and sender, as an agent's HTTP client writes it; number i is of sender `i % len(senders)`."""
     return [
-        request("POST", "/api/v1/agents/messages", sender, {"from": "planner", "to": "builder", "body": text_of(body_bytes)})
+        request("POST", "/api/v1/agents/messages", sender, {"from": "planner", "to": recipient, "body": text_of(body_bytes)})
+        for recipient in recipients
         for sender in senders
     ]
 
