@@ -4,8 +4,9 @@ import asyncio
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,13 @@ from kite_common.testing import make
 from kite_common.testing.eventually import eventually
 from kite_common.topics import DELIVERIES, LEDGER
 from kite_replay.adapters.clickhouse import migrate as migrations
+from kite_replay.adapters.clickhouse import sql
 from kite_replay.adapters.clickhouse.address import InProcess, Server, parse_address
 from kite_replay.adapters.clickhouse.archive import MAX_PAGE_BYTES, ClickHouseArchive
 from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool
-from kite_replay.adapters.clickhouse.rivals import Rivals
+from kite_replay.adapters.clickhouse.running_inserts import mark
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.domain import cursor as cursors
 from kite_replay.domain.filters import Filters
@@ -91,21 +93,25 @@ async def test_what_another_archiver_does_not_end_is_cancelled(served_archive: C
 @asynccontextmanager
 async def _rival(archive: ClickHouseArchive, served: Served, partition: int, *, offset: int, seconds: float) -> AsyncIterator[None]:
     """An insert of another process that takes so long, in the server."""
-    mark = Rivals(archive._tails).mark("kite", "events")
     statement = (
         f"INSERT INTO events (team_id, created_at, partition, log_offset) SELECT 'team_a', fromUnixTimestamp64Milli({NOW_MS}), {partition},"  # noqa: S608
         f" {offset} + sum(sleepEachRow(0.1)) FROM numbers({round(seconds * 10)})"
     )
-    settings = {"log_comment": mark, "max_block_size": 1, "max_threads": 1, "max_execution_time": 90}
+    settings = {"log_comment": mark("kite", "events"), "max_block_size": 1, "max_threads": 1, "max_execution_time": 90}
     client = open_client(parse_address(served.url), "kite")
     running = asyncio.create_task(asyncio.to_thread(client.command, statement, settings=settings))
-    seen = f"SELECT count() FROM system.processes WHERE Settings['log_comment'] = '{mark}'"  # noqa: S608
-    await eventually(lambda: _ask_one(archive, seen), what="the insert to run")
+    seen = sql.running(mark("kite", "events"))
+    look = partial(_rows_of, seen)
+    await eventually(lambda: archive.read(look), what="the insert to run")
     try:
         yield
     finally:
         await asyncio.gather(running, return_exceptions=True)
         client.close()
+
+
+def _rows_of(statement: sql.Statement, client: Client) -> Sequence[object]:
+    return client.query(statement.text, dict(statement.parameters)).result_rows
 
 
 async def _ask_one(archive: ClickHouseArchive, text: str) -> object:

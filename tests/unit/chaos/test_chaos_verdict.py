@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from kite_cli.chaos.memory import Accepted, Arrived, Memory, Paid, Said, Walk
-from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge, outcome_after
+from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge, outcome_after, unfinished
 
 TEAM, PRICE, OPENED = "team_a", 80, 1_000
 
@@ -165,3 +165,10 @@ def test_what_ended_a_delivery_is_its_outcome(statuses: list[str], outcome: str)
     for status in statuses:
         told_of = outcome_after(told_of, status)
     assert told_of == outcome
+
+
+def test_what_is_still_under_way_when_all_is_at_rest_stands_still() -> None:
+    """An archiver of the ledger that had stopped was no violation of the audit's, and of nobody else's either."""
+    assert unfinished({}) == []
+    assert unfinished({"reservations": 3, "payments": 1}) == []
+    assert [one.kind for one in unfinished({"ledger not archived yet": 2, "deliveries under way": 1})] == ["lost", "lost"]

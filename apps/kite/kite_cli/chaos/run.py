@@ -16,7 +16,7 @@ from kite_cli.chaos.options import ChaosOptions
 from kite_cli.chaos.recovery import Injected, Recovery, longest_waits, recoveries, successes
 from kite_cli.chaos.schedule import Planned, schedule
 from kite_cli.chaos.stack import ChaosKite
-from kite_cli.chaos.verdict import LOST, Break, Found, judge
+from kite_cli.chaos.verdict import LOST, Break, Found, judge, unfinished
 
 _SETTLE_WITHIN_S: Final = 120.0
 _READY_WITHIN_S: Final = 90.0
@@ -69,6 +69,7 @@ async def run_chaos(kite: ChaosKite, options: ChaosOptions, listener: Listener) 
         _conclude(outcome, crowd, memory, found)
     listener.phase("kitectl audit", 30)
     outcome.audit = await audited(kite.local.options.data)
+    outcome.breaks += unfinished(outcome.audit["in_flight"])
     return outcome
 
 

@@ -121,6 +121,18 @@ def _charged(event_id: str, accepted: Accepted, entries: Sequence[Entry]) -> Ite
             yield Break(WRONG_BALANCE, f"event {event_id} costs {price} and {-entry.amount_atomic} were taken")
 
 
+def unfinished(in_flight: Mapping[str, int]) -> list[Break]:
+    """What kitectl audit calls under way after everything has had its time to come to rest: it stands still.
+
+    Reservations and payments may be those of callers who gave up; they are judged by what their callers were told.
+    """
+    return [
+        Break(LOST, f"{count} {what}, after everything had come to rest")
+        for what, count in in_flight.items()
+        if what not in ("reservations", "payments")
+    ]
+
+
 def outcome_after(before: str | None, status: str) -> str:
     """What has become of a delivery when one more fact is read: an owner that was frozen may tell of its attempt behind the end."""
     ranks = {None: 0, "pending": 1, "retrying": 2, "delivered": 4}

@@ -25,7 +25,7 @@ class Archive(Protocol):
     async def tail(self, table: Table, partition: int) -> Tail | None:
         """The last stored record of a partition, or None if there is none yet.
 
-        It covers what other archivers are just storing; inserts of this process are the caller's to wait for. Raises Unavailable.
+        It covers what is just being stored, by whichever process. Raises Unavailable.
         """
         ...
 

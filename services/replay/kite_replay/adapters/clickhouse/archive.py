@@ -21,13 +21,13 @@ from kite_common.ids import EventId, TeamId
 from kite_common.runtime.component import READY, Readiness, StartAgain
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, pause
-from kite_replay.adapters.clickhouse import sql
+from kite_replay.adapters.clickhouse import running_inserts, sql
 from kite_replay.adapters.clickhouse.address import Address
 from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.generations import generations_of
+from kite_replay.adapters.clickhouse.grants import or_unknown
 from kite_replay.adapters.clickhouse.migrate import migrate
 from kite_replay.adapters.clickhouse.pool import ClientPool, away_is_unavailable
-from kite_replay.adapters.clickhouse.rivals import Rivals
 from kite_replay.domain.generation import serving
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found, FoundEvent, Place
@@ -83,7 +83,6 @@ class ClickHouseArchive:
         self._readers = ClientPool("read", opened, size=READERS, waiting=_READS_WAITING)
         self._writers = ClientPool("write", opened, size=_WRITERS, waiting=_WRITERS)
         self._tails = ClientPool("tail", opened, size=1, waiting=_TAILS_WAITING)
-        self._rivals = Rivals(self._tails)
         self._migrated = False
         self._migrating = asyncio.Lock()
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
@@ -119,12 +118,13 @@ class ClickHouseArchive:
         Raises Unavailable, ApiError while too many wait for one.
         """
         await self._ready()
-        return int((await self._readers.run(partial(_rows, sql.BROKEN_PARTS)))[0][0])
+        found = await self._readers.run(partial(_granted_rows, sql.BROKEN_PARTS, "system.detached_parts"))
+        return int(found[0][0]) if found else 0
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
-        """Covers what other archivers are storing, too: their inserts are waited for."""
+        """Covers what is just being stored, by whoever it is: such inserts are waited for."""
         await self._ready()
-        await self._rivals.settled(self._address.database, table.name)
+        await running_inserts.ended(self._tails, self._address.database, table.name)
         found = await self._tails.run(partial(_rows, sql.tail(table.name, partition)))
         return Tail(*found[0]) if found else None
 
@@ -188,7 +188,7 @@ class ClickHouseArchive:
             table.name, columns, column_names=table.columns, column_types=types, column_oriented=True,
             settings={
                 "insert_deduplication_token": token, "async_insert": 0,
-                "log_comment": self._rivals.mark(self._address.database, table.name),
+                "log_comment": running_inserts.mark(self._address.database, table.name),
             },
         )  # fmt: skip
 
@@ -219,6 +219,10 @@ def _month(row: Row) -> str:
 
 def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
     return client.query(statement.text, parameters=dict(statement.parameters), settings={"max_execution_time": 20}).result_rows
+
+
+def _granted_rows(statement: sql.Statement, table: str, client: Client) -> Sequence[Sequence[Any]]:
+    return or_unknown(client, statement, table)
 
 
 def _page(query: EventQuery, looked_at: int, client: Client) -> Found:

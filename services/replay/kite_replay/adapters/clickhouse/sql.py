@@ -114,17 +114,12 @@ def tail(table: TableName, partition: int) -> Statement:
     )
 
 
-# Of itself a user may see and cancel queries without a grant.
 CANCEL: Final = "KILL QUERY WHERE query_id IN {query_ids:Array(String)} ASYNC"
 
 
-def running(prefix: str, but: str) -> Statement:
-    """The ids of queries that run and whose comment begins with the one and not with the other."""
-    return Statement(
-        "SELECT query_id FROM system.processes"
-        " WHERE startsWith(Settings['log_comment'], {prefix:String}) AND NOT startsWith(Settings['log_comment'], {but:String})",
-        {"prefix": prefix, "but": but},
-    )
+def running(comment: str) -> Statement:
+    """The ids of queries that run and have this comment. A user sees its own, without SHOW PROCESSES."""
+    return Statement("SELECT query_id FROM system.processes WHERE Settings['log_comment'] = {comment:String}", {"comment": comment})
 
 
 def retain(table: TableName, days: int) -> Statement:
