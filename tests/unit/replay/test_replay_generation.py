@@ -50,6 +50,12 @@ def test_which_one_a_rebuild_makes(last: Generation | None, number: int, before:
     assert closing(last, NOW + 1) == Generation(number, before, opened=False, at_ms=NOW + 1)
 
 
+def test_a_clock_behind_the_last_step_does_not_hide_the_next() -> None:
+    """The change-over of a rebuild on a machine whose clock was late was seen by nobody, and told to have succeeded."""
+    last = Generation(1, 0, opened=True, at_ms=NOW + 60_000)
+    assert closing(last, NOW).at_ms > last.at_ms
+
+
 def test_who_comes_late_opens_nothing() -> None:
     closed = closing(None, NOW)
     assert opening(closed, NOW + OPENS_WITHIN_MS) is None

@@ -216,7 +216,8 @@ class _Teams:
     def _problems(self, team_id: str, live: AccountSnapshot | None) -> Sequence[str]:
         made = self._of(team_id)
         account = made.account(self._commands_to)
-        if live is None or account is None:
+        if live is None or account is None or account.opened_at != live.opened_at:
+            # Also what a late credit opened because the log has the opening no more.
             return self._without_beginning(team_id, live, made, account)
         self.found.equal += 1
         standing = self._settled(live)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kite_cli.failure import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, CommandFailed
+from kite_cli.found import find_stack
+from kite_cli.local.clickhouse.node import CLICKHOUSE
 from kite_cli.local.environment import clickhouse_url
 from kite_cli.target import LogTarget, is_of_environment
 from kite_common.config import KiteSettings, load
@@ -13,12 +15,14 @@ from kite_common.stream.kafka import Kafka
 from kite_replay.adapters.clickhouse.address import InProcess, parse_address
 from kite_replay.adapters.rebuild import Progress, RebuildFailed, RebuiltArchive, rebuild_archive
 from kite_replay.domain.retention import Retention
+from kite_replay.domain.rows import TABLES
 
 
 def find_archive(data: Path) -> str:
     """KITE_CLICKHOUSE_URL beside KITE_KAFKA_BOOTSTRAP, else that of the local stack. Raises CommandFailed, ConfigurationError."""
     if not is_of_environment():
-        return clickhouse_url(data)
+        stack = find_stack(data)
+        return f"{stack.listens_on(CLICKHOUSE)}/kite" if stack is not None and CLICKHOUSE in stack.pids else clickhouse_url(data)
     url = load(KiteSettings).clickhouse_url
     if url is None:
         raise CommandFailed("KITE_CLICKHOUSE_URL is not set", "Set it to what replay has.", EXIT_CONFIGURATION)
@@ -39,5 +43,8 @@ async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None],
 
 
 def place_of(rebuilt: RebuiltArchive) -> str:
-    """Where the archive of before is, without secrets."""
-    return rebuilt.kept.path if isinstance(rebuilt.kept, InProcess) else f"database {rebuilt.kept.database}"
+    """Where the archive of before is, without secrets: what may be removed. The first database has the list of generations, too."""
+    if isinstance(rebuilt.kept, InProcess):
+        return rebuilt.kept.path
+    tables = f"tables {', '.join(table.name for table in TABLES)} in " if rebuilt.before == 0 else ""
+    return f"{tables}database {rebuilt.kept.database}"

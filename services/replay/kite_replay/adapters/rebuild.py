@@ -29,6 +29,7 @@ from kite_replay.domain.rows import TABLES, BadRecord
 log = get_logger("kite.replay.rebuild")
 
 # From the closing on: a second until every process has seen it, then what it drains its requests for (KITE_DRAIN_TIMEOUT_S / 2).
+_OVERTAKEN: Final = "another rebuild was quicker: its archive is served, or about to be; this one is not needed"
 GRACE_S: Final = 15.0
 # Where tests let a rebuild die.
 FILLED: Final = "rebuild.filled"
@@ -59,13 +60,15 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class RebuiltArchive:
     """Generation `number` is served now. `records` were read; `bad` ones are in the dead letters from before. Readers got 503 for
-    `closed_s` at most, and for the restart of their process besides. `kept`: the archive of before, which nobody removes."""
+    `closed_s` at most, and for the restart of their process besides. `kept`: the archive of before, generation `before`, which nobody
+    removes."""
 
     number: int
     records: int
     bad: int
     closed_s: float
     kept: Address
+    before: int
 
 
 class _Counting:
@@ -118,6 +121,8 @@ async def _attempt(
                 break
         faults.reached(FILLED)
         step = closing(await asyncio.to_thread(generations.last), clock.unix_ms())
+        if step.number != number:
+            raise RebuildFailed(_OVERTAKEN)
         await asyncio.to_thread(generations.write, step)
         closed()
         faults.reached(CLOSED)
@@ -133,10 +138,12 @@ async def _attempt(
     opened = opening(step, clock.unix_ms())
     if opened is None:
         raise RebuildFailed("taking over took more than a minute: the archive of before is served again within another; repeat the command")
+    if await asyncio.to_thread(generations.last) != step:
+        raise RebuildFailed(_OVERTAKEN)
     faults.reached(OPENING)
     await asyncio.to_thread(generations.write, opened)
     took_s = asyncio.get_running_loop().time() - began
-    return RebuiltArchive(number, filling.records, filling.bad, took_s, generations.address(step.before))
+    return RebuiltArchive(number, filling.records, filling.bad, took_s, generations.address(step.before), step.before)
 
 
 class _Filling:

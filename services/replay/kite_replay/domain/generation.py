@@ -41,9 +41,9 @@ def next_number(last: Generation | None) -> int:
 
 
 def closing(last: Generation | None, now_ms: int) -> Generation:
-    """The first step to the next generation."""
+    """The first step to the next generation: behind the last one, whatever the clock says, or nobody would see it."""
     before = 0 if last is None else last.number if last.opened else last.before
-    return Generation(next_number(last), before, opened=False, at_ms=now_ms)
+    return Generation(next_number(last), before, opened=False, at_ms=now_ms if last is None else max(now_ms, last.at_ms + 1))
 
 
 def opening(closed: Generation, now_ms: int) -> Generation | None:

@@ -8,8 +8,11 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from kite_cli.admin.audit.archive import BLOCK_BITS, Block, Differing, Slice, TableName
 from kite_cli.admin.audit.bounds import Span
 from kite_common.errors import Unavailable
+from kite_common.runtime.system import SystemClock
 from kite_replay.adapters.clickhouse.address import Address, InProcess, parse_address
 from kite_replay.adapters.clickhouse.clients import open_client
+from kite_replay.adapters.clickhouse.generations import generations_of
+from kite_replay.domain.generation import serving
 
 # What names a row beside its position, time and team, and its bytes.
 _NAMED_BY: Final[dict[TableName, tuple[str, str]]] = {
@@ -24,6 +27,7 @@ class ArchiveReader:
     def __init__(self, url: str) -> None:
         address = parse_address(url)
         try:
+            address = _served(address)
             self._client = open_client(address, address.database)
         except (ClickHouseError, OSError) as error:
             raise _away(error, address) from error
@@ -71,6 +75,15 @@ class ArchiveReader:
             return self._client.query(text, parameters=dict(parameters or {}), settings=_SETTINGS).result_rows
         except (ClickHouseError, OSError) as error:
             raise _away(error, self._address) from error
+
+
+def _served(address: Address) -> Address:
+    """The generation that is served now (docs/rebuilds.md). Raises Unavailable while another takes over."""
+    generations = generations_of(address)
+    number = serving(generations.last(), SystemClock().unix_ms())
+    if number is None:
+        raise Unavailable("the archive is being replaced by one that was rebuilt: audit again in two minutes")
+    return generations.address(number)
 
 
 def _digest(table: TableName) -> str:

@@ -29,6 +29,8 @@ class Deliveries:
         self._findings, self._events, self._outcomes, self._first = findings, events, outcomes, first
         self._ids = array("I")
         self._state = bytearray()
+        # Of those that were redriven alone: how often.
+        self._rounds: dict[int, int] = {}
         self._records = 0
 
     def event(self, offset: int, event_id: str) -> None:
@@ -48,6 +50,13 @@ class Deliveries:
         at = self._place(offset, fields)
         if at is None:
             return
+        round_, known = fields.get("redrives", 0), self._rounds.get(at, 0)
+        if round_ < known:
+            # What a round that was overtaken still does decides nothing.
+            return
+        if round_ > known:
+            self._rounds[at] = round_
+            self._state[at] = self._state[at] & _PARKED | _AGAIN
         state = self._state[at] & ~_OPEN
         # What says no status begins a round: it is asked for, and not attempted yet.
         if fields.get("status", "pending") in _GOING_ON:
@@ -55,7 +64,9 @@ class Deliveries:
         else:
             state |= _AGAIN if state & _CONCLUDED else _CONCLUDED
         self._state[at] = state
-        self._derived(offset, fields)
+        if not round_:
+            # A redrive keeps the id and goes where the team's config says now.
+            self._derived(offset, fields)
 
     def parked(self, fields: dict[str, Any]) -> None:
         """A record of a retry topic that is still to be handled was read."""
@@ -84,7 +95,10 @@ class Deliveries:
         if state & _PARKED:
             self._findings.under_way("deliveries waiting in retry topics")
         elif state & _OPEN and not state & _CONCLUDED:
-            if offset < delivered_up_to:
+            if offset - self._first in self._rounds:
+                # Where delivery is with a redrive stands in no position of a topic.
+                self._findings.under_way("redriven deliveries under way")
+            elif offset < delivered_up_to:
                 detail = "its delivery is open and waits in no retry topic"
                 self._findings.violation("open_deliveries", "", self._events.at(offset), detail)
             else:

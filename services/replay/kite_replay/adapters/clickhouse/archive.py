@@ -174,6 +174,10 @@ class ClickHouseArchive:
                 last = await asyncio.to_thread(self._generations.last)
         except Unavailable:
             return
+        if last is None and self._generation != 0:
+            # Somebody has removed the list of generations: what is served is not looked for elsewhere because of that.
+            log.error("archive.generations_gone", generation=self._generation, database=self._address.database)
+            return
         if serving(last, self._clock.unix_ms()) != self._generation:
             raise StartAgain("the archive was rebuilt")
 
