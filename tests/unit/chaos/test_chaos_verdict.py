@@ -138,6 +138,7 @@ def test_what_was_never_answered_may_be_there_or_not() -> None:
         memory.open_texts |= {f"{TEAM}/3", f"{TEAM}/4"}
         found.events[f"{TEAM}/3"], found.event_counts["e3"] = ["e3"], 1
         found.wallets[TEAM] = (found.wallets[TEAM][0], 2 * PRICE)
+        found.used[TEAM] = 4
 
     assert verdict(damage) == []
 

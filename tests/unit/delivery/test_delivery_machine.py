@@ -141,8 +141,9 @@ class Deliveries(RuleBasedStateMachine):
         if luck:
             return
         process = self.processes[owner]
-        self.let_go(process, topic)
+        # Also for who has it already and begins again: what it had not committed is done twice.
         self.repeats = self.repeats or any(topic in one.works for one in self.processes)
+        self.let_go(process, topic)
         process.works[topic], process.next[topic] = process.new_work(), self.committed[topic]
 
     @rule(owner=OWNERS, topic=TOPICS, most=st.integers(1, 4))

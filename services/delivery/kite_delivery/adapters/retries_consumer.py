@@ -54,6 +54,8 @@ class RetriesOwner:
                 continue
             for one in inputs:
                 if self._wait_ms(one, delay_ms) > _HOLD_MS:
+                    # What ended before the head is not kept back until the head may go, which may be hours.
+                    work.flush()
                     await self._sleep_until_head_may_go(one, delay_ms, feed)
                     break
                 await asyncio.sleep(max(0, self._wait_ms(one, delay_ms)) / 1000)
