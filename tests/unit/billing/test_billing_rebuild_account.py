@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kite_billing.adapters.consumer import BillingProcessor
 from kite_billing.application.rebuild_account import AccountFromLog, LoggedCommand, differences, settled_at
 from kite_billing.domain.account import Rules
+from kite_cli.admin.rebuild_accounts import Compared, _Teams
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.codec import decode, encode
@@ -233,6 +234,30 @@ def test_an_account_that_is_not_what_the_log_says_is_told_by_its_field() -> None
 def test_without_the_beginning_of_a_team_nothing_is_made_up() -> None:
     made = AccountFromLog([], RULES)
     made.entry(make.ledger_entry())
-    assert not made.is_whole
     assert made.account(9) is None
     assert len(made.problems) == 1
+
+
+@pytest.mark.parametrize("opening", [0, 1_000_000])
+def test_an_account_that_only_a_late_credit_opens_is_compared_by_its_balance(opening: int) -> None:
+    """Of teams older than the commands that are kept, the check made a second account out of the next deposit, and was red."""
+    history = History()
+    history.send(make.open_account, TEAMS[0], balance_atomic=opening)
+    history.step(100, 100)
+    history.at_ms += 100 * DAY_MS
+    history.send(make.credit_wallet, TEAMS[0], amount_atomic=2_000_000)
+    history.step(100, 100)
+
+    def compared(live: AccountSnapshot) -> Compared:
+        teams = _Teams(RULES, history.commands_to, history.at_ms)
+        teams.commands(history.commands[1:])
+        for offset, entry in enumerate(history.ledger):
+            record = encode(entry)
+            teams.entry(Input(LEDGER.name, 0, offset, history.at_ms, record.key, record.value, record.headers), recent=False)
+        teams.compare(0, {TEAMS[0]: live})
+        return teams.found
+
+    live = history.states[TEAMS[0]]
+    found = compared(live)
+    assert (found.differing, found.equal, found.by_balance) == ([], 0, 1)
+    assert not compared(live.model_copy(update={"balance_atomic": live.balance_atomic + 1})).ok

@@ -218,7 +218,7 @@ class _Teams:
         account = made.account(self._commands_to)
         if live is None or account is None or account.opened_at != live.opened_at:
             # Also what a late credit opened because the log has the opening no more.
-            return self._without_beginning(team_id, live, made, account)
+            return self._without_beginning(team_id, live, account)
         self.found.equal += 1
         standing = self._settled(live)
         # What came after the account was read cannot be asked of it; what was owed to the ledger then is in it now.
@@ -229,14 +229,12 @@ class _Teams:
             self.found.equal -= 1
         return problems
 
-    def _without_beginning(
-        self, team_id: str, live: AccountSnapshot | None, made: AccountFromLog, account: AccountSnapshot | None
-    ) -> Sequence[str]:
+    def _without_beginning(self, team_id: str, live: AccountSnapshot | None, account: AccountSnapshot | None) -> Sequence[str]:
         if live is None:
             return [] if account is None else ["there is no account, and the log leads to one"]
         self.found.by_balance += 1
         balance = self._balances.get(team_id)
-        if balance in (None, live.balance_atomic) or team_id in self._since or not made.problems:
+        if balance in (None, live.balance_atomic) or team_id in self._since:
             return []
         return [f"balance_atomic: the last entry of the ledger leaves {balance}, the account says {live.balance_atomic}"]
 

@@ -1,10 +1,7 @@
 """`kitectl bench` as a function: measures, shows, writes. Owns the order of the sections and the signals."""
 
 import asyncio
-import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import orjson
 from rich.console import Console
@@ -26,6 +23,7 @@ from kite_cli.local.chain.install import ensure_anvil
 from kite_cli.local.folders import lib_folder
 from kite_cli.local.kafka_install import ensure_kafka
 from kite_cli.local.step import ConsoleProgress
+from kite_cli.signals import ended_by_signals
 from kite_common.errors import KiteError
 from kite_common.runtime.system import SystemClock
 
@@ -49,7 +47,7 @@ def run_bench(options: BenchOptions, console: Console) -> None:
 
 
 async def _measure(options: BenchOptions, console: Console) -> Results:
-    async with _ended_by_signals():
+    async with ended_by_signals():
         progress = ConsoleProgress(console)
         try:
             await ensure_kafka(lib_folder(), progress)
@@ -81,28 +79,3 @@ async def _sections(options: BenchOptions, steps: Steps) -> Results:
     if options.wants("profile"):
         results.profiles = await measure_profile(sizes, steps)
     return results
-
-
-@asynccontextmanager
-async def _ended_by_signals() -> AsyncIterator[None]:
-    """SIGINT, SIGTERM and SIGHUP cancel what runs inside, which then cleans up; KeyboardInterrupt comes out."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    numbers, heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), False
-
-    def end() -> None:
-        nonlocal heard
-        if not heard and task is not None:
-            heard = True
-            task.cancel()
-
-    for number in numbers:
-        loop.add_signal_handler(number, end)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not heard:
-            raise
-        raise KeyboardInterrupt from None
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from kite_cli.chaos.run import Outcome, run_chaos
 from kite_cli.chaos.schedule import Planned
 from kite_cli.chaos.stack import chaos_kite
 from kite_cli.local.step import ConsoleProgress
+from kite_cli.signals import ended_by_signals
 
 _MOVE_S = 0.2
 
@@ -25,7 +25,7 @@ async def chaos(options: ChaosOptions, console: Console) -> Outcome:
     # A broker that is away is the point: the clients of the crowd say so many times a second.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     progress = Starting(ConsoleProgress(console))
-    async with _ended_by_signals(), chaos_kite(options.data, keep=options.keep, progress=progress) as kite:
+    async with ended_by_signals(), chaos_kite(options.data, keep=options.keep, progress=progress) as kite:
         progress.stop()
         async with _bar(console) as bar:
             return await run_chaos(kite, options, bar)
@@ -105,28 +105,3 @@ async def _move(bar: Bar) -> None:
     while True:
         bar.move()
         await asyncio.sleep(_MOVE_S)
-
-
-@asynccontextmanager
-async def _ended_by_signals() -> AsyncIterator[None]:
-    """SIGINT, SIGTERM and SIGHUP cancel what runs inside, which then cleans up; KeyboardInterrupt comes out."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    numbers, heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), False
-
-    def end() -> None:
-        nonlocal heard
-        if not heard and task is not None:
-            heard = True
-            task.cancel()
-
-    for number in numbers:
-        loop.add_signal_handler(number, end)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not heard:
-            raise
-        raise KeyboardInterrupt from None
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

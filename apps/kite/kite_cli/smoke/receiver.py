@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from kite_cli.local.ports import LOOPBACK
+from kite_cli.listening import listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,6 @@ async def receiving() -> AsyncIterator[Receiver]:
     """Listen on a free port while inside."""
     receiver, app = Receiver(), web.Application()
     app.router.add_post("/kite-smoke", receiver.take)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, LOOPBACK, 0, shutdown_timeout=1.0)
-        await site.start()
-        receiver.url = f"http://{LOOPBACK}:{runner.addresses[0][1]}/kite-smoke"
+    async with listening(app) as url:
+        receiver.url = f"{url}/kite-smoke"
         yield receiver
-    finally:
-        await runner.cleanup()

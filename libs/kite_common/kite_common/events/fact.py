@@ -1,5 +1,6 @@
 """The base of all payload types: frozen, versioned, JSON in and out. Knows no particular payload."""
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,9 +27,9 @@ class Fact(BaseModel):
     v: int = 1
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """The record key; decides the partition."""
-        raise NotImplementedError
 
     def to_json(self) -> bytes:
         """The record value."""

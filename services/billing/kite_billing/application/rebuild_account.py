@@ -45,11 +45,6 @@ class AccountFromLog:
         self._owed: deque[LedgerEntry] = deque()
         self.problems: list[str] = []
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the log still has the team's beginning."""
-        return self._account is not None or self._tab is not None
-
     def entry(self, entry: LedgerEntry) -> None:
         """The next entry of the team."""
         if entry.command_id is not None:

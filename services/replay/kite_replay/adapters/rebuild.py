@@ -29,7 +29,6 @@ from kite_replay.domain.rows import TABLES, BadRecord
 log = get_logger("kite.replay.rebuild")
 
 # From the closing on: a second until every process has seen it, then what it drains its requests for (KITE_DRAIN_TIMEOUT_S / 2).
-_OVERTAKEN: Final = "another rebuild was quicker: its archive is served, or about to be; this one is not needed"
 GRACE_S: Final = 15.0
 # Where tests let a rebuild die.
 FILLED: Final = "rebuild.filled"
@@ -43,6 +42,10 @@ _POLICY: Final = InsertPolicy(interval_s=0.05, full_rows=10_000)
 
 class RebuildFailed(KiteError):
     """The rebuilt archive does not take over; the old one is served as before."""
+
+
+class Overtaken(RebuildFailed):
+    """Another rebuild was quicker: its archive is served, or about to be."""
 
 
 class _Behind(Exception):
@@ -88,7 +91,8 @@ async def rebuild_archive(
 ) -> RebuiltArchive:  # fmt: skip
     """Fill the next generation and let it take over. Repeat it after it was ended: it goes on.
 
-    Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long.
+    Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long,
+    Overtaken if another rebuild did it.
     """
     generations = generations_of(address)
     number = next_number(await asyncio.to_thread(generations.last))
@@ -122,7 +126,7 @@ async def _attempt(
         faults.reached(FILLED)
         step = closing(await asyncio.to_thread(generations.last), clock.unix_ms())
         if step.number != number:
-            raise RebuildFailed(_OVERTAKEN)
+            raise Overtaken("another rebuild was quicker: its archive is served, or about to be")
         await asyncio.to_thread(generations.write, step)
         closed()
         faults.reached(CLOSED)
@@ -139,7 +143,7 @@ async def _attempt(
     if opened is None:
         raise RebuildFailed("taking over took more than a minute: the archive of before is served again within another; repeat the command")
     if await asyncio.to_thread(generations.last) != step:
-        raise RebuildFailed(_OVERTAKEN)
+        raise Overtaken("another rebuild was quicker: its archive is served, or about to be")
     faults.reached(OPENING)
     await asyncio.to_thread(generations.write, opened)
     took_s = asyncio.get_running_loop().time() - began

@@ -54,7 +54,8 @@ Offsets = Mapping[tuple[str, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`spans` by topic and partition; what each group had committed before and after the ends of the state topics were asked for."""
+    """`spans` by topic and partition; what each group (named without a prefix) had committed before and after the ends of the state topics
+    were asked for."""
 
     spans: Mapping[tuple[str, int], Span]
     before: Mapping[str, Offsets]
@@ -81,10 +82,9 @@ async def wait_until_drained(
 
 async def bounds(log: LogReader, prefix: str, partitions: Sequence[int], since_ms: int | None) -> Bounds:
     """Where everything begins and ends at this moment."""
-    groups = _groups(prefix)
-    before = await log.committed(groups)
+    before = await _committed(log, prefix)
     ends = await log.ends(_names(_STATES, prefix), partitions)
-    after = await log.committed(groups)
+    after = await _committed(log, prefix)
     await asyncio.sleep(_SETTLE_S)
     ends |= await log.ends(_names(_OUTPUTS, prefix), partitions)
     ends |= await log.ends(_names(_INPUTS, prefix), partitions)
@@ -107,9 +107,11 @@ async def _lag(log: LogReader, prefix: str, partitions: Sequence[int]) -> dict[s
     return lag
 
 
-def _groups(prefix: str) -> dict[str, list[str]]:
-    readers = {prefix + group: _names(topics, prefix) for group, topics in _READERS.items()}
-    return readers | {prefix + RETRIES_GROUP: _names(RETRIES, prefix)}
+async def _committed(log: LogReader, prefix: str) -> dict[str, Offsets]:
+    """By group, without the prefix: whoever looks one up knows it by its name."""
+    read = {**_READERS, RETRIES_GROUP: RETRIES}
+    committed = await log.committed({prefix + group: _names(topics, prefix) for group, topics in read.items()})
+    return {group: committed[prefix + group] for group in read}
 
 
 def _names(topics: Sequence[Topic], prefix: str) -> list[str]:

@@ -198,7 +198,7 @@ class Audit:
         for topic, group in ((ACCOUNTS, plan.BILLING_GROUP), (PAYMENT_STATES, plan.PAYMENTS_GROUP)):
             name = self._name(topic)
             before, after = (
-                {of: at for (of, number), at in offsets.get(self._target.prefix + group, {}).items() if number == result.partition}
+                {of: at for (of, number), at in offsets.get(group, {}).items() if number == result.partition}
                 for offsets in (found.before, found.after)
             )
             positions.compare(self._findings, Place(name, result.partition), result.marked.get(name, {}), before, after)

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from aiohttp import web
 
 from kite_cli.chaos.memory import Arrived, Memory
-from kite_cli.local.ports import LOOPBACK
+from kite_cli.listening import listening
 
 Manner = Literal["good", "fails", "hangs", "busy", "gone"]
 # Ten tries there are: what was refused so often is taken from then on.
@@ -66,12 +66,5 @@ async def receiving(memory: Memory, chance: random.Random) -> AsyncIterator[Rece
     """Listen on a free port while inside."""
     receivers, app = Receivers(memory, chance), web.Application()
     app.router.add_post("/{manner}/{team}", receivers.take)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, LOOPBACK, 0, shutdown_timeout=1.0)
-        await site.start()
-        receivers.url = f"http://{LOOPBACK}:{runner.addresses[0][1]}"
+    async with listening(app) as receivers.url:
         yield receivers
-    finally:
-        await runner.cleanup()

@@ -1,0 +1,73 @@
+"""A tier whose head is not due yet keeps nothing else back."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from kite_common.clock import FrozenClock, to_unix_ms
+from kite_common.events.codec import encode
+from kite_common.stream.input import Input
+from kite_common.testing import make
+from kite_delivery.adapters.partition_loop import LoopTimes
+from kite_delivery.adapters.retries_consumer import RetriesOwner
+
+NOW = datetime(2026, 4, 30, tzinfo=UTC)
+TIER, DELAY_MS = "kite.deliveries.retry.1", 1_200_000
+
+
+class SleepsFor(Exception):
+    """The tier would sleep now, for so long."""
+
+
+class Feed:
+    """Two parked deliveries: the delay of the first is over, the second one's has just begun."""
+
+    partition = 3
+
+    def __init__(self) -> None:
+        self.closing = asyncio.Event()
+        fact = encode(make.delivery_parked(held=True))
+        times = (to_unix_ms(NOW) - DELAY_MS, to_unix_ms(NOW))
+        self.inputs = [Input(TIER, 3, offset, at, fact.key, fact.value, fact.headers) for offset, at in enumerate(times)]
+
+    async def batch(self, *_topics: str, **_settings: Any) -> Sequence[Input]:
+        return self.inputs
+
+    def seek(self, _topic: str, _offset: int) -> None: ...
+    def pause(self, _topic: str) -> None: ...
+
+    def sleep(self, _topic: str, for_s: float) -> None:
+        raise SleepsFor(for_s)
+
+
+class Work:
+    """Remembers what was accepted, and what of it was handed on to be written."""
+
+    def __init__(self) -> None:
+        self.accepted: list[int] = []
+        self.flushed: list[int] = []
+
+    async def begin(self, offset: int) -> None: ...
+
+    async def accept(self, offset: int, _delivery: object) -> None:
+        self.accepted.append(offset)
+
+    def flush(self) -> None:
+        self.flushed = list(self.accepted)
+
+
+class Endpoints:
+    async def refreshed(self, _partition: int) -> None: ...
+
+
+async def test_what_ended_before_a_head_that_is_not_due_is_written_before_the_tier_sleeps() -> None:
+    """The end of a delivery whose config was deleted stood nowhere until the next one of its tier was due: up to hours."""
+    work, nobody = Work(), cast(Any, None)
+    times = cast(LoopTimes, None)
+    owner = RetriesOwner(cast(Any, Endpoints()), nobody, nobody, FrozenClock(NOW), times, topics=[TIER], delays_ms=[DELAY_MS])
+    with pytest.raises(SleepsFor):
+        await owner._read(TIER, DELAY_MS, cast(Any, Feed()), cast(Any, work))
+    assert work.accepted == work.flushed == [0]
