@@ -6,6 +6,7 @@ Every dependency has its reason, every link leads somewhere, no file names a pac
 import ast
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import requires
 from pathlib import Path
@@ -31,6 +32,7 @@ COMMANDS: Final = {
 _LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _TOPIC: Final = re.compile(r"kite(?:\.[a-z-]+)+")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+_TEST_FILE: Final = re.compile(r"tests/[a-z0-9_/]+\.py")
 
 
 def test_every_dependency_has_a_line_of_reason_and_every_line_is_a_dependency() -> None:
@@ -77,6 +79,18 @@ def _without_marker(requirement: Requirement) -> Requirement:
 def test_links_lead_somewhere(document: Path) -> None:
     targets = [link for link in _LINK.findall(document.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in targets if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_the_test_files_a_document_names_are_there(document: Path) -> None:
+    named = set(_TEST_FILE.findall(document.read_text(encoding="utf-8")))
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """A story: two folders, each green alone, could not be collected together, and `make test` ended before its first test."""
+    names = Counter(path.name for path in ROOT.glob("tests/**/test_*.py"))
+    assert {name: times for name, times in names.items() if times > 1} == {}
 
 
 def test_the_lock_names_no_package_index_and_a_hash_for_everything() -> None:

@@ -109,6 +109,7 @@ class PartitionKeeper:
                 failures += 1
             except Exception:
                 log.exception("projection.failed", partition=self._partition)
+                self._projections.labels(result="failed").inc()
                 self._projected = None
                 self._not_ready("failed")
                 await self._pause(_IDLE_S)

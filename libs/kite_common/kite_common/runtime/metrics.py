@@ -81,7 +81,7 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _gauge("kite_billing_stream_time_age_seconds", "seconds", "wall clock minus stream time, by which reservations lapse", "partition"),
     _counter("kite_billing_reservations_lapsed_total", "reservations", "reservations whose event provably never reached the log"),
     _counter("kite_billing_usages_late_total", "events", "usages appended after their reservation lapsed: the money may be spent twice"),
-    _counter("kite_billing_projections_total", "accounts", "projected accounts: written, or older than what stood there", "result"),
+    _counter("kite_billing_projections_total", "accounts", "projected accounts: written, older than what stood there, or failed", "result"),
     _counter("kite_billing_notices_total", "events", "notices of limits and funds put into teams' streams, by kind", "kind"),
     # payments
     _gauge("kite_x402_payments", "payments", "payment keys of the partitions this process owns, by state", "state"),

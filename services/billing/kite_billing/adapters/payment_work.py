@@ -174,6 +174,9 @@ class PaymentWork:
         if cursor is not None and self._shared.genesis not in (None, cursor.genesis):
             self._shared.fit = self._shared.chain_fit = False
 
+    def _alert(self, kind: str) -> None:
+        self._parts.metrics.counter("kite_x402_alerts_total").labels(kind=kind).inc()
+
     async def _verify(self, partition: int, key: str, record: PaymentRecord) -> None:
         began = monotonic_s()
         faults.reached(VERIFY_BEFORE)
@@ -182,6 +185,7 @@ class PaymentWork:
         except Exception as error:
             # A key must never wait for an answer that cannot come.
             log.exception("payment.verify_failed", paymentId=payment_id(key))
+            self._alert("verify_failed")
             answer = NoAnswer(type(error).__name__)
         faults.reached(VERIFY_ENDED)
         self._observe("kite_x402_verify_seconds", began, answer=type(answer).__name__)
@@ -196,6 +200,7 @@ class PaymentWork:
             answer = await self._parts.facilitator.settle(record)
         except Exception:
             log.exception("payment.settle_failed", paymentId=payment_id(key))
+            self._alert("settle_failed")
             answer = Unclear("defect", "cut")
         faults.reached(SETTLE_ENDED)
         self._observe("kite_x402_settle_seconds", began, answer=type(answer).__name__)
@@ -209,6 +214,7 @@ class PaymentWork:
             evidence, head = await self._evidence(look)
         except Exception as error:
             log.exception("payment.look_failed", paymentId=payment_id(look.key))
+            self._alert("look_failed")
             evidence, head = Unreadable(type(error).__name__), 0
         faults.reached(LOOK_ENDED)
         self._shared.head = max(self._shared.head, head)
@@ -216,7 +222,7 @@ class PaymentWork:
         if isinstance(evidence, Unreadable):
             log.warning("payment.chain_unreadable", paymentId=payment_id(look.key), reason=evidence.why)
             if evidence.why == LOG_MISSING:
-                self._parts.metrics.counter("kite_x402_alerts_total").labels(kind=LOG_MISSING).inc()
+                self._alert(LOG_MISSING)
         self._facts.put(partition, EvidenceRead(look.key, evidence, head))
 
     async def _evidence(self, look: Look) -> tuple[Evidence, int]:
@@ -256,7 +262,7 @@ class PaymentWork:
                 log.warning(f"payments.{what}_unreadable", reason=str(error))
             except Exception:
                 log.exception(f"payments.{what}_failed")
-                self._parts.metrics.counter("kite_x402_alerts_total").labels(kind=f"{what}_failed").inc()
+                self._alert(f"{what}_failed")
             await asyncio.sleep(rest_s)
 
     async def _keep_time(self, partition: int, desk: Desk) -> float:
