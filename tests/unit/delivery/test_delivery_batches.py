@@ -19,13 +19,14 @@ from kite_common.ids import EventId, batch_of
 from kite_common.runtime.system import SystemClock
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
-from kite_delivery.application.batches import MAX_BATCH_BYTES, Batches
+from kite_delivery.application.batches import MAX_BATCH_BYTES, Batches, Joined
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.domain.delivery import Batching, Delivery, Endpoint
 from kite_delivery.domain.facts import Attempt
 from kite_delivery.domain.outcome import Answer, Reply
 from kite_delivery.domain.request import BATCH_CONTENT_TYPE, build_batch
 from kite_delivery.domain.retry import RetryPolicy
+from kite_delivery.domain.route import End
 from kite_delivery.testing import SECRET, FakeEndpoints, FakeLog, FakeSender, SilentObserver, a_delivery, an_endpoint
 
 NEVER_MS = 3_600_000
@@ -56,7 +57,8 @@ async def test_a_full_batch_goes_at_once_and_the_rest_waits_for_more() -> None:
     batches = Batches(posts, most=16)
     first = await asyncio.gather(*(batches.send(event(number), ENDPOINT, Batching(3, NEVER_MS)) for number in range(3)))
     later = [asyncio.create_task(batches.send(event(number), ENDPOINT, Batching(3, 0))) for number in (3, 4)]
-    assert (first, await asyncio.gather(*later)) == ([Answer(203)] * 3, [Answer(202)] * 2)
+    assert first == [Joined(Answer(203), one == 0) for one in range(3)]
+    assert await asyncio.gather(*later) == [Joined(Answer(202), one == 0) for one in range(2)]
     assert posts.batches == [[make.event_id(number) for number in batch] for batch in ((0, 1, 2), (3, 4))]
 
 
@@ -64,7 +66,8 @@ async def test_a_batch_never_waits_for_more_than_can_be_under_way() -> None:
     posts = Posts()
     posts.go.set()
     batches = Batches(posts, most=2)
-    assert await asyncio.gather(*(batches.send(event(n), ENDPOINT, Batching(100, NEVER_MS)) for n in range(4))) == [Answer(202)] * 4
+    sent = await asyncio.gather(*(batches.send(event(n), ENDPOINT, Batching(100, NEVER_MS)) for n in range(4)))
+    assert sent == [Joined(Answer(202), n % 2 == 0) for n in range(4)]
 
 
 async def test_versions_of_a_config_and_endpoints_are_not_mixed_and_large_events_not_joined_beyond_the_limit() -> None:
@@ -87,7 +90,7 @@ async def test_one_that_is_cancelled_before_the_post_is_not_sent_and_stops_no_ot
     tasks[0].cancel()
     await asyncio.wait([tasks[0]])
     tasks += [asyncio.create_task(batches.send(event(number), ENDPOINT, Batching(2, NEVER_MS))) for number in (2,)]
-    assert await asyncio.gather(*tasks[1:]) == [Answer(202)] * 2
+    assert await asyncio.gather(*tasks[1:]) == [Joined(Answer(202), speaks=True), Joined(Answer(202), speaks=False)]
     assert posts.batches == [[make.event_id(1), make.event_id(2)]]
 
 
@@ -101,7 +104,7 @@ async def test_one_that_is_cancelled_during_the_post_leaves_the_answer_to_the_ot
         task.cancel()
     await asyncio.wait([tasks[0], *tasks[2:]])
     posts.go.set()
-    assert await tasks[1] == Answer(202)
+    assert await tasks[1] == Joined(Answer(202), speaks=False)
     assert batches._gathering == {}
     assert all(task.cancelled() for task in (tasks[0], *tasks[2:]))
 
@@ -128,7 +131,7 @@ def test_every_event_is_posted_once_unless_it_was_cancelled_and_gets_the_answer_
         for number, answer in enumerate(answers):
             if not events[number][1]:
                 [mine] = [batch for batch in posts.batches if make.event_id(number) in batch]
-                assert answer == Answer(200 + len(mine))
+                assert answer == Joined(Answer(200 + len(mine)), mine[0] == make.event_id(number))
         assert all(0 < len(batch) <= min(max_events, most) for batch in posts.batches)
         assert batches._gathering == {}
 
@@ -174,3 +177,32 @@ async def test_a_failed_batch_is_retried_event_by_event_and_each_has_records_of_
     ids = [make.event_id(number) for number in range(3)]
     assert recorded == [(one, 1, "retrying") for one in ids] + [(one, 2, "delivered") for one in ids]
     assert [dict(request.headers)["webhook-id"] for request in sender.sent] == [batch_of(ids), *ids]
+
+
+async def test_a_batch_whose_config_changes_while_it_gathers_goes_to_the_new_address_in_a_new_batch() -> None:
+    """A story: the old address got a POST signed with the new secret, which it could not verify."""
+    endpoints, sender, log = FakeEndpoints(replace(ENDPOINT, batching=Batching(3, 50))), FakeSender(), FakeLog()
+    deliver = DeliverMessage(
+        endpoints, sender, log, log, SilentObserver(), policy=RetryPolicy(),
+        clock=FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), jitter=lambda: 0.5, trace=lambda _parent: "trace",
+    )  # fmt: skip
+    attempts = [asyncio.create_task(deliver.attempt(event(number))) for number in range(2)]
+    await asyncio.sleep(0)
+    moved = replace(ENDPOINT, url="https://moved.example.com", updated_at=ENDPOINT.updated_at + 1, batching=Batching(3, 0))
+    endpoints.by_team[ENDPOINT.team_id] = moved
+    done = await asyncio.gather(*attempts)
+    assert [isinstance(one, Attempt) and one.endpoint.url for one in done] == [moved.url] * 2
+    assert [(request.url, dict(request.headers)["X-Kite-Batch-Size"]) for request in sender.sent] == [(moved.url, "2")]
+
+
+async def test_a_batch_whose_config_goes_while_it_gathers_is_not_sent() -> None:
+    endpoints, sender, log = FakeEndpoints(replace(ENDPOINT, batching=Batching(3, 50))), FakeSender(), FakeLog()
+    deliver = DeliverMessage(
+        endpoints, sender, log, log, SilentObserver(), policy=RetryPolicy(),
+        clock=FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), jitter=lambda: 0.5, trace=lambda _parent: "trace",
+    )  # fmt: skip
+    attempt = asyncio.create_task(deliver.attempt(event(1)))
+    await asyncio.sleep(0)
+    del endpoints.by_team[ENDPOINT.team_id]
+    assert isinstance(await attempt, End)
+    assert sender.sent == []

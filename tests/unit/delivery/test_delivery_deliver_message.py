@@ -176,6 +176,14 @@ async def test_to_be_held_is_not_an_attempt_and_keeps_the_due_time() -> None:
     assert parked.ends_at > LATER.due_ms + 70 * 3_600_000
 
 
+async def test_a_test_that_is_held_until_its_schedule_is_over_ends_with_a_verdict_and_without_a_dead_letter() -> None:
+    scene = Scene()
+    await scene.deliver.hold(replace(LATER, attempts=0, test=True, held=True, ends_ms=NOW_MS), ENDPOINT, 30.0)
+    [end] = scene.log.facts
+    assert isinstance(end, DeliveryConcluded)
+    assert (end.status, end.reason, end.test) == ("dead", "endpoint_down", True)
+
+
 async def test_what_is_held_again_ends_no_later() -> None:
     scene = Scene()
     await scene.deliver.hold(replace(LATER, held=True, ends_ms=NOW_MS + 1), ENDPOINT, 30.0)
@@ -194,15 +202,16 @@ async def test_what_is_held_until_its_schedule_is_over_ends_dead_without_a_post_
 
 
 async def test_a_failure_that_leaves_the_endpoint_alone_is_held_and_one_that_does_not_waits_by_the_schedule() -> None:
-    scene, rests = Scene(Answer(500)), [60.0, None]
-    for _ in range(2):
+    scene, rests = Scene(Answer(500)), [2.0, None, 1_800.0]
+    for _ in range(3):
         result = await scene.deliver.attempt(a_delivery())
         assert isinstance(result, Attempt)
         await scene.deliver.settle(result, partial(rests.pop, 0))
-    held, waiting = scene.log.parked
-    assert (held.held, waiting.held) == (True, False)
-    assert held.due_at == waiting.due_at
-    assert scene.log.rests_until_ms == [NOW_MS + 60_000, waiting.due_at]
+    held, waiting, probe = scene.log.parked
+    assert [parked.held for parked in scene.log.parked] == [True, False, True]
+    assert held.due_at == waiting.due_at == probe.due_at
+    # One that failed is never away for longer than its schedule says: not even the probe of an outage of an hour.
+    assert scene.log.rests_until_ms == [NOW_MS + 2_000, waiting.due_at, waiting.due_at]
 
 
 async def test_an_early_attempt_that_fails_waits_for_its_schedule_though_the_endpoint_is_left_alone() -> None:

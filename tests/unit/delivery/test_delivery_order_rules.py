@@ -11,7 +11,7 @@ from kite_common.clock import FrozenClock
 from kite_common.events.deliveries import DeadLetter, DeliveryAttempted, DeliveryConcluded, DeliveryParked
 from kite_common.ids import WebhookConfigId
 from kite_common.testing import make
-from kite_delivery.adapters.commands_consumer import RecentOrders
+from kite_delivery.adapters.recently import Recently
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.domain import facts
 from kite_delivery.domain.delivery import Delivery
@@ -104,7 +104,7 @@ def test_nobody_puts_a_delivery_on_record_as_pending_that_was_not_ordered() -> N
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 20))
 def test_an_order_is_carried_out_once_while_it_is_remembered(numbers: list[int], most: int) -> None:
-    seen = RecentOrders(most)
+    seen = Recently(most)
     carried = [number for number in numbers if seen.add(str(number))]
     if most >= 10:
         assert carried == list(dict.fromkeys(numbers))

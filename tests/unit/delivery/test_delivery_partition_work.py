@@ -14,7 +14,7 @@ from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
 from kite_delivery.application.partition_work import PartitionWork
 from kite_delivery.domain.breaker import BreakerLimits
-from kite_delivery.domain.delivery import Delivery
+from kite_delivery.domain.delivery import Batching, Delivery
 from kite_delivery.domain.lane import LaneLimits
 from kite_delivery.domain.outcome import Answer, Reply
 from kite_delivery.domain.request import OutboundRequest
@@ -22,6 +22,7 @@ from kite_delivery.domain.retry import RetryPolicy
 from kite_delivery.testing import FakeEndpoints, FakeLog, FakeSender, SilentObserver, a_delivery, an_endpoint
 
 SLOW, QUICK = "team_slow", "team_quick"
+QUICK_LANE = "quick-config https://quick.example.com"
 
 
 class HangingSender(FakeSender):
@@ -352,17 +353,46 @@ async def test_an_endpoint_that_only_fails_is_left_alone_and_its_success_lets_wh
     assert len(scene.sender.ids_of(QUICK)) == 2
     assert len(scene.sender.ids_of(SLOW)) == 1
     assert sorted((parked.attempts, parked.held) for parked in scene.log.parked) == [(0, True)] * 3 + [(1, False), (1, True)]
-    assert scene.changes == [("quick-config", "open")]
+    assert scene.changes == [(QUICK_LANE, "open")]
     scene.now_s, scene.sender.failing = 10.0, False
     await scene.take(*[QUICK] * 3, start=6)
     await eventually(lambda: len(scene.sender.ids_of(QUICK)) == 3, every_s=0.001, what="one probes, the others are held")
     await eventually(lambda: len(scene.log.parked) == 7, every_s=0.001, what="the others are held")
     await scene.take(QUICK, start=9)
     await eventually(lambda: len(scene.sender.ids_of(QUICK)) == 4, every_s=0.001, what="it is back")
-    assert scene.changes == [("quick-config", "open"), ("quick-config", "closed")]
+    assert scene.changes == [(QUICK_LANE, "open"), (QUICK_LANE, "closed")]
     assert scene.lanes.left_alone == 0
     scene.sender.let_go.set()
     await scene.until_handled(10)
+
+
+async def test_a_new_address_is_called_though_the_old_one_was_left_alone() -> None:
+    """A story: whoever repaired a webhook by giving it another url waited out the breaker of the broken one."""
+    scene = Scene(LaneLimits(concurrency=1, queue=20, breaker=BreakerLimits(failures=2, open_s=1_000)))
+    scene.sender.failing = True
+    await scene.take(QUICK, QUICK, QUICK)
+    await eventually(lambda: len(scene.log.parked) == 3, every_s=0.001, what="it is left alone")
+    scene.sender.failing = False
+    old = scene.endpoints.by_team[TeamId(QUICK)]
+    scene.endpoints.by_team[TeamId(QUICK)] = replace(old, url="https://repaired.example.com", updated_at=old.updated_at + 1)
+    await scene.take(QUICK, start=3)
+    await scene.until_handled(4)
+    assert scene.sender.sent[-1].url == "https://repaired.example.com"
+    assert scene.log.statuses[-1] == "delivered"
+
+
+async def test_a_batch_that_fails_is_one_failure_of_its_endpoint() -> None:
+    """A story: one failed POST of ten events opened the breaker, which opens after ten failures in a row."""
+    scene = Scene(LaneLimits(concurrency=16, queue=20, breaker=BreakerLimits(failures=2)), capacity=100)
+    old = scene.endpoints.by_team[TeamId(QUICK)]
+    scene.endpoints.by_team[TeamId(QUICK)] = replace(old, batching=Batching(5, 3_600_000))
+    scene.sender.failing = True
+    await scene.take(*[QUICK] * 5)
+    await scene.until_handled(5)
+    assert (len(scene.sender.sent), scene.lanes.left_alone) == (1, 0)
+    await scene.take(*[QUICK] * 5, start=5)
+    await scene.until_handled(10)
+    assert (len(scene.sender.sent), scene.lanes.left_alone) == (2, 1)
 
 
 async def test_a_breaker_that_nobody_asks_about_is_forgotten() -> None:

@@ -23,14 +23,14 @@ class SleepsFor(Exception):
 
 
 class Feed:
-    """Two parked deliveries: the delay of the first is over, the second one's has just begun."""
+    """A delivery that was parked more than once, so long ago; the delay of the first is over, the last one's has just begun."""
 
     partition = 3
 
-    def __init__(self) -> None:
+    def __init__(self, ago_ms: Sequence[int] = (DELAY_MS, 0)) -> None:
         self.closing = asyncio.Event()
         fact = encode(make.delivery_parked(held=True))
-        times = (to_unix_ms(NOW) - DELAY_MS, to_unix_ms(NOW))
+        times = [to_unix_ms(NOW) - ago for ago in ago_ms]
         self.inputs = [Input(TIER, 3, offset, at, fact.key, fact.value, fact.headers) for offset, at in enumerate(times)]
 
     async def batch(self, *_topics: str, **_settings: Any) -> Sequence[Input]:
@@ -49,8 +49,11 @@ class Work:
     def __init__(self) -> None:
         self.accepted: list[int] = []
         self.flushed: list[int] = []
+        self.finished: list[int] = []
 
     async def begin(self, offset: int) -> None: ...
+    def finish(self, offset: int) -> None:
+        self.finished.append(offset)
 
     async def accept(self, offset: int, _delivery: object) -> None:
         self.accepted.append(offset)
@@ -71,3 +74,13 @@ async def test_what_ended_before_a_head_that_is_not_due_is_written_before_the_ti
     with pytest.raises(SleepsFor):
         await owner._read(TIER, DELAY_MS, cast(Any, Feed()), cast(Any, work))
     assert work.accepted == work.flushed == [0]
+
+
+async def test_a_delivery_the_tier_holds_twice_goes_on_once() -> None:
+    """A story: a park whose answer got lost was repeated, and two schedules of one delivery went on side by side to the tenth attempt."""
+    work, nobody = Work(), cast(Any, None)
+    times = cast(LoopTimes, None)
+    owner = RetriesOwner(cast(Any, Endpoints()), nobody, nobody, FrozenClock(NOW), times, topics=[TIER], delays_ms=[DELAY_MS])
+    with pytest.raises(SleepsFor):
+        await owner._read(TIER, DELAY_MS, cast(Any, Feed([DELAY_MS + 1, DELAY_MS, 0])), cast(Any, work))
+    assert (work.accepted, work.finished) == ([0], [1])

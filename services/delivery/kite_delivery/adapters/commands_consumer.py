@@ -9,7 +9,6 @@ under one `webhook-id`.
 A round is on record as pending before its attempt is made, or a reader might see it end before it began.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -22,6 +21,7 @@ from kite_common.stream.group import Feed, Input
 from kite_common.topics import DELIVERY_COMMANDS
 from kite_delivery.adapters.endpoints import TableEndpoints
 from kite_delivery.adapters.partition_loop import LoopTimes, refreshed, run_partition
+from kite_delivery.adapters.recently import Recently
 from kite_delivery.adapters.start_position import holds_old_records
 from kite_delivery.application.partition_work import PartitionWork
 from kite_delivery.application.ports import DeliveryLog
@@ -55,7 +55,7 @@ class CommandsOwner:
             await run_partition(feed, {self._topic: work}, partial(self._read, feed, work), holds_old_records(self._clock), self._times)
 
     async def _read(self, feed: Feed, work: PartitionWork) -> None:
-        seen, first_new = RecentOrders(_REMEMBERED), await self._step_back(feed)
+        seen, first_new = Recently(_REMEMBERED), await self._step_back(feed)
         while not feed.closing.is_set():
             inputs = await feed.batch(self._topic, max_records=_BATCH, timeout_s=_POLL_S)
             # Whoever ordered saw an active config: so do we after this.
@@ -71,7 +71,7 @@ class CommandsOwner:
         feed.seek(self._topic, max(oldest, position - _READ_BACK))
         return position
 
-    def _order(self, one: Input, seen: "RecentOrders") -> Delivery | Malformed | None:
+    def _order(self, one: Input, seen: Recently) -> Delivery | Malformed | None:
         """The delivery that is ordered, None for an order that was here before; Malformed, not raised, for what is none."""
         try:
             fact = decode_as(DeliveryOrdered, one.value)
@@ -93,20 +93,3 @@ class CommandsOwner:
                 place = (one.topic, one.partition, one.offset)
                 letter = DeadLetter.of("delivery", str(what), place, now_ms, one.key, one.value, one.headers)
                 work.run(one.offset, partial(self._log.bury, one.partition, letter))
-
-
-class RecentOrders:
-    """The ids of the last `most` orders."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def add(self, order_id: str) -> bool:
-        """Remember an order; False if it is remembered already."""
-        if order_id in self._ids:
-            return False
-        self._ids[order_id] = None
-        if len(self._ids) > self._most:
-            self._ids.popitem(last=False)
-        return True

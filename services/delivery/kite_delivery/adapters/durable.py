@@ -23,7 +23,7 @@ class Publishes(Protocol):
 
 
 async def publish_durably(publisher: Publishes, partition: int, records: Sequence[Record]) -> None:
-    """Publish and try again until acknowledged. What is written twice then is the same fact, which readers take once.
+    """Publish and try again until acknowledged. What is written twice then is the same fact, which readers take once if it stands near.
 
     Waiting is the right answer to a broker that is away: what is not recorded is not handled, and reading stops by itself when
     memory is used up. Only cancelling ends it.

@@ -6,7 +6,7 @@ did in between. So it never switches off what a PUT or a rotation has stored mea
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -90,12 +90,13 @@ class TableEndpoints:
         self._endpoints: dict[str, tuple[ConfigAt, Endpoint]] = {}
         self._unsealed: dict[str, tuple[WebhookConfigured, tuple[tuple[str, int | None], ...]]] = {}
         self._owners: Counter[int] = Counter()
-        self._turn = asyncio.Lock()
+        # One a partition: a table that takes long to load keeps nobody else from coming or going.
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
     async def owned(self, partition: int) -> AsyncIterator[None]:
         """Follow the partition's configs while inside. Two groups may own it at the same time: the last one out lets it go."""
-        async with self._turn:
+        async with self._turns[partition]:
             if not self._owners[partition]:
                 await self._table.own(partition)
             self._owners[partition] += 1
@@ -156,16 +157,26 @@ class TableEndpoints:
                 await asyncio.sleep(_AGAIN_S * (1 + jitter()))
 
     async def _switched_off(self, endpoint: Endpoint, partition: int, now_ms: int) -> bool:
+        # A turn costs a transaction. A receiver that is gone answers 410 to everything under way: the first takes one.
+        if self._as_seen(endpoint) is None:
+            return False
         async with self._writer.turn(partition) as turn:
             await self._table.refreshed(partition)
-            held = self._table.get(endpoint.team_id)
-            config = None if held is None else held.config
-            if config is None or not config.active or (config.id, config.updated_at) != (endpoint.config_id, endpoint.updated_at):
+            config = self._as_seen(endpoint)
+            if config is None:
                 return False
             off = config.model_copy(update={"active": False, "secrets": (), "updated_at": max(now_ms, config.updated_at + 1)})
             await turn.append(encode(off))
         log.info("delivery.endpoint_deactivated", team_id=endpoint.team_id, webhook_config_id=endpoint.config_id, reason="gone")
         return True
+
+    def _as_seen(self, endpoint: Endpoint) -> WebhookConfigured | None:
+        """The active config if it is the one that was seen. A table only moves forward: what it has passed will not come back."""
+        held = self._table.get(endpoint.team_id)
+        config = None if held is None else held.config
+        if config is None or not config.active or (config.id, config.updated_at) != (endpoint.config_id, endpoint.updated_at):
+            return None
+        return config
 
     def _unseal(self, config: WebhookConfigured) -> tuple[tuple[str, int | None], ...]:
         context = secret_context(config.team_id, config.id)
@@ -178,7 +189,7 @@ class TableEndpoints:
             raise
 
     async def _let_go(self, partition: int) -> None:
-        async with self._turn:
+        async with self._turns[partition]:
             self._owners[partition] -= 1
             if not self._owners[partition]:
                 del self._owners[partition]

@@ -12,6 +12,7 @@ from kite_common.events.deliveries import DeadLetter, DeliveryParked
 from kite_common.stream.group import Feed, Input
 from kite_delivery.adapters.endpoints import TableEndpoints
 from kite_delivery.adapters.partition_loop import LoopTimes, refreshed, run_partition
+from kite_delivery.adapters.recently import Recently
 from kite_delivery.adapters.start_position import holds_old_records
 from kite_delivery.application.partition_work import PartitionWork
 from kite_delivery.application.ports import DeliveryLog
@@ -24,6 +25,8 @@ _POLL_S: Final = 1.0
 _HOLD_MS: Final = 500
 # The wall clock may be set while we sleep: look at it now and then.
 _LONGEST_NAP_S: Final = 30.0
+# Of each tier and partition. A write that was repeated because its answer got lost stands close to the first.
+_REMEMBERED: Final = 2_048
 
 
 class RetriesOwner:
@@ -48,6 +51,7 @@ class RetriesOwner:
                 tiers.create_task(self._read(topic, delay_ms, feed, works[topic]))
 
     async def _read(self, topic: str, delay_ms: int, feed: Feed, work: PartitionWork) -> None:
+        seen = Recently(_REMEMBERED)
         while not feed.closing.is_set():
             inputs = await feed.batch(topic, max_records=_BATCH, timeout_s=_POLL_S)
             if not inputs or not await refreshed(self._endpoints, feed.partition, feed):
@@ -59,7 +63,7 @@ class RetriesOwner:
                     await self._sleep_until_head_may_go(one, delay_ms, feed)
                     break
                 await asyncio.sleep(max(0, self._wait_ms(one, delay_ms)) / 1000)
-                await self._take(one, work)
+                await self._take(one, work, seen)
             work.flush()
 
     async def _sleep_until_head_may_go(self, head: Input, delay_ms: int, feed: Feed) -> None:
@@ -74,16 +78,18 @@ class RetriesOwner:
     def _wait_ms(self, one: Input, delay_ms: int) -> int:
         return one.timestamp_ms + delay_ms - self._clock.unix_ms()
 
-    async def _take(self, one: Input, work: PartitionWork) -> None:
+    async def _take(self, one: Input, work: PartitionWork, seen: Recently) -> None:
         await work.begin(one.offset)
         try:
-            delivery = facts.unparked(decode_as(DeliveryParked, one.value), one.partition)
+            fact = decode_as(DeliveryParked, one.value)
         except Malformed as error:
             place = (one.topic, one.partition, one.offset)
             letter = DeadLetter.of("delivery", str(error), place, self._clock.unix_ms(), one.key, one.value, one.headers)
-            work.run(one.offset, partial(self._log.bury, one.partition, letter))
-            return
-        now_ms = self._clock.unix_ms()
+            return work.run(one.offset, partial(self._log.bury, one.partition, letter))
+        # Parked twice is one schedule: two would go on side by side to the end, and a receiver would hear everything twice.
+        if not seen.add((fact.delivery_id, fact.redrives, fact.attempts, fact.parked_at)):
+            return work.finish(one.offset)
+        now_ms, delivery = self._clock.unix_ms(), facts.unparked(fact, one.partition)
         if delivery.held:
             await work.accept(one.offset, delivery)
         elif must_park_again(delivery.due_ms, now_ms, self._delays_ms):
@@ -92,3 +98,4 @@ class RetriesOwner:
             await work.accept_after((delivery.due_ms - now_ms) / 1000, one.offset, delivery)
         else:
             await work.accept(one.offset, delivery)
+        return None

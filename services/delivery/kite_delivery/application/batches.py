@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from kite_delivery.domain.delivery import Batching, Delivery, Endpoint
 from kite_delivery.domain.outcome import Reply
@@ -17,6 +17,15 @@ from kite_delivery.domain.outcome import Reply
 MAX_BATCH_BYTES: Final = 1024 * 1024
 
 Post = Callable[[Sequence[Delivery], Endpoint], Awaitable[Reply]]
+
+
+class Joined(NamedTuple):
+    """The answer of one POST for one of its events; of all of them exactly one `speaks` for the endpoint."""
+
+    reply: Reply
+    speaks: bool = True
+
+
 # A batch is bound to one version of its config.
 _Key = tuple[str, int]
 
@@ -37,12 +46,16 @@ class Batches:
         self._post, self._most = post, most
         self._gathering: dict[_Key, tuple[_Batch, asyncio.Task[Reply]]] = {}
 
-    async def send(self, delivery: Delivery, endpoint: Endpoint, batching: Batching) -> Reply:
-        """Send the event with whatever comes within `batching.max_wait_ms`; the answer they got. One that is cancelled stops no other."""
+    async def send(self, delivery: Delivery, endpoint: Endpoint, batching: Batching) -> Joined:
+        """Send the event with whatever comes within `batching.max_wait_ms`; the answer they got. One that is cancelled stops no other.
+
+        Raises what `post` raises, for each of them.
+        """
         batch, task = self._joined(delivery, endpoint, batching)
         batch.waiting += 1
         try:
-            return await asyncio.shield(task)
+            reply = await asyncio.shield(task)
+            return Joined(reply, batch.deliveries[0] is delivery)
         except asyncio.CancelledError:
             if not batch.is_sent:
                 batch.deliveries.remove(delivery)

@@ -13,7 +13,7 @@ from typing import Final, assert_never
 from kite_common.clock import Clock
 from kite_common.errors import Malformed
 from kite_common.topics import EVENTS
-from kite_delivery.application.batches import Batches
+from kite_delivery.application.batches import Batches, Joined
 from kite_delivery.application.ports import DeliveryLog, Endpoints, Observer, RetrySchedule, Sender
 from kite_delivery.domain import facts
 from kite_delivery.domain.delivery import Delivery, Endpoint
@@ -24,6 +24,10 @@ from kite_delivery.domain.retry import Done, GiveUp, RetryAt, RetryPolicy, ends_
 from kite_delivery.domain.route import End, Route, route
 
 _TEST_RESTS_MOST_S: Final = 60.0
+
+
+class _ConfigChanged(Exception):  # noqa: N818 - not an error: the attempt begins anew by the config of now
+    """The config is no longer the one the attempt began with, and nothing was sent."""
 
 
 class DeliverMessage:
@@ -47,10 +51,14 @@ class DeliverMessage:
 
     async def attempt(self, delivery: Delivery) -> Attempt | End:
         """Make the next attempt, or find that none is to be made. Writes nothing; may be cancelled at any point."""
-        going = self.route(delivery)
-        if isinstance(going, End):
-            return going
-        return await self._attempt(facts.bound(delivery, going.endpoint), going.endpoint)
+        while True:
+            going = self.route(delivery)
+            if isinstance(going, End):
+                return going
+            try:
+                return await self._attempt(facts.bound(delivery, going.endpoint), going.endpoint)
+            except _ConfigChanged:
+                continue
 
     async def settle(self, attempt: Attempt, rest_s: Callable[[], float | None] = lambda: None) -> None:
         """Record an attempt and what follows from it; returns when all of it is durable.
@@ -93,7 +101,7 @@ class DeliverMessage:
         now_ms, delivery = self._clock.unix_ms(), facts.bound(delivery, endpoint)
         if delivery.ends_ms is not None and now_ms >= delivery.ends_ms:
             end = End("dead", "endpoint_down", endpoint.config_id, endpoint.url)
-            return await self._conclude_dead(delivery, end, "endpoint_down")
+            return await self.conclude([(delivery, end)]) if delivery.test else await self._conclude_dead(delivery, end, "endpoint_down")
         return await self._rest(delivery, rest_s, now_ms)
 
     async def put_back(self, delivery: Delivery) -> None:
@@ -106,19 +114,23 @@ class DeliverMessage:
 
     async def _attempt(self, delivery: Delivery, endpoint: Endpoint) -> Attempt:
         started_ms, traceparent = self._clock.unix_ms(), self._trace(delivery.traceparent)
-        reply = await self._send(delivery, endpoint, started_ms, traceparent)
+        reply, speaks = await self._send(delivery, endpoint, started_ms, traceparent)
         ended_ms = self._clock.unix_ms()
         outcome = classify(reply, ended_ms)
         policy = self._test_policy if delivery.test else self._policy
         step = next_step(outcome, delivery.attempt_of_round, policy, ended_ms, self._jitter(), delivery.due_ms)
-        return Attempt(delivery, endpoint, reply, outcome, step, started_ms, ended_ms, traceparent)
+        return Attempt(delivery, endpoint, reply, outcome, step, started_ms, ended_ms, traceparent, speaks)
 
-    async def _send(self, delivery: Delivery, endpoint: Endpoint, now_ms: int, traceparent: str) -> Reply:
+    async def _send(self, delivery: Delivery, endpoint: Endpoint, now_ms: int, traceparent: str) -> Joined:
         if endpoint.batching is not None and not delivery.attempts:
             return await self._batches.send(delivery, endpoint, endpoint.batching)
-        return await self._post(endpoint, now_ms, partial(build, delivery, endpoint, traceparent=traceparent))
+        return Joined(await self._post(endpoint, now_ms, partial(build, delivery, endpoint, traceparent=traceparent)))
 
     async def _post_batch(self, deliveries: Sequence[Delivery], endpoint: Endpoint) -> Reply:
+        current = self._endpoints.of(endpoint.team_id)
+        if current is None or (current.config_id, current.updated_at) != (endpoint.config_id, endpoint.updated_at):
+            # While it gathered. One POST's address and secrets are of one version, and what is on record names that address.
+            raise _ConfigChanged
         return await self._post(endpoint, self._clock.unix_ms(), partial(build_batch, deliveries, endpoint))
 
     async def _post(self, endpoint: Endpoint, now_ms: int, build_signed: Callable[..., OutboundRequest]) -> Reply:
@@ -134,11 +146,12 @@ class DeliverMessage:
         await self._log.write(attempt.delivery.partition, [facts.attempted(attempt)])
 
     async def _park_retry(self, attempt: Attempt, due_ms: int, rest_s: Callable[[], float | None]) -> None:
-        """By the schedule; of an endpoint that is left alone now, until it is back, if that is earlier."""
+        """By the schedule, never longer; of an endpoint that is left alone now, until it is back, if that is earlier."""
         tried = attempt.delivery
         was_early = attempt.started_ms < tried.due_ms
         retry = replace(tried, attempts=tried.attempt, due_ms=due_ms, held=False, ends_ms=None)
         if may_come_early(attempt.outcome, tried.attempt_of_round, self._policy, was_early=was_early) and (rest := rest_s()) is not None:
+            rest = min(rest, (due_ms - attempt.ended_ms) / 1000)
             await self._rest(replace(retry, ends_ms=tried.ends_ms), rest, attempt.ended_ms)
         else:
             await self._park(retry)

@@ -154,7 +154,7 @@ class PartitionWork:
         if self._draining.is_set():
             job.step_aside()
         else:
-            self._lanes.offer(job.endpoint.config_id, job)
+            self._lanes.offer(job.endpoint.lane, job)
 
     def start(self, job: "_Job") -> None:
         """Called by the job when its lane lets it go."""
@@ -176,7 +176,7 @@ class PartitionWork:
     async def _deliver_now(self, job: "_Job") -> None:
         result = await self._send(job)
         if isinstance(result, Attempt):
-            await self._deliver.settle(result, partial(self._lanes.rest_s, job.endpoint.config_id))
+            await self._deliver.settle(result, partial(self._lanes.rest_s, job.endpoint.lane))
         elif isinstance(result, End):
             await self._deliver.conclude([(job.delivery, result)])
         else:
@@ -189,7 +189,7 @@ class PartitionWork:
         said: Verdict = "unknown"
         try:
             result = await self._deliver.attempt(job.delivery)
-            said = verdict(result.reply) if isinstance(result, Attempt) else "unknown"
+            said = verdict(result.reply) if isinstance(result, Attempt) and result.speaks else "unknown"
         except asyncio.CancelledError:
             if self._abandoned or not self._draining.is_set() or task is None:
                 raise
@@ -205,7 +205,7 @@ class PartitionWork:
     def _leave_lane(self, job: "_Job", said: Verdict) -> None:
         if job.in_lane:
             job.in_lane = False
-            self._lanes.ended(job.endpoint.config_id, job.order, said)
+            self._lanes.ended(job.endpoint.lane, job.order, said)
 
     async def _accept_later(self, wait_s: float, offset: int, delivery: Delivery) -> None:
         with contextlib.suppress(TimeoutError):

@@ -30,6 +30,7 @@ class Attempt:
     """One attempt that is over: what was sent where, what came back, what follows. Times are milliseconds since 1970.
 
     `delivery` is as it was before the attempt; its number is `delivery.attempt`. One that was blocked is no attempt on record.
+    `speaks` says whether its outcome counts for the endpoint: of those that shared a POST, one does.
     """
 
     delivery: Delivery
@@ -40,6 +41,7 @@ class Attempt:
     started_ms: int
     ended_ms: int
     traceparent: str | None = None
+    speaks: bool = True
 
     @property
     def status(self) -> DeliveryStatus:
