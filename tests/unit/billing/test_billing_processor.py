@@ -1,8 +1,10 @@
 """Steps of the processor: what goes where, dead letters, and a stateful comparison with a simple model under repeats and restarts."""
 
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kite_billing.adapters.consumer import BillingProcessor, TopicNames, is_usage, usage_of
 from kite_billing.domain.account import Rules
+from kite_billing.domain.notices import DAY_MS
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.errors import Malformed
 from kite_common.events.accounts import AccountSnapshot
@@ -221,7 +224,8 @@ def test_the_age_of_stream_time_is_shown_while_the_partition_is_ours() -> None:
 
 
 class Billing(RuleBasedStateMachine):
-    """Random usages and commands, in batches, some commands twice, with restarts from the written state, against plain sums."""
+    """Random usages and commands, in batches, some commands twice or late, teams in any order among themselves, with crashes before the
+    commit and restarts from the written state, against plain sums."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,6 +239,7 @@ class Billing(RuleBasedStateMachine):
         # The model: balance of each open account, and ids of all that must have exactly one entry.
         self.balances: dict[str, int] = {}
         self.expected_ids: list[str] = []
+        self.used: Counter[tuple[str, int]] = Counter()
 
     def _id(self, kind: str) -> str:
         self.number += 1
@@ -271,19 +276,22 @@ class Billing(RuleBasedStateMachine):
         # A sender whose wait ran out, or a person who pressed the button again.
         self.batch.append(data.draw(st.sampled_from(self.sent[-20:]))._replace(timestamp_ms=self.at_ms))
 
-    @rule(team=st.sampled_from(TEAMS), price=st.integers(0, 200))
-    def use(self, team: str, price: int) -> None:
+    @rule(team=st.sampled_from(TEAMS), price=st.integers(0, 200), late_ms=st.sampled_from([0, 500, LAPSE_MS + 1]))
+    def use(self, team: str, price: int, late_ms: int) -> None:
+        """`late_ms`: how long it stood in its gateway before the log took it."""
         self.number += 1
-        self.batch.append(usage_input(self.at_ms, team_id=team, event_id=make.event_id(self.number), price_atomic=price))
+        usage = {"team_id": team, "event_id": make.event_id(self.number), "price_atomic": price, "reserved_at": self.at_ms - late_ms}
+        self.batch.append(usage_input(self.at_ms, **usage))
 
     @rule(by_ms=st.sampled_from([1, 1_000, 3_600_000, 86_400_000, 35 * 86_400_000]))
     def time_passes(self, by_ms: int) -> None:
         self.at_ms += by_ms
 
-    @rule(crash=st.booleans())
-    def step(self, crash: bool) -> None:
+    @rule(crash=st.booleans(), order=st.randoms(use_true_random=False))
+    def step(self, crash: bool, order: Random) -> None:
         self.applied += len(self.batch)
         step = self.processor.step(0, self.batch, self.states, self.applied)
+        self._same_whatever_the_order_of_teams(step, order)
         if crash:
             # The process ends before the commit: nothing has happened, the next owner makes the same step of the same inputs.
             self._restart()
@@ -293,6 +301,16 @@ class Billing(RuleBasedStateMachine):
         self.ledger += facts(step, LEDGER.name)
         self._model()
         self.batch = []
+
+    def _same_whatever_the_order_of_teams(self, step: Step[AccountSnapshot], order: Random) -> None:
+        waiting = {team: [one for one in self.batch if one.key == team.encode()] for team in TEAMS}
+        turns = [team for team, inputs in waiting.items() for _ in inputs]
+        order.shuffle(turns)
+        other = self.processor.step(0, [waiting[team].pop(0) for team in turns], self.states, self.applied)
+        assert other.states == step.states
+        for team in TEAMS:
+            for one, two in ((step.records, other.records), (step.effects, other.effects)):
+                assert [about for about in one if _is_of(team, about)] == [about for about in two if _is_of(team, about)]
 
     @rule()
     def restart(self) -> None:
@@ -312,6 +330,7 @@ class Billing(RuleBasedStateMachine):
             if usage.team_id in self.balances:
                 self.balances[usage.team_id] -= min(usage.price_atomic, self.balances[usage.team_id])
                 self.expected_ids.append(ledger_entry_of_event(EventId(usage.event_id)))
+                self.used[usage.team_id, one.timestamp_ms // DAY_MS] += 1
 
     def _model_command(self, command: Any) -> None:
         entry_id, team = ledger_entry_of_command(CommandId(command.command_id)), command.team_id
@@ -350,8 +369,17 @@ class Billing(RuleBasedStateMachine):
         assert sorted(entry.id for entry in self.ledger) == sorted(self.expected_ids)
 
     @invariant()
+    def a_day_counts_its_usages(self) -> None:
+        assert all(account.day_used == self.used[team, account.day] for team, account in self.states.items())
+
+    @invariant()
     def an_account_stands_for_a_position_that_was_reached(self) -> None:
         assert all(account.applied <= self.applied for account in self.states.values())
+
+
+def _is_of(team: str, about: object) -> bool:
+    """Whether a record (with its topic) or an effect is about a team."""
+    return about[1].key == team.encode() if isinstance(about, tuple) and isinstance(about[1], Record) else about.team_id == team  # type: ignore[attr-defined]
 
 
 Billing.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
