@@ -13,6 +13,7 @@ from kite_common.errors import Unavailable
 from kite_common.runtime.system import SystemClock
 from kite_common.stream.kafka import Kafka
 from kite_replay.adapters.clickhouse.address import InProcess, parse_address
+from kite_replay.adapters.clickhouse.claim import LAPSES_AFTER_S, Claimed
 from kite_replay.adapters.rebuild import Overtaken, Progress, RebuildFailed, RebuiltArchive, rebuild_archive
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import TABLES
@@ -38,6 +39,8 @@ async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None],
     except Unavailable as error:
         advice = "The archive of before is served. See `kitectl status`, then repeat the command: it goes on where it was."
         raise CommandFailed(str(error), advice, EXIT_UNAVAILABLE) from error
+    except Claimed as error:
+        raise CommandFailed(str(error), f"Wait for it. If it was killed, repeat the command in {LAPSES_AFTER_S} seconds.") from error
     except Overtaken as error:
         raise CommandFailed(str(error), "Nothing is to be done; what this one filled is not served.") from error
     except RebuildFailed as error:

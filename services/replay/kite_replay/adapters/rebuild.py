@@ -5,6 +5,7 @@ any moment goes on where it was, and its rows are the ones that the old archive 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,10 +21,12 @@ from kite_common.stream.input import input_of
 from kite_common.stream.kafka import Kafka
 from kite_replay.adapters.clickhouse.address import Address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.claim import Claim, held
 from kite_replay.adapters.clickhouse.generations import Generations, generations_of
+from kite_replay.adapters.clickhouse.pool import away_is_unavailable
 from kite_replay.application.archive_records import PartitionArchiver
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.domain.generation import closing, next_number, opening
+from kite_replay.domain.generation import Generation, closing, next_number, opening
 from kite_replay.domain.rows import TABLES, BadRecord
 
 log = get_logger("kite.replay.rebuild")
@@ -37,6 +40,7 @@ OPENING: Final = "rebuild.opening"
 _NEAR_RECORDS: Final = 2_000
 _LAPS: Final = 20
 _MAX_RECORDS: Final = 20_000
+_OVERTAKEN: Final = "another rebuild was quicker: its archive is served, or about to be"
 _POLICY: Final = InsertPolicy(interval_s=0.05, full_rows=10_000)
 
 
@@ -92,62 +96,90 @@ async def rebuild_archive(
     """Fill the next generation and let it take over. Repeat it after it was ended: it goes on.
 
     Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long,
-    Overtaken if another rebuild did it.
+    Overtaken if another rebuild did it, Claimed if another one is under way.
     """
     generations = generations_of(address)
-    number = next_number(await asyncio.to_thread(generations.last))
-    try:
-        return await _attempt(kafka, generations, number, (partitions, kept_days), clock, told, grace_s, closed)
-    except _Behind as error:
-        log.warning("rebuild.begins_anew", generation=number, reason=str(error))
-        await asyncio.to_thread(generations.drop, number)
-    except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
-    try:
-        return await _attempt(kafka, generations, number, (partitions, kept_days), clock, told, grace_s, closed)
-    except KafkaError as error:
-        raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+    claim = generations.claim()
+    async with contextlib.AsyncExitStack() as alone:
+        if claim is not None:
+            with away_is_unavailable("rebuild"):
+                await alone.enter_async_context(held(claim))
+        number = next_number(await asyncio.to_thread(generations.last))
+        rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim)
+        try:
+            try:
+                return await rebuild.attempt()
+            except _Behind as error:
+                log.warning("rebuild.begins_anew", generation=number, reason=str(error))
+                await asyncio.to_thread(generations.drop, number)
+                return await rebuild.attempt()
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
 
 
-async def _attempt(
-    kafka: Kafka, generations: Generations, number: int, sizes: tuple[int, int], clock: Clock, told: Callable[[Progress], None],
-    grace_s: float, closed: Callable[[], None],
-) -> RebuiltArchive:  # fmt: skip
-    partitions, kept_days = sizes
-    consumer = kafka.consumer(fetch_max_bytes=64 << 20, max_partition_fetch_bytes=4 << 20)
-    archive = ClickHouseArchive(generations.address(number), kept_days)
-    try:
-        await consumer.start()
-        filling = _Filling(consumer, archive, partitions, told)
-        await filling.begin()
-        for _ in range(_LAPS):
-            if await filling.lap() < _NEAR_RECORDS:
-                break
-        faults.reached(FILLED)
-        step = closing(await asyncio.to_thread(generations.last), clock.unix_ms())
-        if step.number != number:
-            raise Overtaken("another rebuild was quicker: its archive is served, or about to be")
-        await asyncio.to_thread(generations.write, step)
-        closed()
-        faults.reached(CLOSED)
-        began = asyncio.get_running_loop().time()
-        # Until nobody serves the old one any more; then all that it can have served is in the log, and soon in here.
-        while asyncio.get_running_loop().time() < began + grace_s:
+@dataclass(frozen=True, slots=True)
+class _Rebuild:
+    """One rebuild of generation `number`, which holds the claim if there is one."""
+
+    kafka: Kafka
+    generations: Generations
+    number: int
+    partitions: int
+    kept_days: int
+    clock: Clock
+    told: Callable[[Progress], None]
+    grace_s: float
+    closed: Callable[[], None]
+    claim: Claim | None
+
+    async def attempt(self) -> RebuiltArchive:
+        """Go on from what is stored. Raises _Behind if that does not fit the log, and as `rebuild_archive`."""
+        consumer = self.kafka.consumer(fetch_max_bytes=64 << 20, max_partition_fetch_bytes=4 << 20)
+        archive = ClickHouseArchive(self.generations.address(self.number), self.kept_days, may_write=self._is_alone)
+        now_s = asyncio.get_running_loop().time
+        try:
+            await consumer.start()
+            filling = _Filling(consumer, archive, self.partitions, self.told)
+            await filling.begin()
+            for _ in range(_LAPS):
+                if await filling.lap() < _NEAR_RECORDS:
+                    break
+            step, began_s = await self._close(), now_s()
+            # Until nobody serves the old one any more; then all that it can have served is in the log, and soon in here.
+            while now_s() < began_s + self.grace_s:
+                await filling.lap()
             await filling.lap()
-        await filling.lap()
-    finally:
-        await consumer.stop()
-        # In process the engine must be let go of before another process opens it.
-        await asyncio.to_thread(archive.close)
-    opened = opening(step, clock.unix_ms())
-    if opened is None:
-        raise RebuildFailed("taking over took more than a minute: the archive of before is served again within another; repeat the command")
-    if await asyncio.to_thread(generations.last) != step:
-        raise Overtaken("another rebuild was quicker: its archive is served, or about to be")
-    faults.reached(OPENING)
-    await asyncio.to_thread(generations.write, opened)
-    took_s = asyncio.get_running_loop().time() - began
-    return RebuiltArchive(number, filling.records, filling.bad, took_s, generations.address(step.before), step.before)
+        finally:
+            await consumer.stop()
+            # In process the engine must be let go of before another process opens it.
+            await asyncio.to_thread(archive.close)
+        await self._open(step)
+        before = self.generations.address(step.before)
+        return RebuiltArchive(self.number, filling.records, filling.bad, now_s() - began_s, before, step.before)
+
+    async def _close(self) -> Generation:
+        faults.reached(FILLED)
+        step = closing(await asyncio.to_thread(self.generations.last), self.clock.unix_ms())
+        if step.number != self.number or not self._is_alone():
+            raise Overtaken(_OVERTAKEN)
+        await asyncio.to_thread(self.generations.write, step)
+        self.closed()
+        faults.reached(CLOSED)
+        return step
+
+    async def _open(self, step: Generation) -> None:
+        opened = opening(step, self.clock.unix_ms())
+        if opened is None:
+            raise RebuildFailed(
+                "taking over took more than a minute: the archive of before is served again within another; repeat the command"
+            )
+        if await asyncio.to_thread(self.generations.last) != step or not self._is_alone():
+            raise Overtaken(_OVERTAKEN)
+        faults.reached(OPENING)
+        await asyncio.to_thread(self.generations.write, opened)
+
+    def _is_alone(self) -> bool:
+        return self.claim is None or self.claim.is_held()
 
 
 class _Filling:

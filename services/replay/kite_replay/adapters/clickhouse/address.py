@@ -53,5 +53,10 @@ def parse_address(url: str) -> Address:
     )
 
 
+def name_of(address: Address) -> str:
+    """What people call it, without secrets."""
+    return address.path if isinstance(address, InProcess) else f"database {address.database}"
+
+
 def _port(given: int | None, scheme: str) -> int:
     return _PORTS[scheme] if given is None else given

@@ -22,7 +22,7 @@ from kite_common.runtime.component import READY, Readiness, StartAgain
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import SystemClock, pause
 from kite_replay.adapters.clickhouse import running_inserts, sql
-from kite_replay.adapters.clickhouse.address import Address
+from kite_replay.adapters.clickhouse.address import Address, name_of
 from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.adapters.clickhouse.generations import generations_of
 from kite_replay.adapters.clickhouse.grants import or_unknown
@@ -163,7 +163,12 @@ class ClickHouseArchive:
                 log.info("archive.migrated", database=self._address.database, generation=self._generation)
 
     def _choose(self) -> tuple[int, Address]:
-        number = serving(self._generations.last(), self._clock.unix_ms())
+        last = self._generations.last()
+        if last is None and (lost := self._generations.lost()) is not None:
+            # To begin with an empty archive would look as if nothing had ever been sent.
+            log.error("archive.generations_gone", found=name_of(lost))
+            raise Unavailable(f"the first archive and the list of generations are gone, {name_of(lost)} is there: kitectl rebuild archive")
+        number = serving(last, self._clock.unix_ms())
         if number is None:
             raise Unavailable("the archive is being replaced by one that was rebuilt")
         return number, self._generations.address(number)

@@ -1,6 +1,7 @@
 """Where the generations of an archive are, and which step was the last: a file beside the chDB folder, a table on a server. Blocking."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import orjson
 from clickhouse_connect.driver.client import Client
 
 from kite_replay.adapters.clickhouse.address import Address, InProcess, Server
+from kite_replay.adapters.clickhouse.claim import Claim
 from kite_replay.adapters.clickhouse.clients import open_client
 from kite_replay.domain.generation import Generation
+from kite_replay.domain.rows import TABLES
 
 _TABLE: Final = "archive_generations"
 _CREATE: Final = (
@@ -37,6 +40,14 @@ class Generations(Protocol):
 
     def drop(self, number: int) -> None:
         """Remove all of a generation, which nobody may use; nothing if there is none."""
+        ...
+
+    def lost(self) -> Address | None:
+        """A later generation that is there although the list of steps is not, nor the first archive: then somebody has removed both."""
+        ...
+
+    def claim(self) -> Claim | None:
+        """What keeps two rebuilds apart; None where the engine's lock does."""
         ...
 
 
@@ -84,6 +95,16 @@ class _Folders:
     def drop(self, number: int) -> None:
         shutil.rmtree(self.address(number).path, ignore_errors=True)
 
+    def lost(self) -> InProcess | None:
+        first = Path(self._base.path)
+        if self._file.exists() or first.exists():
+            return None
+        found = sorted(first.parent.glob(f"{first.name}.g[0-9]*"))
+        return replace(self._base, path=str(found[-1])) if found else None
+
+    def claim(self) -> None:
+        return None
+
 
 class _Databases:
     """Databases side by side: `kite`, `kite_g1`, ...; the steps are rows in a table of the first one."""
@@ -123,10 +144,26 @@ class _Databases:
         finally:
             client.close()
 
+    def lost(self) -> Server | None:
+        client = open_client(self._base, "default")
+        try:
+            if any(_has_table(client, self._base.database, name) for name in (_TABLE, *(table.name for table in TABLES))):
+                return None
+            found = client.query(
+                "SELECT name FROM system.databases WHERE match(name, {pattern:String}) ORDER BY length(name), name",
+                parameters={"pattern": f"^{re.escape(self._base.database)}_g[0-9]+$"},
+            ).result_rows  # fmt: skip
+        finally:
+            client.close()
+        return replace(self._base, database=str(found[-1][0])) if found else None
 
-def _has_table(client: Client, database: str) -> bool:
+    def claim(self) -> Claim:
+        return Claim(self._base)
+
+
+def _has_table(client: Client, database: str, name: str = _TABLE) -> bool:
     found = client.query(
         "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {name:String}",
-        parameters={"database": database, "name": _TABLE},
+        parameters={"database": database, "name": name},
     )  # fmt: skip
     return bool(found.result_rows[0][0])

@@ -1,0 +1,130 @@
+"""One rebuild at a time on a server, and no empty archive where a later one is there. A real server, a real broker."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from kite_common.errors import Unavailable
+from kite_common.runtime.system import SystemClock
+from kite_common.stream.admin import ensure_topics
+from kite_common.stream.kafka import Kafka
+from kite_common.stream.publisher import Publisher
+from kite_common.testing import make
+from kite_common.topics import EVENTS
+from kite_replay.adapters import rebuild as rebuilding
+from kite_replay.adapters.clickhouse.address import InProcess, Server, parse_address
+from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
+from kite_replay.adapters.clickhouse.claim import LAPSES_AFTER_S, Claim, Claimed, held
+from kite_replay.adapters.clickhouse.clients import open_client
+from kite_replay.adapters.clickhouse.generations import generations_of
+from kite_replay.adapters.rebuild import rebuild_archive
+from kite_replay.domain.generation import Generation
+from kite_replay.domain.rows import TABLES
+from support.clickhouse import Served
+from support.log import running
+from support.stack import RunningStack
+
+KEPT_DAYS, EVENTS_STORED = 90, 400
+
+
+@pytest.fixture
+def database(served: Served) -> Server:
+    """One of the test's own."""
+    address = parse_address(served.url)
+    assert isinstance(address, Server)
+    return replace(address, database=f"t{token_hex(4)}")
+
+
+async def test_of_two_rebuilds_at_once_one_is_refused_and_every_event_has_one_row(
+    stack: RunningStack, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A story: each went on from the rows the other had just stored, and stored them once more."""
+    kafka, prefix = Kafka(stack.kafka), f"t{token_hex(4)}."
+    topics = [replace(topic, name=prefix + topic.name) for topic in (EVENTS,)]
+    await ensure_topics(kafka, topics, 2, 1)
+    monkeypatch.setattr(rebuilding, "TABLES", [replace(TABLES[0], topic=topics[0].name)])
+    publisher = Publisher(kafka, topics[0].name, 2)
+    async with running(publisher):
+        for number in range(EVENTS_STORED):
+            await publisher.publish(number % 2, [make.event_record(event_id=make.event_id(number))])
+
+    async def rebuild() -> object:
+        return await rebuild_archive(kafka, database, 2, KEPT_DAYS, SystemClock(), lambda _progress: None, grace_s=0)
+
+    ended = await asyncio.gather(*(rebuild() for _ in range(3)), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in ended) == ["Claimed", "Claimed", "RebuiltArchive"], ended
+    client = open_client(database, f"{database.database}_g1")
+    assert client.query("SELECT count(), uniqExact(event_id) FROM events").result_rows == [(EVENTS_STORED, EVENTS_STORED)]
+    client.close()
+
+
+async def test_a_claim_that_could_not_be_renewed_in_time_is_lost_for_good(database: Server) -> None:
+    now = 1_000.0
+    claim = Claim(database, lambda: now)
+    assert not claim.is_held()
+    async with held(claim):
+        assert claim.is_held()
+        with pytest.raises(Claimed, match="under way"):
+            await asyncio.to_thread(Claim(database).take)
+        assert claim.is_held(), "who was refused disturbs nobody"
+        now += LAPSES_AFTER_S / 2 + 1
+        assert not claim.is_held()
+        now -= LAPSES_AFTER_S / 2 + 1
+        assert not claim.is_held()
+        with pytest.raises(Claimed, match="stood still"):
+            await asyncio.to_thread(claim.renew)
+
+
+async def test_after_a_holder_that_was_killed_the_next_may_begin(database: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await asyncio.to_thread(Claim(database).take)
+    monkeypatch.setattr("kite_replay.adapters.clickhouse.claim._HOLDER", _lapsing_after(2))
+    async with asyncio.timeout(30):
+        while True:
+            claim = Claim(database)
+            try:
+                await asyncio.to_thread(claim.take)
+            except Claimed:
+                await asyncio.sleep(0.2)
+            else:
+                break
+    assert claim.is_held()
+
+
+def _lapsing_after(seconds: int) -> str:
+    from kite_replay.adapters.clickhouse import claim
+
+    return claim._HOLDER.replace(f"INTERVAL {claim.LAPSES_AFTER_S} SECOND", f"INTERVAL {seconds} SECOND")
+
+
+async def test_where_the_list_of_generations_is_gone_nobody_begins_with_an_empty_archive(database: Server) -> None:
+    """A story: DROP DATABASE of the first one, and replay answered as if nothing had ever been sent."""
+    first = ClickHouseArchive(database, KEPT_DAYS)
+    assert await first.broken_parts() == 0
+    later = ClickHouseArchive(replace(database, database=f"{database.database}_g1"), KEPT_DAYS)
+    assert await later.broken_parts() == 0
+    await asyncio.to_thread(generations_of(database).write, Generation(1, 0, opened=True, at_ms=1))
+    client = open_client(database, "default")
+    client.command(f"DROP DATABASE `{database.database}` SYNC")
+    client.close()
+    again = ClickHouseArchive(database, KEPT_DAYS)
+    with pytest.raises(Unavailable, match=f"database {database.database}_g1 is there: kitectl rebuild archive"):
+        await again.broken_parts()
+    assert not again.readiness().ready
+    for archive in (first, later, again):
+        await asyncio.to_thread(archive.close)
+
+
+def test_a_first_archive_beside_one_that_is_being_filled_is_not_lost(tmp_path: Path) -> None:
+    first = tmp_path / "clickhouse"
+    generations = generations_of(InProcess(str(first)))
+    assert generations.lost() is None
+    (tmp_path / "clickhouse.g1").mkdir()
+    assert generations.lost() == InProcess(str(tmp_path / "clickhouse.g1"))
+    first.mkdir()
+    assert generations.lost() is None
+    first.rmdir()
+    generations.write(Generation(1, 0, opened=True, at_ms=1))
+    assert generations.lost() is None
