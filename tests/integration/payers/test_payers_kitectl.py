@@ -57,6 +57,7 @@ async def test_a_team_is_opened_used_filled_and_replayed(scene: PaidKite) -> Non
     await eventually(replayable, within_s=30, what="both messages can be read")
     page = (await scene.kitectl("pay", "events", "--limit", "1", "--json")).document
     assert (page["amount_atomic"], page["transaction"], page["amount_charged_atomic"], len(page["events"])) == (None, None, 10, 1)
+    assert moved(page) == (0, -10), "the wallet is shown with the charge"
     assert page["chain_balance_after_atomic"] == page["chain_balance_before_atomic"] == 5 * USDC - 1_750_000
     at_kite = (await scene.kitectl("wallet", "show", "--json")).document
     assert at_kite["team_id"] == team["team_id"]

@@ -1,7 +1,8 @@
 """What paid requests are about: a new team, a deposit, a page of events; and the team's wallet."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,12 @@ from kite_cli.pay.wallet import Wallet
 from kite_cli.private_file import write_private
 from kite_cli.target import DEMO_FILE, ApiSettings, ApiTarget, find_api
 from kite_common.config import load
+from kite_common.runtime.system import monotonic_s
 
 BOOTSTRAP, INVOICES, EVENTS = "/api/v1/bootstrap/x402", "/api/v1/wallet/invoices", "/api/v1/events"
 TEAMS_FOLDER: Final = "teams"
+_CHARGED_WITHIN_S: Final = 5.0
+_LOOK_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,11 @@ async def deposit(order: Order, amount_atomic: int) -> Receipt:
 
 async def buy_events(order: Order, since: str | None, limit: int) -> Receipt:
     """Read a page of events, paying for it if the team's wallet cannot. Raises CommandFailed."""
-    return await _paid_by_team(order, "GET", EVENTS, {"limit": limit} | ({"since": since} if since else {}), None)
+    receipt = await _paid_by_team(order, "GET", EVENTS, {"limit": limit} | ({"since": since} if since else {}), None)
+    is_from_wallet = receipt.paid.amount_atomic is None and int(receipt.paid.body["amount_charged_atomic"]) > 0
+    if is_from_wallet and receipt.kite_after == receipt.kite_before:
+        return replace(receipt, kite_after=await _if_told(_once_charged(find_api(order.data), receipt.kite_before)))
+    return receipt
 
 
 async def team_wallet(data: Path) -> tuple[str | None, int | None]:
@@ -128,6 +136,15 @@ async def _paid_by_team(order: Order, method: str, path: str, query: Mapping[str
         paid = await client.call(method, path, query=whose, json=body, api_key=target.team.api_key)
     chain_after, kite_after = await _if_told(local_balance(data, wallet.address)), await _if_told(_balance(target))
     return Receipt(f"{method} {path}", paid, wallet, chain_before, chain_after, kite_before, kite_after)
+
+
+async def _once_charged(target: ApiTarget, before: int | None) -> int | None:
+    """The balance once a page that was taken from the wallet is charged, which is a moment after its answer; or as it is after a while."""
+    balance, until_s = await _balance(target), monotonic_s() + _CHARGED_WITHIN_S
+    while balance == before and monotonic_s() < until_s:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        balance = await _balance(target)
+    return balance
 
 
 async def _if_told(balance: Awaitable[int | None]) -> int | None:
