@@ -32,7 +32,7 @@ from kite_delivery.adapters.observer import LogAndMetrics
 from kite_delivery.adapters.partition_loop import LoopTimes
 from kite_delivery.adapters.retries_consumer import RetriesOwner
 from kite_delivery.adapters.retry_topics import RetryTopics
-from kite_delivery.adapters.start_position import has_records
+from kite_delivery.adapters.start_position import has_outcomes
 from kite_delivery.application.budget import Budget
 from kite_delivery.application.deliver_message import DeliverMessage
 from kite_delivery.application.lanes import Lanes
@@ -82,7 +82,7 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     times = LoopTimes(settings.delivery_commit_every_s, settings.delivery_release_within_s)
     events_topic, retry_topics = prefix + EVENTS.name, tuple(prefix + topic.name for topic in RETRIES)
     events = EventsOwner(
-        endpoints, partial(new_work, first_time), log, clock, times, has_records(kafka, prefix + DELIVERIES.name), topic=events_topic
+        endpoints, partial(new_work, first_time), log, clock, times, has_outcomes(kafka, prefix + DELIVERIES.name), topic=events_topic
     )
     parked = RetriesOwner(endpoints, partial(new_work, again), log, clock, times, topics=retry_topics, delays_ms=delays_ms)
     commands_topic = prefix + DELIVERY_COMMANDS.name

@@ -79,3 +79,16 @@ async def test_an_order_survives_a_kill_at_any_point_and_an_unreadable_one_stops
     assert len(letters) >= 1
     pending = [fact for fact in await scene.facts(DELIVERIES.name, team) if isinstance(fact, DeliveryPending)]
     assert {fact.delivery_id for fact in pending} == {order.delivery_id, other.delivery_id}
+
+
+async def test_a_test_event_on_a_kite_that_has_just_begun_is_not_taken_for_work_that_was_forgotten(scene: Any, team: str) -> None:
+    """A story: a test event had its outcome before the first member of the events' group had begun: the partition was given up for lost."""
+    async with Receiver().listening() as receiver:
+        config = await scene.put_config(team, receiver.url)
+        async with scene.delivering():
+            await scene.order(config, ids.uuid7(0, 11), event_type="kite.webhook.test", attempts=0, redrives=0, test=True)
+            await scene.until_statuses(team, ["delivered"])
+        await scene.forget_group("kite-delivery")
+        async with scene.delivering():
+            await scene.send(team)
+            await scene.until_statuses(team, ["delivered", "delivered"])

@@ -4,12 +4,16 @@ Brokers forget the positions of a group that did not run for `offsets.retention.
 still holds again, up to ninety days of it; so that is refused until an operator says where to go on.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+import orjson
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
 from kite_common.clock import Clock
 from kite_common.errors import KiteError, Unavailable
-from kite_common.stream.ends import Ends
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka
 
@@ -55,17 +59,40 @@ async def begin_reading(feed: Positions, topic: str, has_begun: HasBegun) -> Non
     feed.resume(topic)
 
 
-def has_records(kafka: Kafka, outcomes: str) -> HasBegun:
-    """Whether a partition's outcomes are on record in the topic `outcomes`, also if they have been deleted since."""
+def has_outcomes(kafka: Kafka, outcomes: str) -> HasBegun:
+    """Whether outcomes of a partition's events are on record in the topic `outcomes`, also if they have been deleted since.
+
+    Those of test events do not count: on a fresh Kite one may be there before the first member of the events' group has begun.
+    """
 
     async def has_begun(feed: Positions, _topic: str) -> bool:
-        ends = Ends(kafka, outcomes)
+        place, consumer = TopicPartition(outcomes, feed.partition), kafka.consumer()
         try:
-            return (await ends.now([feed.partition]))[feed.partition] > 0
+            async with asyncio.timeout(_READ_WITHIN_S):
+                await consumer.start()
+                consumer.assign([place])
+                end = (await consumer.end_offsets([place]))[place]
+                if (await consumer.beginning_offsets([place]))[place] > 0:
+                    return True
+                while await consumer.position(place) < end:
+                    for records in (await consumer.getmany(timeout_ms=200)).values():
+                        if not all(_is_of_test(one.value) for one in records):
+                            return True
+                return False
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(f"{outcomes}-{feed.partition} cannot be read") from error
         finally:
-            await ends.close()
+            await consumer.stop()
 
     return has_begun
+
+
+def _is_of_test(value: bytes | None) -> bool:
+    try:
+        found = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and found.get("test") is True
 
 
 def holds_old_records(clock: Clock) -> HasBegun:
