@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
-from kite_cli.admin.rebuild_archive import place_of
+import pytest
+
+from kite_cli.admin.rebuild_archive import grace_for, place_of
+from kite_cli.failure import CommandFailed
 from kite_replay.adapters.clickhouse.address import InProcess, parse_address
 from kite_replay.adapters.rebuild import RebuiltArchive
 
@@ -24,3 +27,13 @@ def test_a_later_database_may_go_whole() -> None:
 
 def test_a_folder_may_go_whole() -> None:
     assert place_of(rebuilt(InProcess("/data/clickhouse"), 0)) == "/data/clickhouse"
+
+
+@pytest.mark.parametrize(("drain_timeout_s", "grace_s"), [(20.0, 15.0), (2.0, 6.0), (70.0, 40.0)])
+def test_the_old_archive_may_be_served_for_as_long_as_replay_drains(drain_timeout_s: float, grace_s: float) -> None:
+    assert grace_for(drain_timeout_s) == grace_s
+
+
+def test_a_replay_that_drains_for_longer_than_taking_over_may_last_is_refused_before_anything_is_closed() -> None:
+    with pytest.raises(CommandFailed, match="KITE_DRAIN_TIMEOUT_S"):
+        grace_for(71.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from kite_cli.failure import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.found import find_stack
@@ -18,6 +19,11 @@ from kite_replay.adapters.rebuild import Overtaken, Progress, RebuildFailed, Reb
 from kite_replay.domain.retention import Retention
 from kite_replay.domain.rows import TABLES
 
+# From the closing on: until every process has seen it and let go; replay drains requests for half of KITE_DRAIN_TIMEOUT_S.
+_SEEN_WITHIN_S: Final = 5.0
+# What is filled meanwhile has to be opened within a minute, too.
+_GRACE_MOST_S: Final = 40.0
+
 
 def find_archive(data: Path) -> str:
     """KITE_CLICKHOUSE_URL beside KITE_KAFKA_BOOTSTRAP, else that of the local stack. Raises CommandFailed, ConfigurationError."""
@@ -32,10 +38,13 @@ def find_archive(data: Path) -> str:
 
 async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None], closed: Callable[[], None]) -> RebuiltArchive:
     """Rebuild the archive at `url` from the log. Raises CommandFailed, ConfigurationError."""
-    kept_days = Retention(load(KiteSettings).retention_days).kept_days()
+    settings = load(KiteSettings)
+    kept_days, grace_s = Retention(settings.retention_days).kept_days(), grace_for(settings.drain_timeout_s)
     kafka = Kafka(target.kafka_bootstrap, client_id="kitectl")
     try:
-        return await rebuild_archive(kafka, parse_address(url), target.partitions, kept_days, SystemClock(), told, closed=closed)
+        return await rebuild_archive(
+            kafka, parse_address(url), target.partitions, kept_days, SystemClock(), told, grace_s=grace_s, closed=closed
+        )
     except Unavailable as error:
         advice = "The archive of before is served. See `kitectl status`, then repeat the command: it goes on where it was."
         raise CommandFailed(str(error), advice, EXIT_UNAVAILABLE) from error
@@ -45,6 +54,16 @@ async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None],
         raise CommandFailed(str(error), "Nothing is to be done; what this one filled is not served.") from error
     except RebuildFailed as error:
         raise CommandFailed(str(error), "Repeat it when less is going on.") from error
+
+
+def grace_for(drain_timeout_s: float) -> float:
+    """How long replay's processes may still serve what was closed, seconds. Raises CommandFailed if that leaves no time to take over."""
+    grace_s = _SEEN_WITHIN_S + drain_timeout_s / 2
+    if grace_s > _GRACE_MOST_S:
+        most = round(2 * (_GRACE_MOST_S - _SEEN_WITHIN_S))
+        advice = f"Give replay and this command at most {most}, for as long as the rebuild lasts."
+        raise CommandFailed("KITE_DRAIN_TIMEOUT_S is too long for an archive that takes over within a minute", advice, EXIT_CONFIGURATION)
+    return grace_s
 
 
 def place_of(rebuilt: RebuiltArchive) -> str:

@@ -31,8 +31,6 @@ from kite_replay.domain.rows import TABLES, BadRecord
 
 log = get_logger("kite.replay.rebuild")
 
-# From the closing on: a second until every process has seen it, then what it drains its requests for (KITE_DRAIN_TIMEOUT_S / 2).
-GRACE_S: Final = 15.0
 # Where tests let a rebuild die.
 FILLED: Final = "rebuild.filled"
 CLOSED: Final = "rebuild.closed"
@@ -91,9 +89,10 @@ class _Counting:
 
 async def rebuild_archive(
     kafka: Kafka, address: Address, partitions: int, kept_days: int, clock: Clock, told: Callable[[Progress], None],
-    *, grace_s: float = GRACE_S, closed: Callable[[], None] = lambda: None,
+    *, grace_s: float, closed: Callable[[], None] = lambda: None,
 ) -> RebuiltArchive:  # fmt: skip
-    """Fill the next generation and let it take over. Repeat it after it was ended: it goes on.
+    """Fill the next generation and let it take over. Repeat it after it was ended: it goes on. `grace_s`: for how long after the closing
+    some process may still serve the old one.
 
     Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long,
     Overtaken if another rebuild did it, Claimed if another one is under way.
