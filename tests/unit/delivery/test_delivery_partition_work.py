@@ -32,13 +32,14 @@ class HangingSender(FakeSender):
         super().__init__()
         self.let_go = asyncio.Event()
         self.failing = False
+        self.failing_at = "nowhere"
 
     async def send(self, request: OutboundRequest) -> Reply:
         self.sent.append(request)
         if "slow" in request.url:
             await self.let_go.wait()
         await asyncio.sleep(0)
-        return Answer(500 if self.failing else 200)
+        return Answer(500 if self.failing or self.failing_at in request.url else 200)
 
     def ids_of(self, team: str) -> list[str]:
         return [dict(request.headers)["webhook-id"] for request in self.sent if dict(request.headers)["X-Kite-Team-Id"] == team]
@@ -379,6 +380,19 @@ async def test_a_new_address_is_called_though_the_old_one_was_left_alone() -> No
     await scene.until_handled(4)
     assert scene.sender.sent[-1].url == "https://repaired.example.com"
     assert scene.log.statuses[-1] == "delivered"
+
+
+async def test_what_waited_for_the_old_address_says_nothing_of_it() -> None:
+    scene = Scene(LaneLimits(concurrency=1, queue=20, breaker=BreakerLimits(failures=1)))
+    await scene.take(SLOW, SLOW)
+    await eventually(lambda: len(scene.sender.ids_of(SLOW)) == 1, every_s=0.001, what="the first one hangs, the second one waits")
+    old = scene.endpoints.by_team[TeamId(SLOW)]
+    scene.endpoints.by_team[TeamId(SLOW)] = replace(old, url="https://other.example.com", updated_at=old.updated_at + 1)
+    scene.sender.failing_at = "other"
+    scene.sender.let_go.set()
+    await scene.until_handled(2)
+    assert [request.url for request in scene.sender.sent] == [old.url, "https://other.example.com"]
+    assert (scene.changes, [(parked.attempts, parked.held) for parked in scene.log.parked]) == ([], [(1, False)])
 
 
 async def test_a_batch_that_fails_is_one_failure_of_its_endpoint() -> None:

@@ -176,7 +176,7 @@ class PartitionWork:
     async def _deliver_now(self, job: "_Job") -> None:
         result = await self._send(job)
         if isinstance(result, Attempt):
-            await self._deliver.settle(result, partial(self._lanes.rest_s, job.endpoint.lane))
+            await self._deliver.settle(result, partial(self._lanes.rest_s, result.endpoint.lane))
         elif isinstance(result, End):
             await self._deliver.conclude([(job.delivery, result)])
         else:
@@ -189,7 +189,7 @@ class PartitionWork:
         said: Verdict = "unknown"
         try:
             result = await self._deliver.attempt(job.delivery)
-            said = verdict(result.reply) if isinstance(result, Attempt) and result.speaks else "unknown"
+            said = _said(result, job.endpoint) if isinstance(result, Attempt) else "unknown"
         except asyncio.CancelledError:
             if self._abandoned or not self._draining.is_set() or task is None:
                 raise
@@ -246,6 +246,11 @@ class PartitionWork:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
         self._moved.set()
+
+
+def _said(attempt: Attempt, waited_for: Endpoint) -> Verdict:
+    """What it says of the lane it waited in: nothing if the config has another address since."""
+    return verdict(attempt.reply) if attempt.speaks and attempt.endpoint.lane == waited_for.lane else "unknown"
 
 
 class _Job:
