@@ -142,6 +142,10 @@ class Unavailable(KiteError):
     """A part this call needs is away and nothing was done: answer 503 or try again later."""
 
 
+class Fenced(KiteError):
+    """Somebody else has taken over: what was to be written was refused, now and for ever. Whoever owns it still begins again."""
+
+
 class OutcomeOpen(KiteError):
     """The call may or may not have taken effect: answer 503, the repeat must be idempotent."""
 

@@ -9,7 +9,7 @@ if __name__ == "__main__":
     address = parse_address(sys.argv[1])
     client = open_client(address, address.database)
     first, last = client.query("SELECT min(kiteseq), max(kiteseq) FROM events").result_rows[0]
-    client.command(f"INSERT INTO events SELECT * FROM events WHERE kiteseq = {last}")
+    client.command(f"INSERT INTO events SELECT * REPLACE (0 AS fence) FROM events WHERE kiteseq = {last}")
     client.command(f"ALTER TABLE events DELETE WHERE kiteseq = {first} SETTINGS mutations_sync = 1")
     client.close()
     sys.stdout.write(f"{first} {last}\n")

@@ -48,10 +48,10 @@ class Mortal(ClickHouseArchive):
         if self._appends % 7 == 3:
             raise Unavailable("the answer is lost")
 
-    def _insert(self, table: Table, rows: Sequence[Row], token: str, client: Client) -> None:
+    def _insert(self, table: Table, rows: Sequence[Row], fences: Sequence[int], token: str, client: Client) -> None:
         self._inserts += 1
         self._die_at("between", due=self._inserts == 2)
-        super()._insert(table, rows, token, client)
+        super()._insert(table, rows, fences, token, client)
 
     def _die_at(self, point: str, *, due: bool) -> None:
         if due and self._point == point:

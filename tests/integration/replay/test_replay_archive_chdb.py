@@ -13,8 +13,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from kite_common.clock import FrozenClock, from_unix_ms
-from kite_common.errors import ApiError, Unavailable
-from kite_common.events.codec import encode
+from kite_common.errors import ApiError, Fenced, Unavailable
+from kite_common.events.codec import Record, encode
 from kite_common.ids import TeamId
 from kite_common.testing import make
 from kite_common.testing.eventually import eventually
@@ -31,9 +31,9 @@ from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.domain import cursor as cursors
 from kite_replay.domain.filters import Filters
 from kite_replay.domain.retention import Retention
-from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, TABLES, Tail, to_rows
+from kite_replay.domain.rows import DELIVERIES_TABLE, EVENTS_TABLE, LEDGER_TABLE, TABLES, Batch, Row, Table, Tail, to_rows
 from kite_replay.testing import NOW_MS, ArchiveBehaviour, ReadRecord, batch, event_rows, query
-from support.clickhouse import Served
+from support.clickhouse import Served, clickhouse_server
 
 _MIGRATIONS = Path(migrations.__file__).parent / "migrations"
 _ARCHIVING = Path(__file__).with_name("archiving_process.py")
@@ -80,8 +80,70 @@ async def test_whoever_may_have_lost_its_partitions_stores_nothing(chdb_path: Pa
 async def test_a_tail_waits_for_what_another_archiver_is_storing(served_archive: ClickHouseArchive, served: Served, partition: int) -> None:
     """An owner that was told to go left an insert that the server was slow with: the next one stored the same rows beside it."""
     await served_archive.append(EVENTS_TABLE, [batch(event_rows("team_a", range(3), partition=partition))])
+    running = partial(_rows_of, sql.running(mark("kite", "events")))
     async with _rival(served_archive, served, partition, offset=7, seconds=1.0):
-        assert await served_archive.tail(EVENTS_TABLE, partition) == Tail(7, NOW_MS)
+        # What has not come to its rows yet is refused by then.
+        assert await served_archive.tail(EVENTS_TABLE, partition) == Tail(2, NOW_MS)
+        assert await served_archive.read(running) == []
+    assert await served_archive.tail(EVENTS_TABLE, partition) == Tail(2, NOW_MS)
+
+
+async def test_what_was_sent_before_another_took_over_and_is_carried_out_after_is_refused_whole(
+    served_archive: ClickHouseArchive, served: Served, partition: int
+) -> None:
+    """A story: an insert waited in a busy server for seven seconds, unseen. Its archiver had gone, the next one stored the same rows, and
+    then the server came to it."""
+    gone, other = ClickHouseArchive(parse_address(served.url), 3650), partition + 500
+    for table, rows in ((EVENTS_TABLE, event_rows), (DELIVERIES_TABLE, _attempts), (LEDGER_TABLE, _entries)):
+        both = [batch(rows("team_a", range(3), partition=one), table) for one in (other, partition)]
+        for one in both:
+            assert await gone.tail(table, one.partition) is None
+        assert await served_archive.tail(table, partition) is None
+        with pytest.raises(Fenced, match=table.name):
+            await gone.append(table, both)
+        assert await gone.tail(table, other) is None
+        await served_archive.append(table, both[1:])
+        tail = await served_archive.tail(table, partition)
+        assert tail is not None
+        assert tail.offset == 2
+    await asyncio.to_thread(gone.close)
+
+
+async def test_nobody_owns_anything_in_a_server_that_was_started_anew_until_it_asks_where_to_go_on(tmp_path: Path) -> None:
+    async with clickhouse_server(tmp_path) as served:
+        archive = ClickHouseArchive(parse_address(served.url), 3650)
+        rows = [batch(event_rows("team_a", range(3), partition=1))]
+        assert await archive.tail(EVENTS_TABLE, 1) is None
+        await served.child.kill9()
+        await served.child.wait_ready()
+        await eventually(partial(_refused, archive, rows), within_s=60, what="the server is back and refuses")
+        assert await archive.tail(EVENTS_TABLE, 1) is None
+        await archive.append(EVENTS_TABLE, rows)
+        assert await archive.tail(EVENTS_TABLE, 1) == Tail(2, NOW_MS)
+        await asyncio.to_thread(archive.close)
+
+
+async def _refused(archive: ClickHouseArchive, rows: Sequence[Batch]) -> bool:
+    try:
+        await archive.append(EVENTS_TABLE, rows)
+    except Fenced:
+        return True
+    except Unavailable:
+        return False
+    raise AssertionError("it was stored by nobody's owner")
+
+
+def _attempts(_team: str, offsets: Sequence[int], *, partition: int) -> Sequence[Row]:
+    return _rows_at(DELIVERIES_TABLE, DELIVERIES.name, encode(make.delivery_attempted()), offsets, partition)
+
+
+def _entries(_team: str, offsets: Sequence[int], *, partition: int) -> Sequence[Row]:
+    return _rows_at(LEDGER_TABLE, LEDGER.name, encode(make.ledger_entry(amount_atomic=-1)), offsets, partition)
+
+
+def _rows_at(table: Table, topic: str, record: Record, offsets: Sequence[int], partition: int) -> Sequence[Row]:
+    read = [ReadRecord(topic, partition, offset, NOW_MS, record.key, record.value, record.headers) for offset in offsets]
+    return to_rows(table, read, 0)[0]
 
 
 async def test_what_another_archiver_does_not_end_is_cancelled(served_archive: ClickHouseArchive, served: Served, partition: int) -> None:
@@ -255,7 +317,7 @@ async def test_every_table_has_the_columns_its_rows_have(archive: ClickHouseArch
     await archive.tail(EVENTS_TABLE, 0)
     client = open_client(InProcess(str(chdb_path)), "kite")
     for table in TABLES:
-        assert tuple(client.query(f"DESCRIBE TABLE {table.name}").result_columns[0]) == table.columns
+        assert tuple(client.query(f"DESCRIBE TABLE {table.name}").result_columns[0]) == (*table.columns, "fence")
     client.close()
 
 

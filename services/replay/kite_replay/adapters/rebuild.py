@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from kite_common.clock import Clock
-from kite_common.errors import KiteError, Unavailable
+from kite_common.errors import Fenced, KiteError, Unavailable
 from kite_common.runtime import faults
 from kite_common.runtime.observe import get_logger
 from kite_common.stream.input import input_of
@@ -112,6 +112,8 @@ async def rebuild_archive(
                 log.warning("rebuild.begins_anew", generation=number, reason=str(error))
                 await asyncio.to_thread(generations.drop, number)
                 return await rebuild.attempt()
+        except Fenced as error:
+            raise Overtaken(_OVERTAKEN) from error
         except KafkaError as error:
             raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
 

@@ -2,11 +2,16 @@
 
 An insert is one block, so readers see it whole or not at all. Rows of two months are two inserts, the earlier first, because a block
 becomes one part per table partition. The token is made of the offsets in it: ClickHouse drops an insert whose token it knows.
+
+Rows carry the fence of whoever archives their partition. ClickHouse compares it with the one of the owner when it carries the insert out
+(migrations/0009 to 0012), so nobody stores anything of a partition another has taken over, whenever it was sent.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -14,13 +19,14 @@ from typing import Any, Final, TypeVar
 
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from kite_common.clock import Clock, from_unix_ms
-from kite_common.errors import Unavailable
+from kite_common.errors import Fenced, Unavailable
 from kite_common.ids import EventId, TeamId
 from kite_common.runtime.component import READY, Readiness, StartAgain
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.system import SystemClock, pause
+from kite_common.runtime.system import SystemClock, pause, random_bits
 from kite_replay.adapters.clickhouse import running_inserts, sql
 from kite_replay.adapters.clickhouse.address import Address, name_of
 from kite_replay.adapters.clickhouse.clients import open_client
@@ -40,6 +46,8 @@ READERS: Final = 4
 _READS_WAITING: Final = 64
 # One insert at a time per table (events, deliveries, ledger): none waits here, to begin after its partitions have been given away.
 _WRITERS: Final = len(TABLES)
+# ClickHouse's code of a refused CHECK; texts are cut off, codes stand in front.
+_VIOLATED_CONSTRAINT: Final = re.compile(r"\b[Cc]ode: 469\b")
 # The tails asked for on assignment.
 _TAILS_WAITING: Final = 4096
 # A page is cut after this many bytes: 1,000 hook events of 256 KiB would be 256 MiB in this process, several times over.
@@ -86,6 +94,7 @@ class ClickHouseArchive:
         self._migrated = False
         self._migrating = asyncio.Lock()
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
+        self._fences: dict[tuple[TableName, int], int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`.
@@ -122,16 +131,23 @@ class ClickHouseArchive:
         return int(found[0][0]) if found else 0
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
-        """Covers what is just being stored, by whoever it is: such inserts are waited for."""
+        """Take the partition over, and where to go on from. From here on only we store anything of it: inserts that run are waited for, all
+        others are refused, even if they were sent before."""
         await self._ready()
+        await self._take_over(table, partition)
         await running_inserts.ended(self._tails, self._address.database, table.name)
         found = await self._tails.run(partial(_rows, sql.tail(table.name, partition)))
         return Tail(*found[0]) if found else None
 
     async def append(self, table: Table, batches: Sequence[Batch]) -> None:
+        """Raises Fenced if another has taken over one of the partitions; then nothing of that insert is stored."""
         await self._ready()
+        for batch in batches:
+            if (table.name, batch.partition) not in self._fences:
+                await self._take_over(table, batch.partition)
         for token, rows in inserts_of(batches):
-            await self._writers.run(partial(self._insert, table, rows, token))
+            fences = [self._fences[table.name, row.partition] for row in rows]
+            await self._writers.run(partial(self._insert, table, rows, fences, token))
 
     async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
         await self._ready()
@@ -186,20 +202,40 @@ class ClickHouseArchive:
         if serving(last, self._clock.unix_ms()) != self._generation:
             raise StartAgain("the archive was rebuilt")
 
-    def _insert(self, table: Table, rows: Sequence[Row], token: str, client: Client) -> None:
-        types = self._types.get(table.name)
+    async def _take_over(self, table: Table, partition: int) -> None:
+        fence = random_bits(63) | 1
+        await self._tails.run(partial(_owned_by, table.name, partition, fence))
+        self._fences[table.name, partition] = fence
+
+    def _insert(self, table: Table, rows: Sequence[Row], fences: Sequence[int], token: str, client: Client) -> None:
+        names, types = (*table.columns, "fence"), self._types.get(table.name)
         if types is None:
-            types = self._types[table.name] = client.create_insert_context(table.name, table.columns).column_types
-        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+            types = self._types[table.name] = client.create_insert_context(table.name, names).column_types
+        columns: list[Sequence[Any]] = [*zip(*rows, strict=True), fences]
         if not self._may_write():
             raise Unavailable("this process stood still, others may archive its partitions by now")
-        client.insert(
-            table.name, columns, column_names=table.columns, column_types=types, column_oriented=True,
-            settings={
-                "insert_deduplication_token": token, "async_insert": 0,
-                "log_comment": running_inserts.mark(self._address.database, table.name),
-            },
-        )  # fmt: skip
+        with _refused_is_fenced(table.name):
+            client.insert(
+                table.name, columns, column_names=names, column_types=types, column_oriented=True,
+                settings={
+                    "insert_deduplication_token": token, "async_insert": 0,
+                    "log_comment": running_inserts.mark(self._address.database, table.name),
+                },
+            )  # fmt: skip
+
+
+def _owned_by(table: TableName, partition: int, fence: int, client: Client) -> None:
+    client.insert("owners", [[table, partition, fence]], column_names=["name", "partition", "fence"])
+
+
+@contextmanager
+def _refused_is_fenced(table: TableName) -> Generator[None, None, None]:
+    try:
+        yield
+    except ClickHouseError as error:
+        if _VIOLATED_CONSTRAINT.search(str(error)) is None:
+            raise
+        raise Fenced(f"another archives a partition of {table} by now, or ClickHouse was started anew") from error
 
 
 def inserts_of(batches: Sequence[Batch]) -> Iterator[tuple[str, list[Row]]]:
