@@ -12,7 +12,7 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from kite_common.errors import Unavailable
+from kite_common.errors import Fenced, Unavailable
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.application.archive_records import PartitionArchiver
@@ -74,11 +74,11 @@ def record(offset: int, partition: int, length: int) -> ReadRecord:
 
 
 async def archive_all(archive: ClickHouseArchive, partition: int, length: int) -> None:
-    """Archive offsets up to `length`, 20 to 60 at a time; an archive that is away is waited for, as the service does."""
+    """Archive offsets up to `length`, 20 to 60 at a time; an archive that is away, or another's, is begun again, as the service does."""
     while True:
         try:
             await _archive_from_its_end(archive, partition, length)
-        except Unavailable:
+        except (Fenced, Unavailable):
             await asyncio.sleep(0.1)
         else:
             return

@@ -3,7 +3,7 @@ has given up waiting for the answer.
 
 A tail that is asked for while they run would not cover what they are about to store, and whoever goes on from there would store it
 twice, under another token. So a new owner waits for them; what does not end is cancelled, and its rows are found behind the tail. What
-has been sent and not begun (a process frozen at the very last moment) is not seen: readers drop such doubles, `kitectl audit` counts them.
+has been sent and not begun is not seen here: by then the owner has another fence, and ClickHouse refuses it (migrations/0010).
 """
 
 import asyncio
