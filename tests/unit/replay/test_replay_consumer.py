@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.errors import ConfigurationError, Fenced, Unavailable
 from kite_common.testing.eventually import eventually
 from kite_common.topics import EVENTS
 from kite_replay.adapters.consumer import ArchiveOwner
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.domain.rows import EVENTS_TABLE, BadRecord, Table, Tail
+from kite_replay.domain.rows import EVENTS_TABLE, BadRecord, Batch, Table, Tail
 from kite_replay.testing import MemoryArchive, ReadRecord, batch, event_record, event_rows, usage_record
 
 TOPIC = EVENTS.name
@@ -109,6 +109,31 @@ async def test_an_archive_that_is_away_is_waited_for_and_asked_again_where_it_en
     archive.fail_after = [False, True, False, True]
     await own_until(archive, feed, 20)
     assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
+
+
+async def test_who_is_refused_and_owns_the_partition_still_begins_anew_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kite_replay.adapters.consumer._FENCED_S", 0.0)
+
+    class StartedAnew(MemoryArchive):
+        """After the second insert it knows no owners any more."""
+
+        inserts, tails, owned = 0, 0, True
+
+        async def tail(self, table: Table, partition: int) -> Tail | None:
+            self.tails, self.owned = self.tails + 1, True
+            return await super().tail(table, partition)
+
+        async def append(self, table: Table, batches: Sequence[Batch]) -> None:
+            if not self.owned:
+                raise Fenced("another archives a partition of events by now")
+            await super().append(table, batches)
+            self.inserts += 1
+            self.owned = self.inserts != 2
+
+    archive, feed = StartedAnew(), MemoryFeed(log_of(40))
+    await own_until(archive, feed, 20)
+    assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
+    assert archive.tails >= 2
 
 
 async def test_a_position_that_cannot_be_shown_does_not_begin_the_partition_anew() -> None:

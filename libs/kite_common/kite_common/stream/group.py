@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from kite_common.errors import ConfigurationError, Fenced, KiteError, Unavailable
+from kite_common.errors import ConfigurationError, KiteError, Unavailable
 from kite_common.runtime.component import Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
@@ -189,7 +189,7 @@ class GroupConsumer:
             except Exception as error:  # noqa: BLE001 - whatever it is, the partition must go on
                 self._report(partition, error)
                 # A fenced owner must not take the partition back before a heartbeat has told it whose it is.
-                delay_s = 2 * _HEARTBEAT_S if isinstance(error, ProducerFenced | Fenced) else _RESTART_S[min(failures, len(_RESTART_S) - 1)]
+                delay_s = 2 * _HEARTBEAT_S if isinstance(error, ProducerFenced) else _RESTART_S[min(failures, len(_RESTART_S) - 1)]
                 failures += 1
                 await pause(delay_s, held.closing)
             finally:
@@ -202,7 +202,7 @@ class GroupConsumer:
                 check_partitions(topic, self._partitions, consumer.partitions_for_topic(topic))
 
     def _report(self, partition: int, error: Exception) -> None:
-        known = isinstance(error, KafkaError | Unavailable | Fenced | TimeoutError)
+        known = isinstance(error, KafkaError | Unavailable | TimeoutError)
         log.warning(
             "group.owner_restarts", group=self._group, partition=partition, reason=type(error).__name__, problem=str(error),
             exc_info=None if known else error,

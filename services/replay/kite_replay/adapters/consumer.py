@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.errors import ConfigurationError, Fenced, Unavailable
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import pause
 from kite_replay.application.archive_records import PartitionArchiver
@@ -28,6 +28,8 @@ _SHOW_WITHIN_S: Final = 2.0
 _FINISH_S: Final = 2.0
 # ClickHouse away: asked again after one second, then slower.
 _RETRY_S: Final = (1.0, 2.0, 5.0)
+# Refused as a former owner: not taken back before two heartbeats have told whose the partition is.
+_FENCED_S: Final = 3.0
 
 
 class PartitionFeed(Protocol):
@@ -56,13 +58,13 @@ class ArchiveOwner:
     quarantine: Quarantine
 
     async def own(self, partition: int, feed: PartitionFeed) -> None:
-        """Archive the partition until it is given away; an archive that is away is waited for."""
+        """Archive the partition until it is given away. An archive that was away, or refused us, is asked for its tail anew."""
         failures = 0
         while not feed.closing.is_set():
             try:
                 await self._archive_until_closing(partition, feed)
-            except Unavailable as error:
-                delay_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+            except (Unavailable, Fenced) as error:
+                delay_s = _FENCED_S if isinstance(error, Fenced) else _RETRY_S[min(failures, len(_RETRY_S) - 1)]
                 log.warning("archive.waiting", partition=partition, reason=str(error), retry_s=delay_s)
                 feed.pause(*(table.topic for table in self.inserts))
                 await pause(delay_s, feed.closing)
