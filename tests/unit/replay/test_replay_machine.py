@@ -298,11 +298,12 @@ def test_an_insert_that_is_carried_out_after_another_has_taken_over_stores_nothi
         machine.write(0, list("eeee"), 0)
         machine.read(0, 0, 4)
         machine.kill(0, 0)
-        machine.read(1, 0, 4)
+        # Batches that are cut in other places have other tokens.
+        machine.read(1, 0, 3)
         assert [insert.owner for insert in machine.waiting] == [0, 1]
         machine.insert_ends(1, 100, told=True)
         machine.insert_ends(0, 100, told=False)
         machine.no_row_is_stored_twice()
-        assert [row.log_offset for row in machine.rows(0)] == [0, 1, 2, 3]
+        assert [row.log_offset for row in machine.rows(0)] == [0, 1, 2]
     finally:
         machine.loop.end()
