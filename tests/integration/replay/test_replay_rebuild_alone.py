@@ -19,9 +19,9 @@ from kite_replay.adapters.clickhouse.address import InProcess, Server, parse_add
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.clickhouse.claim import LAPSES_AFTER_S, Claim, Claimed, held
 from kite_replay.adapters.clickhouse.clients import open_client
-from kite_replay.adapters.clickhouse.generations import generations_of
+from kite_replay.adapters.clickhouse.generations import generations_of, last_known
 from kite_replay.adapters.rebuild import rebuild_archive
-from kite_replay.domain.generation import Generation
+from kite_replay.domain.generation import GIVEN_UP_AFTER_MS, Generation, closing, next_number, serving
 from kite_replay.domain.rows import TABLES
 from support.clickhouse import Served
 from support.log import running
@@ -112,19 +112,41 @@ async def test_where_the_list_of_generations_is_gone_nobody_begins_with_an_empty
     again = ClickHouseArchive(database, KEPT_DAYS)
     with pytest.raises(Unavailable, match=f"database {database.database}_g1 is there: kitectl rebuild archive"):
         await again.broken_parts()
-    assert not again.readiness().ready
+    assert "kitectl rebuild archive" in again.readiness().reason
     for archive in (first, later, again):
         await asyncio.to_thread(archive.close)
+
+
+async def test_a_rebuild_after_that_fills_another_one_and_a_failed_one_goes_back_to_what_was_there(database: Server) -> None:
+    """A story: it filled, dropped or overtook the only archive there was, because the list said that there had never been one."""
+    for number in (2, 10):
+        later = ClickHouseArchive(replace(database, database=f"{database.database}_g{number}"), KEPT_DAYS)
+        await later.broken_parts()
+        await asyncio.to_thread(later.close)
+    generations = generations_of(database)
+    known = await asyncio.to_thread(last_known, generations)
+    assert known == Generation(10, 10, opened=True, at_ms=0)
+    assert next_number(known) == 11
+    claim = Claim(database)
+    await asyncio.to_thread(claim.take)
+    assert await asyncio.to_thread(generations.lost) == 10, "a rebuild's claim is no archive"
+    step = closing(known, 1_000)
+    await asyncio.to_thread(generations.write, step)
+    assert serving(await asyncio.to_thread(generations.last), 1_000 + GIVEN_UP_AFTER_MS) == 10
 
 
 def test_a_first_archive_beside_one_that_is_being_filled_is_not_lost(tmp_path: Path) -> None:
     first = tmp_path / "clickhouse"
     generations = generations_of(InProcess(str(first)))
     assert generations.lost() is None
-    (tmp_path / "clickhouse.g1").mkdir()
-    assert generations.lost() == InProcess(str(tmp_path / "clickhouse.g1"))
+    for name in ("clickhouse.g9", "clickhouse.g10", "clickhouse.g11.bak"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "clickhouse.g12").write_text("no folder")
+    assert generations.lost() == 10
     first.mkdir()
+    assert generations.lost() == 10, "an empty folder, such as a volume that was mounted, is no archive"
+    (first / "data").mkdir()
     assert generations.lost() is None
-    first.rmdir()
+    (first / "data").rmdir()
     generations.write(Generation(1, 0, opened=True, at_ms=1))
     assert generations.lost() is None

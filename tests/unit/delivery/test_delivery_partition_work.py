@@ -22,7 +22,6 @@ from kite_delivery.domain.retry import RetryPolicy
 from kite_delivery.testing import FakeEndpoints, FakeLog, FakeSender, SilentObserver, a_delivery, an_endpoint
 
 SLOW, QUICK = "team_slow", "team_quick"
-QUICK_LANE = "quick-config https://quick.example.com"
 
 
 class HangingSender(FakeSender):
@@ -354,14 +353,14 @@ async def test_an_endpoint_that_only_fails_is_left_alone_and_its_success_lets_wh
     assert len(scene.sender.ids_of(QUICK)) == 2
     assert len(scene.sender.ids_of(SLOW)) == 1
     assert sorted((parked.attempts, parked.held) for parked in scene.log.parked) == [(0, True)] * 3 + [(1, False), (1, True)]
-    assert scene.changes == [(QUICK_LANE, "open")]
+    assert scene.changes == [("quick-config", "open")]
     scene.now_s, scene.sender.failing = 10.0, False
     await scene.take(*[QUICK] * 3, start=6)
     await eventually(lambda: len(scene.sender.ids_of(QUICK)) == 3, every_s=0.001, what="one probes, the others are held")
     await eventually(lambda: len(scene.log.parked) == 7, every_s=0.001, what="the others are held")
     await scene.take(QUICK, start=9)
     await eventually(lambda: len(scene.sender.ids_of(QUICK)) == 4, every_s=0.001, what="it is back")
-    assert scene.changes == [(QUICK_LANE, "open"), (QUICK_LANE, "closed")]
+    assert scene.changes == [("quick-config", "open"), ("quick-config", "closed")]
     assert scene.lanes.left_alone == 0
     scene.sender.let_go.set()
     await scene.until_handled(10)

@@ -29,7 +29,7 @@ class Feed:
 
     def __init__(self, ago_ms: Sequence[int] = (DELAY_MS, 0)) -> None:
         self.closing = asyncio.Event()
-        fact = encode(make.delivery_parked(held=True))
+        fact = encode(make.delivery_parked(held=True, parking="0123456789abcdef"))
         times = [to_unix_ms(NOW) - ago for ago in ago_ms]
         self.inputs = [Input(TIER, 3, offset, at, fact.key, fact.value, fact.headers) for offset, at in enumerate(times)]
 

@@ -8,7 +8,7 @@ import pytest
 from kite_common.errors import ConfigurationError, Fenced, Unavailable
 from kite_common.testing.eventually import eventually
 from kite_common.topics import EVENTS
-from kite_replay.adapters.consumer import ArchiveOwner
+from kite_replay.adapters.consumer import ArchiveOwner, _all
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
 from kite_replay.domain.rows import EVENTS_TABLE, BadRecord, Batch, Table, Tail
 from kite_replay.testing import MemoryArchive, ReadRecord, batch, event_record, event_rows, usage_record
@@ -134,6 +134,20 @@ async def test_who_is_refused_and_owns_the_partition_still_begins_anew_after_a_w
     await own_until(archive, feed, 20)
     assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
     assert archive.tails >= 2
+
+
+@pytest.mark.parametrize("during", ["take", "finish"])
+async def test_a_refusal_that_shows_while_records_are_taken_is_the_same(during: str) -> None:
+    """A story: it came out of the group of tasks as a group of errors, which nobody took for a refusal."""
+
+    async def refused() -> None:
+        raise Fenced(during)
+
+    async def goes_on() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Fenced, match=during):
+        await _all([goes_on(), refused()])
 
 
 async def test_a_position_that_cannot_be_shown_does_not_begin_the_partition_anew() -> None:

@@ -46,7 +46,7 @@ async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None],
             kafka, parse_address(url), target.partitions, kept_days, SystemClock(), told, grace_s=grace_s, closed=closed
         )
     except Unavailable as error:
-        advice = "The archive of before is served. See `kitectl status`, then repeat the command: it goes on where it was."
+        advice = "See `kitectl status`, then repeat the command: it goes on. Until then, or after two minutes, the old one is served."
         raise CommandFailed(str(error), advice, EXIT_UNAVAILABLE) from error
     except Claimed as error:
         raise CommandFailed(str(error), f"Wait for it. If it was killed, repeat the command in {LAPSES_AFTER_S} seconds.") from error

@@ -49,7 +49,7 @@ def redis(within: Annotated[float, _WITHIN] = 1_800.0, data: DataFolder = None, 
 def archive(data: DataFolder = None, as_json: AsJson = False) -> None:
     """Make the archive anew from all that the log retains, beside the one that is served, and let it take over.
 
-    GET /events goes on from the old archive meanwhile, and answers 503 for the 15 to 60 seconds in which replay's processes change over.
+    GET /events goes on from the old archive meanwhile, and answers 503 while replay's processes change over: 15 seconds to a minute.
     Cursors stay valid. The old archive stays where it is; remove it yourself. Interrupt and repeat it as you like: it goes on where it was.
     """
     from kite_cli.admin.rebuild_archive import find_archive, place_of, rebuild

@@ -123,6 +123,7 @@ class DeliveryParked(TeamFact):
     does, the delivery ends at `ends_at`.
     `body` is the exact CloudEvent (with kiteseq) as text, so that every attempt sends the same bytes. `attempts_before` are those of
     earlier rounds, which the schedule of this one does not count.
+    `parking` names this one parking: where it stands twice, a write was repeated.
     """
 
     kind: ClassVar[str] = "delivery-parked"
@@ -142,6 +143,7 @@ class DeliveryParked(TeamFact):
     redrives: Count = 0
     attempts_before: Count = 0
     test: bool = False
+    parking: str | None = None
     body: str
 
 

@@ -65,11 +65,11 @@ class LogAndMetrics:
                 webhook_config_id=end.config_id, status=end.status, reason=end.reason, attempts=delivery.attempts,
             )  # fmt: skip
 
-    def endpoint(self, lane: str, change: Literal["open", "closed"]) -> None:
-        """Counted and told: a team whose endpoint is left alone will ask why. Of `Endpoint.lane` the id is told, the address is not."""
+    def endpoint(self, config_id: str, change: Literal["open", "closed"]) -> None:
+        """Counted and told: a team whose endpoint is left alone will ask why."""
         self._changes.labels(to=change).inc()
         tell = log.warning if change == "open" else log.info
-        tell("delivery.endpoint_left_alone" if change == "open" else "delivery.endpoint_back", webhook_config_id=lane.split()[0])
+        tell("delivery.endpoint_left_alone" if change == "open" else "delivery.endpoint_back", webhook_config_id=config_id)
 
     def load(self, lanes: int, in_flight: int, left_alone: int) -> None:
         """The three gauges."""

@@ -87,7 +87,7 @@ class RetriesOwner:
             letter = DeadLetter.of("delivery", str(error), place, self._clock.unix_ms(), one.key, one.value, one.headers)
             return work.run(one.offset, partial(self._log.bury, one.partition, letter))
         # Parked twice is one schedule: two would go on side by side to the end, and a receiver would hear everything twice.
-        if not seen.add((fact.delivery_id, fact.redrives, fact.attempts, fact.parked_at)):
+        if fact.parking is not None and not seen.add(fact.parking):
             return work.finish(one.offset)
         now_ms, delivery = self._clock.unix_ms(), facts.unparked(fact, one.partition)
         if delivery.held:

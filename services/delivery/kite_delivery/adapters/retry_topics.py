@@ -25,6 +25,7 @@ from kite_common.clock import Clock
 from kite_common.events.codec import encode
 from kite_common.events.deliveries import DeliveryParked
 from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.system import random_bits
 from kite_delivery.adapters.durable import Publishes, publish_durably
 from kite_delivery.domain.delivery import Delivery
 from kite_delivery.domain.tiers import aside_until, tier_for
@@ -42,7 +43,8 @@ class RetryTopics:
     async def park(self, partition: int, parked: DeliveryParked, until_ms: int) -> None:
         """Keep it until about `until_ms`; waits as long as the log is away."""
         tier = tier_for(until_ms - self._clock.unix_ms(), self._delays_ms)
-        await publish_durably(self._tiers[tier], partition, [encode(parked)])
+        once = parked.model_copy(update={"parking": f"{random_bits(64):016x}"})
+        await publish_durably(self._tiers[tier], partition, [encode(once)])
         self._parked.labels(tier=str(tier + 1)).inc()
 
     def aside_until(self, delivery: Delivery, now_ms: int) -> int:

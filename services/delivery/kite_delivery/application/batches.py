@@ -20,7 +20,7 @@ Post = Callable[[Sequence[Delivery], Endpoint], Awaitable[Reply]]
 
 
 class Joined(NamedTuple):
-    """The answer of one POST for one of its events; of all of them exactly one `speaks` for the endpoint."""
+    """The answer of one POST for one of its events; of all of them at most one `speaks` for the endpoint (none, if it was cancelled)."""
 
     reply: Reply
     speaks: bool = True

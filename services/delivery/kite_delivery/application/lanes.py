@@ -69,6 +69,7 @@ class Lanes:
         self._lines: dict[str, Line[Job]] = {}
         self._remembered: dict[str, float] = {}
         self._left_alone: set[str] = set()
+        self._addresses: dict[str, str] = {}
         self._in_flight = 0
         self._forget_at_s = 0.0
 
@@ -87,8 +88,12 @@ class Lanes:
         """Lanes whose breaker is not closed."""
         return len(self._left_alone)
 
-    def offer(self, key: str, job: Job) -> None:
-        """Start the job, let it wait for its turn, or have it step aside at once if the lane can take no more."""
+    def offer(self, key: str, job: Job, address: str = "") -> None:
+        """Start the job, let it wait for its turn, or have it step aside at once if the lane can take no more.
+
+        `address`: where its endpoint is now. A new one owes nothing to the failures of the old; order and limits stay the endpoint's.
+        """
+        self._at(key, address)
         now_s, lane = self._now_s(), self._lanes.get(key, _EMPTY)
         line = self._lines.get(key)
         has_turn = line is None or line.has_turn(job.order)
@@ -104,6 +109,8 @@ class Lanes:
                 job.step_aside()
             case "hold":
                 job.step_aside(self.rest_s(key))
+        if key not in self._lanes:
+            self._addresses.pop(key, None)
 
     def rest_s(self, key: str) -> float | None:
         """How long a delivery to an endpoint that is left alone should rest, seconds; None for an endpoint that is not."""
@@ -141,6 +148,14 @@ class Lanes:
     def withdraw(self, owner: object) -> list[Job]:
         """Take out all waiting jobs of one owner, in order."""
         return [job for key in list(self._lines) for job in self._remove(key, lambda job, _since_s: job.owner is owner)]
+
+    def _at(self, key: str, address: str) -> None:
+        before, lane = self._addresses.get(key, address), self._lanes.get(key)
+        if before != address and lane is not None:
+            self._lanes[key] = repaired = rules.repaired(lane)
+            self._remembered.pop(key, None)
+            self._tell(key, lane, repaired)
+        self._addresses[key] = address
 
     def _start(self, key: str, lane: Lane, job: Job, now_s: float) -> None:
         self._lanes[key] = rules.started(lane, self._limits, now_s)
@@ -180,6 +195,7 @@ class Lanes:
         memory_s = _MEMORY_OF_HOLDS * self._limits.breaker.hold_most_s
         if lane.breaker == CLOSED or now_s - self._remembered.setdefault(key, now_s) > memory_s:
             del self._lanes[key]
+            self._addresses.pop(key, None)
             self._remembered.pop(key, None)
             self._left_alone.discard(key)
 

@@ -154,7 +154,7 @@ class PartitionWork:
         if self._draining.is_set():
             job.step_aside()
         else:
-            self._lanes.offer(job.endpoint.lane, job)
+            self._lanes.offer(job.endpoint.config_id, job, job.endpoint.url)
 
     def start(self, job: "_Job") -> None:
         """Called by the job when its lane lets it go."""
@@ -176,7 +176,7 @@ class PartitionWork:
     async def _deliver_now(self, job: "_Job") -> None:
         result = await self._send(job)
         if isinstance(result, Attempt):
-            await self._deliver.settle(result, partial(self._lanes.rest_s, result.endpoint.lane))
+            await self._deliver.settle(result, partial(self._lanes.rest_s, result.endpoint.config_id))
         elif isinstance(result, End):
             await self._deliver.conclude([(job.delivery, result)])
         else:
@@ -205,7 +205,7 @@ class PartitionWork:
     def _leave_lane(self, job: "_Job", said: Verdict) -> None:
         if job.in_lane:
             job.in_lane = False
-            self._lanes.ended(job.endpoint.lane, job.order, said)
+            self._lanes.ended(job.endpoint.config_id, job.order, said)
 
     async def _accept_later(self, wait_s: float, offset: int, delivery: Delivery) -> None:
         with contextlib.suppress(TimeoutError):
@@ -249,8 +249,8 @@ class PartitionWork:
 
 
 def _said(attempt: Attempt, waited_for: Endpoint) -> Verdict:
-    """What it says of the lane it waited in: nothing if the config has another address since."""
-    return verdict(attempt.reply) if attempt.speaks and attempt.endpoint.lane == waited_for.lane else "unknown"
+    """What it says of the address it waited for: nothing if the config has another one since."""
+    return verdict(attempt.reply) if attempt.speaks and attempt.endpoint.url == waited_for.url else "unknown"
 
 
 class _Job:

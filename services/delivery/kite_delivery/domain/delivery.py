@@ -33,11 +33,6 @@ class Endpoint:
     signature: SignatureScheme = "v1"
     batching: Batching | None = None
 
-    @property
-    def lane(self) -> str:
-        """What breaker, rate, concurrency and order go by. A new address owes nothing to the failures of the old one."""
-        return f"{self.config_id} {self.url}"
-
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

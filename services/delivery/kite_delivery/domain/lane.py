@@ -110,6 +110,11 @@ def ended(lane: Lane, limits: LaneLimits, verdict: Verdict, now_s: float) -> Lan
     return Lane(lane.in_flight - 1, lane.waiting, lane.waiting_bytes, lane.paced_s, breaker)
 
 
+def repaired(lane: Lane) -> Lane:
+    """The endpoint is somewhere else now: what was learned of it holds no more."""
+    return Lane(lane.in_flight, lane.waiting, lane.waiting_bytes, lane.paced_s, CLOSED)
+
+
 def held(lane: Lane, limits: LaneLimits, now_s: float) -> tuple[Lane, float]:
     """One that may not be sent now, because its endpoint is left alone, rests for so many seconds."""
     breaker, rest_s = breakers.hold(lane.breaker, limits.breaker, now_s)

@@ -123,16 +123,17 @@ def _by_topic(records: Sequence[LogRecord]) -> dict[str, list[LogRecord]]:
 
 
 async def _all(takes: Sequence[Coroutine[None, None, None]]) -> None:
-    """Do the topics' work side by side; when one fails the others are ended first, for all of them begin anew. Raises Unavailable."""
+    """Do the topics' work side by side; when one fails the others are ended first, for all begin anew. Raises Unavailable, Fenced."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for take in takes:
                 tasks.create_task(take)
-    except* Unavailable as errors:
-        unavailable = errors
+    except* (Unavailable, Fenced) as errors:
+        failed = errors
     else:
         return
-    raise Unavailable(str(unavailable.exceptions[0])) from unavailable
+    is_fenced = failed.subgroup(Fenced) is not None
+    raise (Fenced if is_fenced else Unavailable)(str(failed.exceptions[0])) from failed
 
 
 async def _seek(feed: PartitionFeed, topic: str, partition: int, offset: int | None) -> None:

@@ -21,8 +21,8 @@ from kite_common.stream.input import input_of
 from kite_common.stream.kafka import Kafka
 from kite_replay.adapters.clickhouse.address import Address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
-from kite_replay.adapters.clickhouse.claim import Claim, held
-from kite_replay.adapters.clickhouse.generations import Generations, generations_of
+from kite_replay.adapters.clickhouse.claim import Claim, Claimed, held
+from kite_replay.adapters.clickhouse.generations import Generations, generations_of, last_known
 from kite_replay.adapters.clickhouse.pool import away_is_unavailable
 from kite_replay.application.archive_records import PartitionArchiver
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
@@ -103,7 +103,7 @@ async def rebuild_archive(
         if claim is not None:
             with away_is_unavailable("rebuild"):
                 await alone.enter_async_context(held(claim))
-        number = next_number(await asyncio.to_thread(generations.last))
+        number = next_number(await asyncio.to_thread(last_known, generations))
         rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim)
         try:
             try:
@@ -113,7 +113,7 @@ async def rebuild_archive(
                 await asyncio.to_thread(generations.drop, number)
                 return await rebuild.attempt()
         except Fenced as error:
-            raise Overtaken(_OVERTAKEN) from error
+            raise Unavailable("ClickHouse was started anew, or another fills the same archive") from error
         except KafkaError as error:
             raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
 
@@ -160,9 +160,10 @@ class _Rebuild:
 
     async def _close(self) -> Generation:
         faults.reached(FILLED)
-        step = closing(await asyncio.to_thread(self.generations.last), self.clock.unix_ms())
-        if step.number != self.number or not self._is_alone():
+        step = closing(await asyncio.to_thread(last_known, self.generations), self.clock.unix_ms())
+        if step.number != self.number:
             raise Overtaken(_OVERTAKEN)
+        self._must_be_alone()
         await asyncio.to_thread(self.generations.write, step)
         self.closed()
         faults.reached(CLOSED)
@@ -174,10 +175,15 @@ class _Rebuild:
             raise RebuildFailed(
                 "taking over took more than a minute: the archive of before is served again within another; repeat the command"
             )
-        if await asyncio.to_thread(self.generations.last) != step or not self._is_alone():
+        if await asyncio.to_thread(self.generations.last) != step:
             raise Overtaken(_OVERTAKEN)
+        self._must_be_alone()
         faults.reached(OPENING)
         await asyncio.to_thread(self.generations.write, opened)
+
+    def _must_be_alone(self) -> None:
+        if not self._is_alone():
+            raise Claimed("this rebuild stood still for so long that another may have begun")
 
     def _is_alone(self) -> bool:
         return self.claim is None or self.claim.is_held()

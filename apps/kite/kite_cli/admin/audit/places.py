@@ -14,7 +14,7 @@ from kite_cli.local.environment import clickhouse_url
 from kite_common.config import ClickHouseUrl, KiteSettings, load
 from kite_common.errors import ConfigurationError
 from kite_replay.adapters.clickhouse.address import parse_address
-from kite_replay.adapters.clickhouse.generations import generations_of
+from kite_replay.adapters.clickhouse.generations import generations_of, last_known
 
 _REPLAY: Final = "replay"
 _SERVER: Final = "clickhouse"
@@ -49,7 +49,7 @@ def find_archive(data: Path, of_environment: bool) -> ArchiveAt:
             None, "not checked: the archive is open inside the replay process, which nobody else can read; stop replay and audit again"
         )
     # After a rebuild the first folder may have been removed: the list of generations tells where the archive is.
-    if folder.is_dir() or generations_of(parse_address(clickhouse_url(data))).last() is not None:
+    if folder.is_dir() or last_known(generations_of(parse_address(clickhouse_url(data)))) is not None:
         return ArchiveAt(clickhouse_url(data))
     return ArchiveAt(None, "not checked: there is no archive yet")
 

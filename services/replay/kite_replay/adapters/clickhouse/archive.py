@@ -95,6 +95,7 @@ class ClickHouseArchive:
         self._migrating = asyncio.Lock()
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
         self._fences: dict[tuple[TableName, int], int] = {}
+        self._waits_for: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`.
@@ -113,7 +114,7 @@ class ClickHouseArchive:
 
     def readiness(self) -> Readiness:
         """Ready once the tables are there; ClickHouseWatch tells of a ClickHouse that goes away later."""
-        return READY if self._migrated else Readiness(ready=False, reason="ClickHouse not reached yet")
+        return READY if self._migrated else Readiness(ready=False, reason=self._waits_for or "ClickHouse not reached yet")
 
     def close(self) -> None:
         """Finish what runs and close the clients. Blocks."""
@@ -182,8 +183,11 @@ class ClickHouseArchive:
         last = self._generations.last()
         if last is None and (lost := self._generations.lost()) is not None:
             # To begin with an empty archive would look as if nothing had ever been sent.
-            log.error("archive.generations_gone", found=name_of(lost))
-            raise Unavailable(f"the first archive and the list of generations are gone, {name_of(lost)} is there: kitectl rebuild archive")
+            found = name_of(self._generations.address(lost))
+            if self._waits_for is None:
+                log.error("archive.generations_gone", found=found)
+            self._waits_for = f"the first archive and the list of generations are gone, {found} is there: kitectl rebuild archive"
+            raise Unavailable(self._waits_for)
         number = serving(last, self._clock.unix_ms())
         if number is None:
             raise Unavailable("the archive is being replaced by one that was rebuilt")
@@ -225,7 +229,8 @@ class ClickHouseArchive:
 
 
 def _owned_by(table: TableName, partition: int, fence: int, client: Client) -> None:
-    client.insert("owners", [[table, partition, fence]], column_names=["name", "partition", "fence"])
+    row, names = [table, partition, fence], ["name", "partition", "fence"]
+    client.insert("owners", [row], column_names=names, settings={"async_insert": 0})
 
 
 @contextmanager

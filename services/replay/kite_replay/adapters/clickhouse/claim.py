@@ -54,10 +54,11 @@ class Claim:
         self._renewed_s: float | None = None
 
     def is_held(self) -> bool:
-        """Whether nobody else can have begun. Once it is not, it never is again."""
-        if self._renewed_s is not None and self._time_s() - self._renewed_s > _HELD_FOR_S:
-            self._renewed_s = None
-        return self._renewed_s is not None
+        """Whether it was renewed in time: who comes then finds it. Once it is not held, it never is again."""
+        renewed_s = self._renewed_s
+        if renewed_s is not None and self._time_s() - renewed_s > _HELD_FOR_S:
+            self._renewed_s = renewed_s = None
+        return renewed_s is not None
 
     def take(self) -> None:
         """Say that we begin, which counts once `renew` has found so, too. Raises Claimed, and what clickhouse-connect raises."""
@@ -100,7 +101,7 @@ class Claim:
             self._renewed_s = began_s
 
     def _write(self, client: Client, *, ended: bool) -> None:
-        client.insert(_TABLE, [[self._token, int(ended)]], column_names=["token", "ended"])
+        client.insert(_TABLE, [[self._token, int(ended)]], column_names=["token", "ended"], settings={"async_insert": 0})
 
     def _holder(self, client: Client) -> str | None:
         found = client.query(_HOLDER).result_rows
@@ -110,16 +111,18 @@ class Claim:
 @asynccontextmanager
 async def held(claim: Claim) -> AsyncIterator[None]:
     """Hold the claim while inside. Raises Claimed if another rebuild does."""
-    await asyncio.to_thread(claim.take)
-    await asyncio.sleep(_SURE_AFTER_S)
-    await asyncio.to_thread(claim.renew)
-    renewing = asyncio.create_task(_keep(claim))
     try:
-        yield
+        await asyncio.to_thread(claim.take)
+        await asyncio.sleep(_SURE_AFTER_S)
+        await asyncio.to_thread(claim.renew)
+        renewing = asyncio.create_task(_keep(claim))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
     finally:
-        renewing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await renewing
         with contextlib.suppress(ClickHouseError, OSError):
             await asyncio.to_thread(claim.end)
 

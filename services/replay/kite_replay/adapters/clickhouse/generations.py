@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
@@ -17,6 +18,7 @@ from kite_replay.domain.generation import Generation
 from kite_replay.domain.rows import TABLES
 
 _TABLE: Final = "archive_generations"
+_OF_GENERATION: Final = re.compile(r"\.g(\d+)$")
 _CREATE: Final = (
     f"CREATE TABLE IF NOT EXISTS {_TABLE} (number UInt32, before UInt32, opened UInt8, at_ms UInt64)"
     " ENGINE = MergeTree ORDER BY at_ms SETTINGS fsync_after_insert = 1"
@@ -42,8 +44,8 @@ class Generations(Protocol):
         """Remove all of a generation, which nobody may use; nothing if there is none."""
         ...
 
-    def lost(self) -> Address | None:
-        """A later generation that is there although the list of steps is not, nor the first archive: then somebody has removed both."""
+    def lost(self) -> int | None:
+        """The highest later generation, if it is there although neither the list of steps is nor the first archive: both were removed."""
         ...
 
     def claim(self) -> Claim | None:
@@ -95,12 +97,11 @@ class _Folders:
     def drop(self, number: int) -> None:
         shutil.rmtree(self.address(number).path, ignore_errors=True)
 
-    def lost(self) -> InProcess | None:
-        first = Path(self._base.path)
-        if self._file.exists() or first.exists():
+    def lost(self) -> int | None:
+        first = Path(self._base.path.rstrip("/"))
+        if self._file.exists() or (first.is_dir() and any(first.iterdir())):
             return None
-        found = sorted(first.parent.glob(f"{first.name}.g[0-9]*"))
-        return replace(self._base, path=str(found[-1])) if found else None
+        return _highest(one.name for one in first.parent.glob(f"{first.name}.g*") if one.is_dir())
 
     def claim(self) -> None:
         return None
@@ -144,21 +145,35 @@ class _Databases:
         finally:
             client.close()
 
-    def lost(self) -> Server | None:
+    def lost(self) -> int | None:
         client = open_client(self._base, "default")
         try:
             if any(_has_table(client, self._base.database, name) for name in (_TABLE, *(table.name for table in TABLES))):
                 return None
             found = client.query(
-                "SELECT name FROM system.databases WHERE match(name, {pattern:String}) ORDER BY length(name), name",
-                parameters={"pattern": f"^{re.escape(self._base.database)}_g[0-9]+$"},
+                "SELECT name FROM system.databases WHERE startsWith(name, {beginning:String})",
+                parameters={"beginning": f"{self._base.database}_g"},
             ).result_rows  # fmt: skip
         finally:
             client.close()
-        return replace(self._base, database=str(found[-1][0])) if found else None
+        own = len(self._base.database)
+        return _highest(f".{name[own + 1 :]}" for (name,) in found)
 
     def claim(self) -> Claim:
         return Claim(self._base)
+
+
+def last_known(generations: Generations) -> Generation | None:
+    """The last step. Where its list was lost with the first archive: as if the highest generation that is there were served, so that it is
+    neither filled nor dropped, nor gone back behind."""
+    last = generations.last()
+    lost = generations.lost() if last is None else None
+    return last if lost is None else Generation(lost, lost, opened=True, at_ms=0)
+
+
+def _highest(names: Iterable[str]) -> int | None:
+    numbers = [int(found[1]) for name in names if (found := _OF_GENERATION.search(name)) is not None]
+    return max(numbers, default=None)
 
 
 def _has_table(client: Client, database: str, name: str = _TABLE) -> bool:
