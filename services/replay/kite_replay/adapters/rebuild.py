@@ -103,7 +103,7 @@ async def rebuild_archive(
         if claim is not None:
             with away_is_unavailable("rebuild"):
                 await alone.enter_async_context(held(claim))
-        number = next_number(await asyncio.to_thread(last_known, generations))
+        number = next_number(await asyncio.to_thread(_last_or_begun, generations, clock.unix_ms()))
         rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim)
         try:
             try:
@@ -116,6 +116,15 @@ async def rebuild_archive(
             raise Unavailable("ClickHouse was started anew, or another fills the same archive") from error
         except KafkaError as error:
             raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+
+
+def _last_or_begun(generations: Generations, now_ms: int) -> Generation:
+    """The last step; the very first one is written before anything is filled, or what is half filled might look like all there is."""
+    last = last_known(generations)
+    if last is None:
+        last = Generation(0, 0, opened=True, at_ms=now_ms)
+        generations.write(last)
+    return last
 
 
 @dataclass(frozen=True, slots=True)
