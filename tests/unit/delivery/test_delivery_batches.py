@@ -38,6 +38,13 @@ def event(number: int, size: int = 0) -> Delivery:
     return a_delivery(event_id=make.event_id(number), body=body, offset=number)
 
 
+def delivering(endpoints: FakeEndpoints, sender: FakeSender, log: FakeLog) -> DeliverMessage:
+    return DeliverMessage(
+        endpoints, sender, log, log, SilentObserver(), policy=RetryPolicy(),
+        clock=FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), jitter=lambda: 0.5, trace=lambda _parent: "trace",
+    )  # fmt: skip
+
+
 class Posts:
     """What was posted; the answer is held back until `go` is set."""
 
@@ -160,10 +167,7 @@ def test_the_same_events_in_the_same_order_have_the_same_id_and_others_another()
 
 async def test_a_failed_batch_is_retried_event_by_event_and_each_has_records_of_its_own() -> None:
     sender, log = FakeSender(lambda request: Answer(500) if request.body.startswith(b"[") else Answer(200)), FakeLog()
-    deliver = DeliverMessage(
-        FakeEndpoints(ENDPOINT), sender, log, log, SilentObserver(), policy=RetryPolicy(),
-        clock=FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), jitter=lambda: 0.5, trace=lambda _parent: "trace",
-    )  # fmt: skip
+    deliver = delivering(FakeEndpoints(ENDPOINT), sender, log)
     attempts = await asyncio.gather(*(deliver.attempt(event(number)) for number in range(3)))
     for attempt in attempts:
         assert isinstance(attempt, Attempt)
@@ -182,10 +186,7 @@ async def test_a_failed_batch_is_retried_event_by_event_and_each_has_records_of_
 async def test_a_batch_whose_config_changes_while_it_gathers_goes_to_the_new_address_in_a_new_batch() -> None:
     """A story: the old address got a POST signed with the new secret, which it could not verify."""
     endpoints, sender, log = FakeEndpoints(replace(ENDPOINT, batching=Batching(3, 50))), FakeSender(), FakeLog()
-    deliver = DeliverMessage(
-        endpoints, sender, log, log, SilentObserver(), policy=RetryPolicy(),
-        clock=FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), jitter=lambda: 0.5, trace=lambda _parent: "trace",
-    )  # fmt: skip
+    deliver = delivering(endpoints, sender, log)
     attempts = [asyncio.create_task(deliver.attempt(event(number))) for number in range(2)]
     await asyncio.sleep(0)
     moved = replace(ENDPOINT, url="https://moved.example.com", updated_at=ENDPOINT.updated_at + 1, batching=Batching(3, 0))
@@ -197,10 +198,7 @@ async def test_a_batch_whose_config_changes_while_it_gathers_goes_to_the_new_add
 
 async def test_a_batch_whose_config_goes_while_it_gathers_is_not_sent() -> None:
     endpoints, sender, log = FakeEndpoints(replace(ENDPOINT, batching=Batching(3, 50))), FakeSender(), FakeLog()
-    deliver = DeliverMessage(
-        endpoints, sender, log, log, SilentObserver(), policy=RetryPolicy(),
-        clock=FrozenClock(datetime(2026, 4, 30, 10, tzinfo=UTC)), jitter=lambda: 0.5, trace=lambda _parent: "trace",
-    )  # fmt: skip
+    deliver = delivering(endpoints, sender, log)
     attempt = asyncio.create_task(deliver.attempt(event(1)))
     await asyncio.sleep(0)
     del endpoints.by_team[ENDPOINT.team_id]

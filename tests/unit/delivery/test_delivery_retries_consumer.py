@@ -66,21 +66,22 @@ class Endpoints:
     async def refreshed(self, _partition: int) -> None: ...
 
 
-async def test_what_ended_before_a_head_that_is_not_due_is_written_before_the_tier_sleeps() -> None:
-    """The end of a delivery whose config was deleted stood nowhere until the next one of its tier was due: up to hours."""
+async def read_until_it_sleeps(feed: Feed) -> Work:
     work, nobody = Work(), cast(Any, None)
     times = cast(LoopTimes, None)
     owner = RetriesOwner(cast(Any, Endpoints()), nobody, nobody, FrozenClock(NOW), times, topics=[TIER], delays_ms=[DELAY_MS])
     with pytest.raises(SleepsFor):
-        await owner._read(TIER, DELAY_MS, cast(Any, Feed()), cast(Any, work))
+        await owner._read(TIER, DELAY_MS, cast(Any, feed), cast(Any, work))
+    return work
+
+
+async def test_what_ended_before_a_head_that_is_not_due_is_written_before_the_tier_sleeps() -> None:
+    """The end of a delivery whose config was deleted stood nowhere until the next one of its tier was due: up to hours."""
+    work = await read_until_it_sleeps(Feed())
     assert work.accepted == work.flushed == [0]
 
 
 async def test_a_delivery_the_tier_holds_twice_goes_on_once() -> None:
     """A story: a park whose answer got lost was repeated, and two schedules of one delivery went on side by side to the tenth attempt."""
-    work, nobody = Work(), cast(Any, None)
-    times = cast(LoopTimes, None)
-    owner = RetriesOwner(cast(Any, Endpoints()), nobody, nobody, FrozenClock(NOW), times, topics=[TIER], delays_ms=[DELAY_MS])
-    with pytest.raises(SleepsFor):
-        await owner._read(TIER, DELAY_MS, cast(Any, Feed([DELAY_MS + 1, DELAY_MS, 0])), cast(Any, work))
+    work = await read_until_it_sleeps(Feed([DELAY_MS + 1, DELAY_MS, 0]))
     assert (work.accepted, work.finished) == ([0], [1])
