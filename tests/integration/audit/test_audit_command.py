@@ -103,11 +103,12 @@ async def plant(audited: Audited) -> None:
         await audited.kite.local.child(service).stop()
     now_ms = SystemClock().unix_ms()
     alone, never = EventId(uuid7(now_ms, 1)), EventId(uuid7(now_ms, 2))
-    event_at = await audited.append(EVENTS, make.event_record(event_id=alone, team_id=other.id))
     usage = UsageRecorded(
         team_id=one.id, event_id=never, usage_kind="message", price_atomic=80, subscription_id="s", reserved_at=now_ms
     )  # fmt: skip
+    # The usage first: should both teams share a partition, an event before it would be taken for its pair.
     usage_at = await audited.append(EVENTS, encode(usage))
+    event_at = await audited.append(EVENTS, make.event_record(event_id=alone, team_id=other.id))
     entry = make.ledger_entry(team_id=one.id, event_id=EventId(uuid7(now_ms, 3)), command_id=None, balance_after_atomic=7, payment=None)
     entry_at = await audited.append(LEDGER, encode(entry))
     outcome = make.delivery_concluded(team_id=one.id, event_id=never, kiteseq=partition_of(one.id.encode(), PARTITIONS))
