@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from kite_billing.domain.account import Rules
-from kite_cli.admin.rebuild_accounts import Compared, compare_accounts
+from kite_cli.admin.rebuild_accounts import compare_accounts
 from kite_cli.admin.rebuild_redis import NOTE, Seen, rebuild_redis
+from kite_cli.admin.teams_of_log import Compared
 from kite_cli.failure import CommandFailed
 from kite_cli.target import LogTarget
 from kite_common.events.codec import encode

@@ -1,6 +1,7 @@
 """One rebuild at a time on a server, and no empty archive where a later one is there. A real server, a real broker."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -15,7 +16,7 @@ from kite_common.stream.publisher import Publisher
 from kite_common.testing import make
 from kite_common.topics import EVENTS
 from kite_replay.adapters import rebuild as rebuilding
-from kite_replay.adapters.clickhouse.address import InProcess, Server, parse_address
+from kite_replay.adapters.clickhouse.address import Address, InProcess, Server, parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.clickhouse.claim import LAPSES_AFTER_S, Claim, Claimed, held
 from kite_replay.adapters.clickhouse.clients import open_client
@@ -38,10 +39,9 @@ def database(served: Served) -> Server:
     return replace(address, database=f"t{token_hex(4)}")
 
 
-async def test_of_two_rebuilds_at_once_one_is_refused_and_every_event_has_one_row(
-    stack: RunningStack, database: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A story: each went on from the rows the other had just stored, and stored them once more."""
+@pytest.fixture
+async def stored(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Kafka:
+    """A log of events in topics of the test's own, of which rebuilds make that table alone."""
     kafka, prefix = Kafka(stack.kafka), f"t{token_hex(4)}."
     topics = [replace(topic, name=prefix + topic.name) for topic in (EVENTS,)]
     await ensure_topics(kafka, topics, 2, 1)
@@ -50,15 +50,60 @@ async def test_of_two_rebuilds_at_once_one_is_refused_and_every_event_has_one_ro
     async with running(publisher):
         for number in range(EVENTS_STORED):
             await publisher.publish(number % 2, [make.event_record(event_id=make.event_id(number))])
+    return kafka
 
-    async def rebuild() -> object:
-        return await rebuild_archive(kafka, database, 2, KEPT_DAYS, SystemClock(), lambda _progress: None, grace_s=0)
 
-    ended = await asyncio.gather(*(rebuild() for _ in range(3)), return_exceptions=True)
+async def rebuild(kafka: Kafka, address: Address, closed: Callable[[], None] = lambda: None) -> rebuilding.RebuiltArchive:
+    return await rebuild_archive(kafka, address, 2, KEPT_DAYS, SystemClock(), lambda _progress: None, grace_s=0, closed=closed)
+
+
+def rows_of(database: Server, number: int) -> list[tuple[int, int]]:
+    """Rows and events of a generation."""
+    client = open_client(database, f"{database.database}_g{number}")
+    try:
+        return [(int(rows), int(events)) for rows, events in client.query("SELECT count(), uniqExact(event_id) FROM events").result_rows]
+    finally:
+        client.close()
+
+
+async def test_of_two_rebuilds_at_once_one_is_refused_and_every_event_has_one_row(stored: Kafka, database: Server) -> None:
+    """A story: each went on from the rows the other had just stored, and stored them once more."""
+    ended = await asyncio.gather(*(rebuild(stored, database) for _ in range(3)), return_exceptions=True)
     assert sorted(type(one).__name__ for one in ended) == ["Claimed", "Claimed", "RebuiltArchive"], ended
-    client = open_client(database, f"{database.database}_g1")
-    assert client.query("SELECT count(), uniqExact(event_id) FROM events").result_rows == [(EVENTS_STORED, EVENTS_STORED)]
+    assert rows_of(database, 1) == [(EVENTS_STORED, EVENTS_STORED)]
+
+
+async def test_a_whole_rebuild_after_the_list_was_lost_fills_another_generation(stored: Kafka, database: Server) -> None:
+    assert (await rebuild(stored, database)).number == 1
+    client = open_client(database, "default")
+    client.command(f"DROP DATABASE `{database.database}` SYNC")
     client.close()
+    again = await rebuild(stored, database)
+    assert (again.number, again.before) == (2, 1)
+    assert rows_of(database, 1) == rows_of(database, 2) == [(EVENTS_STORED, EVENTS_STORED)]
+    last = await asyncio.to_thread(generations_of(database).last)
+    assert serving(last, SystemClock().unix_ms()) == 2
+
+
+async def test_who_lost_its_claim_in_the_change_over_does_not_open(
+    stored: Kafka, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lapse() -> None:
+        monkeypatch.setattr(Claim, "is_held", lambda _claim: False)
+
+    with pytest.raises(Claimed, match="stood still"):
+        await rebuild(stored, database, closed=lapse)
+    last = await asyncio.to_thread(generations_of(database).last)
+    assert last is not None
+    assert (last.number, last.opened) == (1, False)
+    assert serving(last, last.at_ms + GIVEN_UP_AFTER_MS) == 0, "the one of before is served again"
+
+
+async def test_a_place_that_cannot_be_an_archive_is_said_to_be_away(stored: Kafka, tmp_path: Path) -> None:
+    """A story: what the list of generations raised was a traceback."""
+    (tmp_path / "file").write_text("where a folder should be")
+    with pytest.raises(Unavailable, match="ClickHouse is away or refuses"):
+        await rebuild(stored, InProcess(str(tmp_path / "file" / "clickhouse")))
 
 
 async def test_a_claim_that_could_not_be_renewed_in_time_is_lost_for_good(database: Server) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kite_billing.adapters.consumer import BillingProcessor
 from kite_billing.application.rebuild_account import AccountFromLog, LoggedCommand, differences, settled_at
 from kite_billing.domain.account import Rules
-from kite_cli.admin.rebuild_accounts import Compared, _Teams
+from kite_cli.admin.teams_of_log import Compared, TeamsOfLog
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.codec import decode, encode
@@ -249,7 +249,7 @@ def test_an_account_that_only_a_late_credit_opens_is_compared_by_its_balance(ope
     history.step(100, 100)
 
     def compared(live: AccountSnapshot) -> Compared:
-        teams = _Teams(RULES, history.commands_to, history.at_ms)
+        teams = TeamsOfLog(RULES, history.commands_to, history.at_ms)
         teams.commands(history.commands[1:])
         for offset, entry in enumerate(history.ledger):
             record = encode(entry)
@@ -261,3 +261,29 @@ def test_an_account_that_only_a_late_credit_opens_is_compared_by_its_balance(ope
     found = compared(live)
     assert (found.differing, found.equal, found.by_balance) == ([], 0, 1)
     assert not compared(live.model_copy(update={"balance_atomic": live.balance_atomic + 1})).ok
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_team_without_a_beginning_may_go_on_while_it_is_compared(taken: int) -> None:
+    """Its account was read before, between, or after the entries that came meanwhile; a balance it never had is red all the same."""
+    history = History()
+    history.send(make.open_account, TEAMS[0], balance_atomic=1_000_000)
+    history.step(100, 100)
+    before = len(history.ledger)
+    lived = [history.states[TEAMS[0]]]
+    for _ in range(3):
+        history.use(TEAMS[0], 80, 1, "message")
+        history.step(100, 100)
+        lived.append(history.states[TEAMS[0]])
+
+    def compared(live: AccountSnapshot) -> Compared:
+        teams = TeamsOfLog(RULES, history.commands_to, history.at_ms)
+        for offset, entry in enumerate(history.ledger):
+            record = encode(entry)
+            teams.entry(Input(LEDGER.name, 0, offset, history.at_ms, record.key, record.value, record.headers), recent=offset >= before)
+        teams.compare(0, {TEAMS[0]: live})
+        return teams.found
+
+    found = compared(lived[taken])
+    assert (found.differing, found.by_balance) == ([], 1)
+    assert not compared(lived[taken].model_copy(update={"balance_atomic": lived[taken].balance_atomic + 1})).ok

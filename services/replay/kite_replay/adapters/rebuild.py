@@ -99,23 +99,24 @@ async def rebuild_archive(
     """
     generations = generations_of(address)
     claim = generations.claim()
-    async with contextlib.AsyncExitStack() as alone:
-        if claim is not None:
-            with away_is_unavailable("rebuild"):
-                await alone.enter_async_context(held(claim))
-        number = next_number(await asyncio.to_thread(_last_or_begun, generations, clock.unix_ms()))
-        rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim)
-        try:
-            try:
-                return await rebuild.attempt()
-            except _Behind as error:
-                log.warning("rebuild.begins_anew", generation=number, reason=str(error))
-                await asyncio.to_thread(generations.drop, number)
-                return await rebuild.attempt()
-        except Fenced as error:
-            raise Unavailable("ClickHouse was started anew, or another fills the same archive") from error
-        except KafkaError as error:
-            raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
+    try:
+        # Also what the list of steps raises, which is asked for without a pool.
+        with away_is_unavailable("rebuild"):
+            async with contextlib.AsyncExitStack() as alone:
+                if claim is not None:
+                    await alone.enter_async_context(held(claim))
+                number = next_number(await asyncio.to_thread(_last_or_begun, generations, clock.unix_ms()))
+                rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim)
+                try:
+                    return await rebuild.attempt()
+                except _Behind as error:
+                    log.warning("rebuild.begins_anew", generation=number, reason=str(error))
+                    await asyncio.to_thread(generations.drop, number)
+                    return await rebuild.attempt()
+    except Fenced as error:
+        raise Unavailable("ClickHouse was started anew, or another fills the same archive") from error
+    except KafkaError as error:
+        raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
 
 
 def _last_or_begun(generations: Generations, now_ms: int) -> Generation:
