@@ -59,6 +59,7 @@ drift: install
 	@$(BIN)/python scripts/write_examples.py --check
 	@$(BIN)/python scripts/write_schemas.py --check
 	@$(BIN)/python scripts/write_metrics.py --check
+	@$(BIN)/python scripts/write_alerts.py --check
 
 bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute, written nowhere)
 	@$(BIN)/kitectl bench $(or $(ARGS),--write docs/benchmarks.md)

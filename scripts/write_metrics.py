@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from kite_common.runtime.alerts import ALERTS
+from kite_common.runtime.alerts import ALERTS, Alert
 from kite_common.runtime.metrics import METRICS, MetricDef
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -16,8 +16,8 @@ Every process serves its metrics on `/metrics`, in the Prometheus text format. T
 
 ## When to worry
 
-Expressions are Prometheus'; `for` stands for the time after which to tell somebody. Where a process hangs so that it answers nothing,
-its metrics are missing: tell of `up == 0`, too.
+Expressions are Prometheus'; each leads to a page that says what callers see, where to look, and what to do. The same list is
+`deploy/observe/alerts.yml`, for Prometheus to load. A page can wake somebody; a ticket waits for the morning.
 
 | alert | when | what it means | what to do |
 |---|---|---|---|
@@ -32,8 +32,7 @@ ALL: Final = """
 
 def text() -> str:
     """The document."""
-    alerts = "".join(f"| {one.name} | `{_cell(one.when)}` | {_cell(one.means)} | {_cell(one.do)} |\n" for one in ALERTS)
-    return HEAD + alerts + ALL + "".join(_row(one) for one in METRICS)
+    return HEAD + "".join(_alert(one) for one in ALERTS) + ALL + "".join(_row(one) for one in METRICS)
 
 
 def main() -> int:
@@ -47,6 +46,11 @@ def main() -> int:
     DOCUMENT.write_text(wanted, "utf-8")
     print(f"wrote {DOCUMENT.relative_to(ROOT)}")
     return 0
+
+
+def _alert(one: Alert) -> str:
+    when = f"`{_cell(one.when)}`" + (f" for {one.for_s} s" if one.for_s else "")
+    return f"| [{one.name}](runbooks/{one.name}.md), {one.severity} | {when} | {_cell(one.means)} | {_cell(one.do)} |\n"
 
 
 def _row(one: MetricDef) -> str:

@@ -1,27 +1,40 @@
 """What somebody must be told of, as one typed list: which metric shows it, from where on it is too much, and what to do. Decides nothing.
 
-Every alert names a metric of `metrics.METRICS`; docs/metrics.md is written from both lists.
+Every alert names a metric of `metrics.METRICS` and has a page docs/runbooks/<name>.md. docs/metrics.md and the rules in deploy/observe are
+written from these lists.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
+
+Severity = Literal["page", "ticket"]
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One condition. `when` is a Prometheus expression over `metric`; `means` is what it shows, `do` what helps."""
+    """One condition. `when` is a Prometheus expression over `metric`, that has to hold for `for_s` seconds; `means` is what it shows, `do`
+    what helps. `page`: somebody has to get up; `ticket`: it can wait until the morning."""
 
     name: str
     metric: str
     when: str
     means: str
     do: str
+    for_s: int = 0
+    severity: Severity = "page"
 
 
 ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
-        "not-ready", "kite_component_ready", "kite_component_ready == 0 for 30s",
+        "service-gone", "kite_up",
+        " or ".join(f'absent(kite_up{{service="{service}"}})' for service in ("gateway", "billing", "delivery", "replay")),
+        "no process of a service tells anything: none runs, or none can be reached", "start one; its log says why the last one ended",
+        for_s=60,
+    ),
+    Alert(
+        "not-ready", "kite_component_ready", "kite_component_ready == 0",
         "a part of a process cannot do its work; `/readyz` of that process says which and why", "read `failing` in the answer of /readyz",
+        for_s=30,
     ),
     Alert(
         "consumer-stalled", "kite_consumer_stalled_seconds", "kite_consumer_stalled_seconds > 20",
@@ -36,12 +49,14 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "consumer-fails", "kite_consumer_restarts_total", "increase(kite_consumer_restarts_total[5m]) > 3",
         "the owner of a partition fails again and again; the label has the kind of error", "read `group.owner_restarts` in the log",
+        severity="ticket",
     ),
     Alert(
         "consumer-behind", "kite_consumer_lag",
         'kite_consumer_lag{group!="kite-delivery-retries"} > 10000 and deriv(kite_consumer_lag[10m]) > 0',
         "more comes in than is worked off (what is parked for a retry is no lag of this kind)",
         "start more processes, up to one a partition",
+        severity="ticket",
     ),
     Alert(
         "loop-late", "kite_loop_age_seconds", 'kite_loop_age_seconds{loop!="payments-watch"} > 30 or kite_loop_age_seconds > 100',
@@ -51,10 +66,12 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "event-loop-late", "kite_event_loop_late_seconds", "kite_event_loop_late_seconds > 1",
         "a process computes, or is starved of CPU, for so long that it answers nobody meanwhile", "give it CPU; report what blocks",
+        severity="ticket",
     ),
     Alert(
         "event-loop-blocked", "kite_event_loop_blocked_total", "increase(kite_event_loop_blocked_total[10m]) > 0",
         "it did so for 5 s: probes got no answer either", "`event_loop.blocked` in the log has the stack of what blocked",
+        severity="ticket",
     ),
     Alert(
         "table-silent", "kite_table_silent_seconds", "kite_table_silent_seconds > 25",
@@ -82,11 +99,13 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "usage-late", "kite_billing_usages_late_total", "increase(kite_billing_usages_late_total[1h]) > 0",
         "an event came into the log after its reservation had lapsed: its money may have been spent twice",
         "look at the clocks of all machines",
+        severity="ticket",
     ),
     Alert(
         "unreadable", "kite_dead_letters_total", "increase(kite_dead_letters_total[1h]) > 0",
         "a record could not be used and was set aside in kite.dead-letters",
         "look at it there; a newer version writes, an older one reads?",
+        severity="ticket",
     ),
     Alert(
         "archive-refuses", "kite_replay_reads_total", 'increase(kite_replay_reads_total{outcome="unavailable"}[5m]) > 0',
@@ -98,34 +117,41 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "`kitectl audit` says which; `kitectl rebuild archive` makes the archive again from the log, then remove the old one",
     ),
     Alert(
-        "payments-unfit", "kite_x402_fit", "kite_x402_fit == 0 for 1m", "no payments are taken", "`payments-checks` in /readyz says why",
+        "payments-unfit", "kite_x402_fit", "kite_x402_fit == 0", "no payments are taken", "`payments-checks` in /readyz says why",
+        for_s=60,
     ),
     Alert(
-        "payments-breaker", "kite_x402_breaker_open", "kite_x402_breaker_open == 1 for 1m",
+        "payments-breaker", "kite_x402_breaker_open", "kite_x402_breaker_open == 1",
         "no new payments are taken because settling does not work", "look at the facilitator and its fees",
+        for_s=60,
     ),
     Alert(
         "payment-unknown", "kite_x402_oldest_unknown_seconds", "kite_x402_oldest_unknown_seconds > 120",
         "what became of a payment cannot be found out", "look at the chain's node",
     ),
     Alert(
-        "payments-gap", "kite_x402_ledger_gap_atomic", "sum(kite_x402_ledger_gap_atomic) != 0 for 2m",
+        "payments-gap", "kite_x402_ledger_gap_atomic", "sum(kite_x402_ledger_gap_atomic) != 0",
         "credits and transfers on the chain differ", "`kitectl payments audit`",
+        for_s=120,
     ),
     Alert(
         "scan-late", "kite_x402_scan_age_seconds", "kite_x402_scan_age_seconds > 60",
         "the chain is not scanned: money that came in by itself is not seen", "look at the chain's node",
+        severity="ticket",
     ),
     Alert(
         "payments-alert", "kite_x402_alerts_total", "increase(kite_x402_alerts_total[1h]) > 0",
         "something about payments that somebody must look at; the label says what", "the log has it under the same name",
+        severity="ticket",
     ),
     Alert(
-        "facilitator-fees", "kite_facilitator_gas_wei", "kite_facilitator_gas_wei < KITE_X402_FACILITATOR_GAS_FLOOR_WEI",
+        "facilitator-fees", "kite_facilitator_gas_wei", "kite_facilitator_gas_wei < kite_facilitator_gas_floor_wei",
         "the facilitator cannot pay fees much longer", "send the chain's coin to its address",
+        severity="ticket",
     ),
     Alert(
         "facilitator-stuck", "kite_facilitator_unclear_in_a_row", "kite_facilitator_unclear_in_a_row >= 2",
         "transactions are not mined in time; at 3 the facilitator starts anew", "look at the chain's node and at the fees",
+        severity="ticket",
     ),
 )  # fmt: skip

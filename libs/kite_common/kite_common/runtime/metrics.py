@@ -106,7 +106,8 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     # facilitator
     _counter("kite_facilitator_answers_total", "calls", "answers to verify and settle, by result", "call", "result"),
     _histogram("kite_facilitator_seconds", "seconds", _SLOW, "one verify or settle call, shared ones too", "call"),
-    _gauge("kite_facilitator_gas_wei", "wei", "what its key has left for fees; alert under X402_FACILITATOR_GAS_FLOOR_WEI"),
+    _gauge("kite_facilitator_gas_wei", "wei", "what its key has left for fees"),
+    _gauge("kite_facilitator_gas_floor_wei", "wei", "with less nothing is settled: X402_FACILITATOR_GAS_FLOOR_WEI"),
     _gauge("kite_facilitator_unclear_in_a_row", "settles", "settles in a row that were not sent or not mined in time; a new start at 3"),
     # delivery
     _counter("kite_delivery_attempts_total", "attempts", "POSTs by outcome", "outcome"),

@@ -73,6 +73,7 @@ class Watch:
             raise OtherChain("the node is of another chain")
         self._was_ours = True
         was_low = self._gas.is_low and self._gas.wei is not None
+        self._metrics.gauge("kite_facilitator_gas_floor_wei").set(self._gas.floor_wei)
         self._metrics.gauge("kite_facilitator_gas_wei").set(await self._gas.look())
         if self._gas.is_low and not was_low:
             log.error("facilitator.gas_low", gas_wei=str(self._gas.wei), floor_wei=str(self._gas.floor_wei))
