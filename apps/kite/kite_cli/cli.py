@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kite_cli.commands import (
+    archive,
     audit,
     bench,
     chaos,
@@ -69,6 +70,7 @@ app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(payments.app, name="payments")
 app.add_typer(topics.app, name="topics")
+app.add_typer(archive.app, name="archive")
 app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(config.app, name="config")
 

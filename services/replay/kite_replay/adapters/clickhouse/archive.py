@@ -131,6 +131,11 @@ class ClickHouseArchive:
         found = await self._readers.run(partial(_granted_rows, sql.BROKEN_PARTS, "system.detached_parts"))
         return int(found[0][0]) if found else 0
 
+    async def migrated(self) -> str:
+        """Bring the database up to date, once; where it is, without secrets. Raises Unavailable."""
+        await self._ready()
+        return name_of(self._address)
+
     async def tail(self, table: Table, partition: int) -> Tail | None:
         """Take the partition over, and where to go on from. From here on only we store anything of it: inserts that run are waited for, all
         others are refused, even if they were sent before."""
