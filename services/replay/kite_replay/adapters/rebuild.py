@@ -7,7 +7,7 @@ any moment goes on where it was, and its rows are the ones that the old archive 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -120,10 +120,10 @@ async def rebuild_archive(
 
 
 def _last_or_begun(generations: Generations, now_ms: int) -> Generation:
-    """The last step; the very first one is written before anything is filled, or what is half filled might look like all there is."""
-    last = last_known(generations)
+    """The last step; where there is no list, it is written before anything is filled: what is half filled would look like all there is."""
+    last = generations.last()
     if last is None:
-        last = Generation(0, 0, opened=True, at_ms=now_ms)
+        last = replace(last_known(generations) or Generation(0, 0, opened=True, at_ms=0), at_ms=now_ms)
         generations.write(last)
     return last
 
@@ -170,7 +170,7 @@ class _Rebuild:
 
     async def _close(self) -> Generation:
         faults.reached(FILLED)
-        step = closing(await asyncio.to_thread(last_known, self.generations), self.clock.unix_ms())
+        step = closing(await asyncio.to_thread(self.generations.last), self.clock.unix_ms())
         if step.number != self.number:
             raise Overtaken(_OVERTAKEN)
         self._must_be_alone()
