@@ -72,6 +72,15 @@ def uuid7(unix_ms: int, random_bits: int) -> EventId:
     return EventId(f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}")
 
 
+def time_of(event_id: str) -> int | None:
+    """When a UUID version 7 was made, milliseconds since 1970; None for every other text."""
+    try:
+        found = uuid.UUID(event_id)
+    except ValueError:
+        return None
+    return found.int >> 80 if found.version == 7 else None
+
+
 def new_team_id(random_bytes: bytes) -> TeamId:
     """`team_` and 26 lower-case base32 characters of 16 bytes (drawn, or derived from a payment key)."""
     return TeamId("team_" + base64.b32encode(random_bytes[:16]).decode().rstrip("=").lower())

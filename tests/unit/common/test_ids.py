@@ -92,3 +92,13 @@ def test_ids_derived_for_different_purposes_differ() -> None:
 )
 def test_only_36_character_texts_are_uuids(text: str, expected: bool) -> None:
     assert ids.is_uuid(text) is expected
+
+
+@given(st.integers(0, (1 << 48) - 1), st.integers(0, (1 << 74) - 1))
+def test_the_time_of_an_event_id_is_the_one_it_was_made_of(unix_ms: int, bits: int) -> None:
+    assert ids.time_of(ids.uuid7(unix_ms, bits)) == unix_ms
+
+
+@pytest.mark.parametrize("text", ["", "msg_1", str(uuid.uuid5(uuid.NAMESPACE_OID, "x"))])
+def test_no_other_text_has_a_time(text: str) -> None:
+    assert ids.time_of(text) is None

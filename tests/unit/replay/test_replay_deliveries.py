@@ -1,6 +1,7 @@
 """The attempt log over memory: what facts say of a delivery, pages, scopes; and redrives."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -214,7 +215,9 @@ async def test_what_cannot_be_redriven_says_why() -> None:
     assert await refused(World("retrying"), 0) == "delivery_in_progress"
     assert await refused(World("dead"), 5) == "delivery_not_found"
     assert await refused(World("dead"), 0, "source:github") == "delivery_not_found"
-    assert await refused(World("dead", archived=0), 0) == "event_expired"
+    gone = World("dead", "dead")
+    del gone.archive.rows["events"][0]
+    assert await refused(gone, 0) == "event_expired"
     unconfigured = World("dead")
     unconfigured.configs.clear()
     assert await refused(unconfigured, 0) == "webhook_config_not_found"
@@ -228,7 +231,8 @@ async def refused(world: World, offset: int, *scopes: str) -> str:
 
 @pytest.mark.parametrize("failing", [[], [Unavailable("away")], [OutcomeOpen("no answer")]])
 async def test_a_redrive_of_many_orders_each_once_however_often_a_page_fails(failing: list[KiteError]) -> None:
-    world = World(*["dead", "delivered"] * 5, archived=8)
+    world = World(*["dead", "delivered"] * 5)
+    world.archive.rows["events"] = [row for row in world.archive.rows["events"] if row.log_offset != 8]
     world.orders.failing = list(failing)
     cursor, ordered, expired = None, 0, 0
     while True:
@@ -241,3 +245,39 @@ async def test_a_redrive_of_many_orders_each_once_however_often_a_page_fails(fai
             break
     assert sorted(order.kiteseq >> 10 for order in world.orders.given.values()) == [0, 2, 4, 6]
     assert (ordered, expired) == (4, 1)
+
+
+@pytest.mark.parametrize("scopes", [("*",), ("agent_to:builder",)])
+async def test_a_redrive_of_many_passes_over_nothing_that_is_not_archived_yet(scopes: tuple[str, ...]) -> None:
+    """A story: 64 of 20,000 were told as expired, for the archive had their deliveries and not yet their events."""
+    world = World(*["dead"] * 10, archived=8)
+    with pytest.raises(ApiError) as caught:
+        await world.redrive.page(world.request(None, *scopes, limit=10))
+    assert (caught.value.code, world.orders.given) == ("replay_unavailable", {})
+    world.archive.rows["events"] += event_rows(TEAM, [8])
+    with pytest.raises(ApiError):
+        await world.redrive.page(world.request(None, *scopes, limit=10))
+    world.archive.rows["events"] += event_rows(TEAM, [9])
+    page = await world.redrive.page(world.request(None, *scopes, limit=10))
+    assert (page.ordered, page.expired, page.next_cursor) == (10, 0, None)
+
+
+async def test_what_is_archived_while_it_is_looked_for_is_not_gone() -> None:
+    world = World("dead", archived=0)
+
+    class Late(MemoryDeliveries):
+        async def archived_to(self, partition: int) -> int | None:
+            self.archive.rows["events"] += event_rows(TEAM, [0])
+            return await MemoryDeliveries.archived_to(self, partition)
+
+    await replace(world.redrive, reader=Late(world.archive)).one(TEAM, ("*",), world.id_of(0))
+    assert len(world.orders.given) == 1
+
+
+async def test_what_is_older_than_what_is_kept_is_waited_for_by_nobody() -> None:
+    world = World("dead", archived=0)
+    later = FrozenClock(from_unix_ms(NOW_MS + 92 * 86_400_000))
+    with pytest.raises(ApiError) as caught:
+        await replace(world.redrive, clock=later).one(TEAM, ("*",), world.id_of(0))
+    assert caught.value.code == "event_expired"
+    assert await refused(world, 0) == "replay_unavailable"

@@ -40,7 +40,7 @@ _BODY_BYTES: Final = 600
 _SETTLED_WITHIN_S: Final = 300.0
 # As the archiver stores them, with bodies that do not compress: one partition a team, an event at every second offset.
 _FILL: Final = """
-INSERT INTO events SELECT
+INSERT INTO events (* EXCEPT(fence)) SELECT
     concat('team_', toString(number % {teams:UInt64})),
     fromUnixTimestamp64Milli({start_ms:Int64} + toInt64(number * {every_ms:UInt64}), 'UTC'),
     bitOr(bitShiftLeft(intDiv(number, {teams:UInt64}) * 2, 10), number % {teams:UInt64}),

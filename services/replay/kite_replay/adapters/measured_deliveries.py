@@ -26,3 +26,6 @@ class MeasuredDeliveries:
 
     async def events(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, FoundEvent]:
         return await self._reads.measured("bodies", self._inner.events(team_id, seqs))
+
+    async def archived_to(self, partition: int) -> int | None:
+        return await self._reads.measured("tail", self._inner.archived_to(partition))

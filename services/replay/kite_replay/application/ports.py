@@ -81,6 +81,10 @@ class DeliveryReader(Protocol):
         """The team's events with these kiteseq, by kiteseq; those that are not kept are left out."""
         ...
 
+    async def archived_to(self, partition: int) -> int | None:
+        """The offset of the newest event of that partition of the log that the archive has; None if it has none."""
+        ...
+
 
 class WebhookConfigs(Protocol):
     """Which webhook config a team has."""

@@ -5,13 +5,15 @@ whether the key may see it. What does not pass is left out and the next places a
 asked for and still say that there is more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from kite_common.errors import ApiError
 from kite_common.ids import TeamId
 from kite_replay.application.archive_answers import archive_answers
+from kite_replay.application.found_or_gone import found_or_gone
 from kite_replay.application.ports import DeliveryReader
 from kite_replay.domain import scopes as scope_rules
 from kite_replay.domain.deliveries import (
@@ -19,6 +21,7 @@ from kite_replay.domain.deliveries import (
     DeliveryFilter,
     DeliveryKey,
     DeliveryQuery,
+    EventLabels,
     deliveries_of,
     format_cursor,
     is_visible,
@@ -35,13 +38,15 @@ _MOST_ATTEMPTS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class DeliveriesRequest:
-    """One read; `before` None begins at the newest event. `scopes` are those of the key."""
+    """One read; `before` None begins at the newest event. `scopes` are those of the key. `whole_since_ms`: of events since then none is
+    left out because the archive cannot yet tell whether the key may see it."""
 
     team_id: TeamId
     scopes: tuple[str, ...]
     wanted: DeliveryFilter
     before: DeliveryKey | None
     limit: int
+    whole_since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,14 @@ class ReadDeliveries:
         scopes = scope_rules.parse(request.scopes)
         if scopes == scope_rules.ALL or not wanted:
             return wanted
-        labels = await self.reader.labels(request.team_id, [one.key.kiteseq for one in wanted if one.kiteseq is not None])
+        labels = await self._labels(request, wanted)
         return [one for one in wanted if is_visible(one, scopes, None if one.kiteseq is None else labels.get(one.kiteseq))]
+
+    async def _labels(self, request: DeliveriesRequest, wanted: Sequence[Delivery]) -> Mapping[int, EventLabels]:
+        look = partial(self.reader.labels, request.team_id)
+        if request.whole_since_ms is None:
+            return await look([one.kiteseq for one in wanted if one.kiteseq is not None])
+        return await found_or_gone(self.reader, look, wanted, request.whole_since_ms)
 
 
 def _page_of(found: Sequence[Delivery], last: DeliveryKey | None) -> DeliveriesPage:

@@ -6,7 +6,8 @@ becomes of the archive. A repeat gives the same orders (`domain/redrive.py`): wh
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from kite_common.clock import Clock
@@ -14,6 +15,7 @@ from kite_common.errors import ApiError
 from kite_common.events.deliveries import DeliveryOrdered
 from kite_common.ids import DeliveryId, TeamId, WebhookConfigId
 from kite_replay.application.archive_answers import archive_answers
+from kite_replay.application.found_or_gone import found_or_gone
 from kite_replay.application.ports import DeliveryOrders, DeliveryReader, WebhookConfigs
 from kite_replay.application.read_deliveries import DeliveriesRequest, ReadDeliveries
 from kite_replay.domain.deliveries import Delivery, DeliveryFilter
@@ -71,7 +73,8 @@ class RedriveDeliveries:
         if config_id is None:
             raise ApiError("webhook_config_not_found")
         async with self.lock:
-            page = await self.read(request)
+            # Nothing may be passed over because it was not there yet: the next page begins behind it.
+            page = await self.read(replace(request, whole_since_ms=self._oldest_ms()))
             ordered = expired = 0
             for first in range(0, len(page.deliveries), _AT_ONCE):
                 some = page.deliveries[first : first + _AT_ONCE]
@@ -83,9 +86,8 @@ class RedriveDeliveries:
         return Redriven(ordered, expired, page.next_cursor)
 
     async def _events(self, team_id: TeamId, deliveries: Sequence[Delivery]) -> Mapping[int, FoundEvent]:
-        seqs = [one.kiteseq for one in deliveries if one.kiteseq is not None]
         with archive_answers():
-            return await self.reader.events(team_id, seqs) if seqs else {}
+            return await found_or_gone(self.reader, partial(self.reader.events, team_id), deliveries, self._oldest_ms())
 
     def _orders(
         self, team_id: TeamId, deliveries: Sequence[Delivery], config_id: WebhookConfigId | None, events: Mapping[int, FoundEvent | None]

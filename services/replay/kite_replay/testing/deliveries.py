@@ -52,6 +52,9 @@ class MemoryDeliveries:
     async def events(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, FoundEvent]:
         return {row.kiteseq: FoundEvent(row.event_id, row.created_at, row.kiteseq, row.body) for row in self._events(team_id, seqs)}
 
+    async def archived_to(self, partition: int) -> int | None:
+        return max((row.log_offset for row in self.archive.rows["events"] if row.partition == partition), default=None)
+
     def _rows(self, team_id: str) -> list[DeliveryRow]:
         return [row for row in self.archive.rows["deliveries"] if isinstance(row, DeliveryRow) and row.team_id == team_id]
 
@@ -118,6 +121,13 @@ class DeliveryBehaviour:
         assert await deliveries.labels(TeamId(team), seqs[:1]) == {
             rows[0].kiteseq: EventLabels(rows[0].type, rows[0].source, rows[0].slug, rows[0].agent_to)
         }
+
+    async def test_how_far_events_have_come_is_told_by_partition(
+        self, archive: Archive, deliveries: DeliveryReader, team: str, partition: int
+    ) -> None:
+        assert await deliveries.archived_to(partition) is None
+        await archive.append(EVENTS_TABLE, [batch(event_rows(team, [3, 5, 7], partition=partition))])
+        assert await deliveries.archived_to(partition) == 7
 
 
 _PLACES = ((20, "a"), (20, "b"), (18, "c"), (31, "d"))

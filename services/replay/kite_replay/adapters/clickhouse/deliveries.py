@@ -10,7 +10,7 @@ from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
 from kite_common.ids import TeamId
 from kite_common.runtime.observe import get_logger
-from kite_replay.adapters.clickhouse import delivery_sql
+from kite_replay.adapters.clickhouse import delivery_sql, sql
 from kite_replay.adapters.clickhouse.sql import Statement
 from kite_replay.domain.deliveries import FACTS, DeliveryFact, DeliveryKey, DeliveryQuery, EventLabels, FoundFact
 from kite_replay.domain.query import FoundEvent
@@ -58,6 +58,10 @@ class ClickHouseDeliveries:
     async def events(self, team_id: TeamId, seqs: Sequence[int]) -> Mapping[int, FoundEvent]:
         rows = await self._archive.read(partial(_rows, delivery_sql.bodies(team_id, seqs)))
         return {seq: FoundEvent(event_id.decode(), created_ms, seq, body) for seq, event_id, created_ms, body in rows}
+
+    async def archived_to(self, partition: int) -> int | None:
+        rows = await self._archive.read(partial(_rows, sql.tail("events", partition)))
+        return int(rows[0][0]) if rows else None
 
 
 def _rows(statement: Statement, client: Client) -> Sequence[Sequence[Any]]:
