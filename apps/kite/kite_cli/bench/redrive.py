@@ -98,7 +98,8 @@ async def _listening() -> AsyncIterator[tuple[Arrivals, str]]:
 
 
 async def _archived(kite: Kite, deliveries: int) -> bool:
-    return total(await read(kite, "replay"), "kite_replay_rows_archived_total", table="deliveries") >= deliveries
+    found = await read(kite, "replay")
+    return all(total(found, "kite_replay_rows_archived_total", table=table) >= deliveries for table in ("events", "deliveries"))
 
 
 async def _configure(client: httpx.AsyncClient, team: Sender, url: str) -> None:
