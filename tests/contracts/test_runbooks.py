@@ -12,6 +12,7 @@ from kite_cli.services import SERVICES, settings_of
 from kite_common.config import env_name
 from kite_common.runtime.alerts import ALERTS
 from kite_common.runtime.metrics import METRICS
+from kite_common.runtime.slos import SLOS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RUNBOOKS: Final = sorted((ROOT / "docs/runbooks").glob("*.md"))
@@ -28,7 +29,7 @@ each = pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
 
 
 def test_every_alert_has_one_and_there_are_no_others() -> None:
-    assert [path.name for path in RUNBOOKS] == sorted(f"{alert.name}.md" for alert in ALERTS)
+    assert [path.name for path in RUNBOOKS] == sorted([*(f"{alert.name}.md" for alert in ALERTS), *(f"slo-{slo.name}.md" for slo in SLOS)])
 
 
 def test_what_prometheus_loads_has_every_alert_with_its_runbook() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import httpx
 from redis.asyncio import Redis
 
+from kite_common.auth import Peppers
 from kite_common.clock import FrozenClock, from_unix_ms
 from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import TeamId, uuid7
@@ -63,7 +64,7 @@ class Api:
         allowances = RedisAllowances(
             redis, PARTITIONS, team_rate_limit=None, rate_unsubscribed=60, fallback_atomic=fallback_atomic
         )  # fmt: skip
-        self.log, credentials = MemoryUsageLog(), TableCredentials(self.issued, make.PEPPER)
+        self.log, credentials = MemoryUsageLog(), TableCredentials(self.issued, Peppers(make.PEPPER))
         charge = ChargePage(RedisPageCharges(redis, PARTITIONS), self.log, self.clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))
         serve = ServePage(ReadEvents(archive, Retention(90), self.clock), charge)
         events = EventsRoute(credentials, allowances, serve, desk.till_of if desk else lambda _request, _wanted: ClosedTill(), self.clock)

@@ -1,7 +1,8 @@
 """The attempt log as a user reads it, redrives of one and of many, the test event; and deliveries as lines of text.
 
-A redrive of many is a walk of pages, newest event first. After each page its cursor is kept in a file of the data folder, so that the same
-command, started again, goes on there; what it had ordered without having kept it is under way by then, or is the same round once more.
+A redrive of many is a walk of pages, newest event first. When it began, and after each page its cursor, is kept in a file of the data
+folder, so that the same command, started again, goes on there; what it had ordered without having kept it is on record since the beginning,
+and passed over.
 """
 
 import asyncio
@@ -20,8 +21,6 @@ from kite_cli.gateway_client import ApiRefused, gateway_client
 from kite_cli.output import printable
 from kite_cli.private_file import read_private, write_private
 from kite_cli.target import ApiTarget
-from kite_common.clock import rfc3339
-from kite_common.runtime.system import SystemClock
 
 _PAGE: Final = 100
 _VERDICT_EVERY_S: Final = 0.5
@@ -53,9 +52,16 @@ async def read_deliveries(target: ApiTarget, wanted: Mapping[str, str | None], l
 
 
 async def redrive_one(target: ApiTarget, delivery_id: str) -> dict[str, Any]:
-    """Order another round of a delivery; the answer. Raises CommandFailed."""
+    """Order another round of a delivery; the answer. Raises CommandFailed, also if it changes at this moment."""
     async with gateway_client(target) as gateway:
-        return await _in_turn(partial(gateway.redrive, quote(delivery_id, safe="")))
+        # Repeats that the client makes by itself must not be another round.
+        ordered = await _in_turn(partial(gateway.redrive, quote(delivery_id, safe=""), await gateway.time()))
+    if ordered["status"] != "pending":
+        raise CommandFailed(
+            f"nothing more is ordered: the delivery has changed within this second, it is {printable(ordered['status'])}",
+            "See `kitectl deliveries show`; repeat the command if you want another round.",
+        )
+    return ordered
 
 
 async def redrive_many(
@@ -67,11 +73,13 @@ async def redrive_many(
     """
     file = kept / f"redrive-{_digest(target, wanted)}.json"
     began = None if afresh else read_private(file)
-    state: dict[str, Any] = began or {"until": wanted.get("until") or rfc3339(SystemClock().unix_ms()), "redriven": 0, "expired": 0}
     loop = asyncio.get_running_loop()
     async with gateway_client(target) as gateway:
+        state: dict[str, Any] = began or _begun(wanted, await gateway.time())
+        # Before anything is ordered: what is on record since then was delivered for this walk, and is not delivered for it again.
+        write_private(file, state)
         while True:
-            query = _given({**wanted, "until": state["until"], "cursor": state.get("cursor")}) | {"limit": _PAGE}
+            query = _given({**wanted, **{name: state.get(name) for name in ("until", "updated_before", "cursor")}}) | {"limit": _PAGE}
             started_s = loop.time()
             page = await _in_turn(partial(gateway.redrive_page, query))
             state |= {
@@ -87,6 +95,10 @@ async def redrive_many(
             yield step
             if rate_per_s:
                 await asyncio.sleep(max(0.0, page["redriven"] / rate_per_s - (loop.time() - started_s)))
+
+
+def _begun(wanted: Mapping[str, str | None], now: str) -> dict[str, Any]:
+    return {"until": wanted.get("until") or now, "updated_before": now, "redriven": 0, "expired": 0}
 
 
 async def send_test(target: ApiTarget, within_s: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx
@@ -10,6 +11,8 @@ import httpx
 from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.output import printable
 from kite_cli.target import ApiTarget
+from kite_common.clock import rfc3339, to_unix_ms
+from kite_common.runtime.system import SystemClock
 
 _TIMEOUT_S: Final = 15.0
 # How long a 503 is met with patience: about as long as a service takes to come back after a kill.
@@ -72,13 +75,18 @@ class GatewayClient:
                 return None
             raise
 
+    async def time(self) -> str:
+        """The gateway's time in whole seconds, RFC 3339: this machine's clock may be another."""
+        told = (await self._request("GET", "/health", {}, None, {})).headers.get("date")
+        return rfc3339(SystemClock().unix_ms() if told is None else to_unix_ms(parsedate_to_datetime(told)))
+
     async def deliveries(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """A page of the attempt log: `deliveries`, `next_cursor`, `has_more`."""
         return await self._call("GET", "/api/v1/deliveries", query=query)
 
-    async def redrive(self, delivery_id: str) -> dict[str, Any]:
-        """Order another round of one delivery; repeats are the same round."""
-        return await self._call("POST", f"/api/v1/deliveries/{delivery_id}/redrive")
+    async def redrive(self, delivery_id: str, updated_before: str) -> dict[str, Any]:
+        """Order another round of one delivery; repeats with the same time (RFC 3339) are the same round."""
+        return await self._call("POST", f"/api/v1/deliveries/{delivery_id}/redrive", query={"updated_before": updated_before})
 
     async def redrive_page(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """Order another round of a page of deliveries: `redriven`, `expired`, `next_cursor`."""

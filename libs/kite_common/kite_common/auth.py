@@ -6,14 +6,15 @@ Pure: pepper, random bytes and the time are arguments. Looks nothing up, stores 
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from kite_common.errors import Malformed
 from kite_common.ids import KeyPrefix, credential_key
 
 Needed = Literal["read", "write", "admin"]
+IssuedT = TypeVar("IssuedT")
 
 # A text has 4 bytes of public prefix and 16 of secret (wire contract, 2.1).
 RANDOM_BYTES: Final = 20
@@ -81,6 +82,22 @@ def hash_secret(pepper: bytes, text: str) -> str:
 def lookup_key(parsed: ParsedKey, pepper: bytes) -> str:
     """The key under which the credential of a text is, if it was ever issued."""
     return credential_key(parsed.prefix, hash_secret(pepper, parsed.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Peppers:
+    """The pepper that new texts are hashed under, and the one before it, under which older texts stay good. Both are hidden in repr()."""
+
+    current: bytes = field(repr=False)
+    retired: bytes | None = field(default=None, repr=False)
+
+    def find(self, parsed: ParsedKey, get: Callable[[str], IssuedT | None]) -> tuple[IssuedT | None, bytes]:
+        """The credential of a text, None if it was never issued, and the pepper to check it under. `get`: by `lookup_key`.
+
+        All peppers are looked under, whichever has it: time tells nothing.
+        """
+        found = [(get(lookup_key(parsed, pepper)), pepper) for pepper in (self.current, self.retired) if pepper is not None]
+        return next((one for one in found if one[0] is not None), (None, self.current))
 
 
 def verify(issued: Issued | None, text: str, pepper: bytes, now_ms: int) -> bool:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from kite_common.auth import Peppers
 from kite_common.errors import ConfigurationError, KiteError
 from kite_common.plans import Catalog, parse_catalog, shipped_catalog
 
@@ -98,6 +99,9 @@ class KiteSettings(BaseSettings):
     api_key_pepper: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None, description="key under which API keys and hook tokens are hashed, at least 16 characters; changing it ends all of them"
     )
+    api_key_retired_pepper: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        None, description="the pepper before: what was issued under it stays good, and is good for nothing once this is taken away"
+    )
     webhook_secret_cipher_key: SecretStr | None = Field(
         None, description="seals webhook secrets: 32 bytes as 64 hex digits, base64 or 32 ASCII characters; several: newest first, by comma"
     )
@@ -179,6 +183,14 @@ def load_catalog(settings: KiteSettings) -> Catalog:
         return parse_catalog(settings.plans_file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"KITE_PLANS_FILE: {settings.plans_file} cannot be read: {type(error).__name__}"]) from None
+
+
+def peppers_of(settings: KiteSettings) -> Peppers:
+    """What API keys and hook tokens are checked under. Raises ConfigurationError without a pepper."""
+    current, retired = settings.api_key_pepper, settings.api_key_retired_pepper
+    if current is None:
+        raise ConfigurationError(["KITE_API_KEY_PEPPER: is required"])
+    return Peppers(current.get_secret_value().encode(), None if retired is None else retired.get_secret_value().encode())
 
 
 def _problems(settings_type: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -56,7 +56,9 @@ class DeliverySettings(KiteSettings):
     delivery_max_held_mib: int = Field(128, ge=1, description="their bodies, MiB")
     delivery_window: int = Field(50_000, ge=1, description="offsets of a partition that may be handled ahead of its oldest open one")
     delivery_commit_every_s: float = Field(0.2, gt=0, description="seconds between commits; what a kill repeats")
-    delivery_release_within_s: float = Field(2.0, ge=0, description="seconds for attempts under way when a partition is taken away")
+    delivery_release_within_s: float = Field(
+        2.0, ge=0, le=2, description="seconds for attempts under way when a partition is taken away; its group allows three in all"
+    )
 
     @model_validator(mode="after")
     def _check_times(self) -> "DeliverySettings":

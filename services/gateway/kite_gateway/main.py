@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from kite_common.config import load_catalog
+from kite_common.config import load_catalog, peppers_of
 from kite_common.crypto import parse_cipher_keys
 from kite_common.projection.outcomes import CommandSender
 from kite_common.projection.payments import PaymentSender
@@ -86,8 +86,8 @@ def build(settings: GatewaySettings) -> list[Component]:
         LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, orders, commands, sender, *paying,
         *([replay] if replay else []),
     ]  # fmt: skip
-    pepper = settings.api_key_pepper.get_secret_value().encode()
-    known = TableCredentials(credentials, pepper)
+    peppers = peppers_of(settings)
+    known = TableCredentials(credentials, peppers)
     public = Public(RedisClientRateLimits(runner))
     standings = RedisStandings(runner, place_of, stream_time.of, stream_time.server_of)
     changes = RedisSubscriptionChanges(runner, place_of, stream_time.of, stream_time.server_of)
@@ -99,7 +99,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     surface = Surface(
         bearer=Bearer(known, RedisRateLimits(runner, place_of, limits), clock),
         ingest=Ingest(accept_message, AcceptPaid(accept_message, arrivals, LoggedPaymentResults(payment_sender)), checkout),
-        open_hook=OpenHook(TableHooks(endpoints, credentials, pepper, _cipher_keys(settings.hook_secret_cipher_key)), clock),
+        open_hook=OpenHook(TableHooks(endpoints, credentials, peppers, _cipher_keys(settings.hook_secret_cipher_key)), clock),
         configure_webhook=ConfigureWebhook(
             webhook_configs,
             CipherSeal(_cipher_keys(settings.webhook_secret_cipher_key), random_bytes),

@@ -9,7 +9,7 @@ import pytest
 
 from kite_billing.domain.account import Rules
 from kite_cli.admin.rebuild_accounts import compare_accounts
-from kite_cli.admin.rebuild_redis import NOTE, Seen, rebuild_redis
+from kite_cli.admin.rebuild_redis import _END, NOTE, Seen, rebuild_redis
 from kite_cli.admin.teams_of_log import Compared
 from kite_cli.failure import CommandFailed
 from kite_cli.target import LogTarget
@@ -61,6 +61,14 @@ async def test_what_was_wrong_in_redis_is_right_after_a_rebuild_that_was_interru
         await scene.use(team, 1)
         await eventually(lambda: scene.settled(team), within_s=30, what="billing goes on")
         assert await scene.agree(team)
+
+
+async def test_the_note_of_another_rebuild_stays(scene: Scene) -> None:
+    await scene.redis.hset(NOTE, "began", 5)
+    await scene.redis.eval(_END, 1, NOTE, 4)
+    assert await scene.redis.exists(NOTE)
+    await scene.redis.eval(_END, 1, NOTE, 5)
+    assert not await scene.redis.exists(NOTE)
 
 
 async def test_without_billing_the_rebuild_says_so_and_a_repeat_finds_it_done(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from kite_common.auth import Peppers
 from kite_common.events.credentials import CredentialIssued
 from kite_common.ids import uuid7
 from kite_common.runtime.component import READY, Readiness
@@ -74,7 +75,7 @@ async def main(team: str, key: str, topic: str, partitions: int, folder: str, fa
     await archive.append(EVENTS_TABLE, [batch(event_rows(team, range(EVENTS), at_ms=clock.unix_ms()))])
     publisher = Publisher(Kafka(os.environ["KITE_KAFKA_BOOTSTRAP"]), topic, partitions)
     issued = make.credential(key, team_id=team)
-    credentials = TableCredentials(Issued({issued.key: issued}), make.PEPPER)
+    credentials = TableCredentials(Issued({issued.key: issued}), Peppers(make.PEPPER))
     allowances = RedisAllowances(redis, partitions, team_rate_limit=None, rate_unsubscribed=None)
     log = FaultyLog(KafkaUsageLog(publisher, partitions), fault)
     charge = ChargePage(RedisPageCharges(redis, partitions), log, clock, lambda unix_ms: uuid7(unix_ms, random_bits(74)))

@@ -62,6 +62,24 @@ async def test_deliveries_and_ledger_entries_are_archived_with_their_position(ar
         assert await archive.tail(table, partition) == Tail(77, NOW_MS)
 
 
+async def test_what_a_new_owner_reads_again_is_stored_whatever_clickhouse_remembers(chdb_path: Path, partition: int) -> None:
+    """A part that is lost when the engine starts is no part that was dropped: ClickHouse would acknowledge its rows and store nothing."""
+    archive = ClickHouseArchive(InProcess(str(chdb_path), f"kite_{uuid.uuid4().hex[:8]}"), 3650)
+    rows = batch(event_rows("team_x", [1, 2], partition=partition))
+    await archive.tail(EVENTS_TABLE, partition)
+    for _ in range(2):
+        await archive.append(EVENTS_TABLE, [rows])
+    assert await archive.read(_count) == 2, "the same owner's repeat is known"
+    await archive.tail(EVENTS_TABLE, partition)
+    await archive.append(EVENTS_TABLE, [rows])
+    assert await archive.read(_count) == 4
+    await asyncio.to_thread(archive.close)
+
+
+def _count(client: Client) -> int:
+    return int(client.query("SELECT count() FROM events").result_rows[0][0])
+
+
 async def test_whoever_may_have_lost_its_partitions_stores_nothing(chdb_path: Path, partition: int) -> None:
     """An archiver frozen for 8 s stored its rows when it went on, beside the same rows of the one that had taken over."""
     may_write = False

@@ -1,6 +1,7 @@
 """One rebuild at a time on a server, and no empty archive where a later one is there. A real server, a real broker."""
 
 import asyncio
+import fcntl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from kite_replay.adapters.clickhouse.generations import generations_of, last_kno
 from kite_replay.adapters.rebuild import rebuild_archive
 from kite_replay.domain.generation import GIVEN_UP_AFTER_MS, Generation, closing, next_number, serving
 from kite_replay.domain.rows import TABLES
+from kite_replay.testing.records import batch, event_rows
 from support.clickhouse import Served
 from support.log import running
 from support.stack import RunningStack
@@ -97,6 +99,48 @@ async def test_who_lost_its_claim_in_the_change_over_does_not_open(
     assert last is not None
     assert (last.number, last.opened) == (1, False)
     assert serving(last, last.at_ms + GIVEN_UP_AFTER_MS) == 0, "the one of before is served again"
+
+
+async def test_what_does_not_fit_the_log_is_removed_and_filled_anew_unless_it_may_be_served_by_now(
+    stored: Kafka, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = ClickHouseArchive(replace(database, database=f"{database.database}_g1"), KEPT_DAYS)
+    ahead = event_rows(make.TEAM, [EVENTS_STORED * 10], partition=0, at_ms=SystemClock().unix_ms())
+    await filled.append(TABLES[0], [batch(ahead)])
+    await asyncio.to_thread(filled.close)
+    client = open_client(database, "default")
+    client.command(f"CREATE DATABASE `{database.database}`")
+    client.close()
+    generations = generations_of(database)
+    await asyncio.to_thread(generations.write, Generation(0, 0, opened=True, at_ms=1))
+    dropping = rebuilding._Rebuild.drop
+
+    async def late(one: rebuilding._Rebuild) -> None:
+        # It stood still meanwhile: another rebuild has filled this generation, and it is served.
+        await asyncio.to_thread(generations.write, Generation(1, 0, opened=True, at_ms=2))
+        await dropping(one)
+
+    monkeypatch.setattr(rebuilding._Rebuild, "drop", late)
+    with pytest.raises(rebuilding.Overtaken):
+        await rebuild(stored, database)
+    monkeypatch.setattr(rebuilding._Rebuild, "drop", dropping)
+    assert rows_of(database, 1) == [(1, 1)], "what is served was not removed"
+    await asyncio.to_thread(generations.write, Generation(1, 0, opened=False, at_ms=3))
+    assert (await rebuild(stored, database)).number == 1
+    assert rows_of(database, 1) == [(EVENTS_STORED, EVENTS_STORED)]
+
+
+def test_a_folder_that_an_engine_has_open_is_not_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "clickhouse.g1"
+    folder.mkdir()
+    generations = generations_of(InProcess(str(tmp_path / "clickhouse")))
+    with (folder / "status").open("w") as status:
+        fcntl.flock(status, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            generations.drop(1)
+        assert (folder / "status").exists()
+    generations.drop(1)
+    assert not folder.exists()
 
 
 async def test_a_place_that_cannot_be_an_archive_is_said_to_be_away(stored: Kafka, tmp_path: Path) -> None:

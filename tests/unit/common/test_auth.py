@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kite_common import auth
 from kite_common.auth import Needed
 from kite_common.errors import Malformed
+from kite_common.events.credentials import CredentialIssued
 from kite_common.testing import make
 
 NOW = make.NOW_MS
@@ -97,3 +98,33 @@ def test_a_revoked_credential_is_dead_whatever_the_clock_of_the_reader_says(revo
 def test_a_higher_permission_passes_a_lower_check(permissions: tuple[str, ...], allowed: tuple[str, ...]) -> None:
     needed: tuple[Needed, ...] = ("read", "write", "admin")
     assert tuple(one for one in needed if auth.allows(permissions, one)) == allowed
+
+
+class TestPeppers:
+    """What was issued under the pepper before stays good until that one is taken away."""
+
+    OLD = b"the pepper before, 32 bytes long"
+
+    def find(self, issued: CredentialIssued, peppers: auth.Peppers) -> bool:
+        parsed, held = auth.parse_api_key(make.API_KEY), {issued.key: issued}
+        found, pepper = peppers.find(parsed, held.get)
+        return auth.verify(found, make.API_KEY, pepper, NOW)
+
+    def old(self) -> CredentialIssued:
+        return make.credential(secret_hash=auth.hash_secret(self.OLD, make.API_KEY))
+
+    def test_both_are_good_while_there_are_two(self) -> None:
+        peppers = auth.Peppers(make.PEPPER, self.OLD)
+        assert self.find(make.credential(), peppers)
+        assert self.find(self.old(), peppers)
+
+    def test_without_the_retired_one_what_it_made_opens_nothing(self) -> None:
+        assert not self.find(self.old(), auth.Peppers(make.PEPPER))
+        assert not self.find(make.credential(), auth.Peppers(self.OLD))
+
+    def test_what_was_never_issued_is_found_under_none(self) -> None:
+        parsed, held = auth.parse_api_key(make.API_KEY), dict[str, CredentialIssued]()
+        assert auth.Peppers(make.PEPPER, self.OLD).find(parsed, held.get) == (None, make.PEPPER)
+
+    def test_neither_is_shown(self) -> None:
+        assert "pepper" not in repr(auth.Peppers(make.PEPPER, self.OLD)).lower().replace("peppers", "")

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from kite_common import auth, crypto
+from kite_common.auth import Peppers
 from kite_common.errors import ApiError, Malformed, Unavailable
 from kite_common.events.codec import encode
 from kite_common.events.credentials import CredentialIssued
@@ -63,7 +64,7 @@ def context(head: Mapping[bytes, bytes] | None = None) -> Context:
 
 def _credentials(*issued: CredentialIssued) -> tuple[TableCredentials, FakeTable]:
     table = FakeTable({one.key: one for one in issued})
-    return TableCredentials(table, make.PEPPER), table
+    return TableCredentials(table, Peppers(make.PEPPER)), table
 
 
 def test_a_good_key_names_its_holder_also_when_asked_again() -> None:

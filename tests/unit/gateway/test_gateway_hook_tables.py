@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kite_common import auth, crypto
+from kite_common.auth import Peppers
 from kite_common.errors import Unavailable
 from kite_common.events.credentials import CredentialIssued
 from kite_common.events.hooks import HookEndpoint, endpoint_key, secret_context
@@ -43,7 +44,7 @@ def _sealed(secret: str, source: str = "github", key: bytes = KEY, expires_at: i
 
 def _hooks(*endpoints: HookEndpoint, credentials: tuple[CredentialIssued, ...] = (make.credential(TOKEN),)) -> TableHooks:
     stored = Held({one.key: one for one in endpoints})
-    return TableHooks(stored, Held({one.key: one for one in credentials}), make.PEPPER, (KEY,))
+    return TableHooks(stored, Held({one.key: one for one in credentials}), Peppers(make.PEPPER), (KEY,))
 
 
 def test_a_live_token_opens_an_endpoint_nobody_has_written_down() -> None:
@@ -100,7 +101,7 @@ def test_a_secret_that_cannot_be_unsealed_lets_nobody_in(sealed: SealedSecret) -
 
 def test_while_not_everything_is_known_nobody_is_judged() -> None:
     endpoints, credentials = Held(), Held({make.credential(TOKEN).key: make.credential(TOKEN)}, NOT_YET)
-    hooks = TableHooks(endpoints, credentials, make.PEPPER, (KEY,))
+    hooks = TableHooks(endpoints, credentials, Peppers(make.PEPPER), (KEY,))
     with pytest.raises(Unavailable):
         hooks.find(TEAM, "github", TOKEN, NOW)
     credentials.ready = READY

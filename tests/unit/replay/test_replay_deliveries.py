@@ -211,6 +211,24 @@ async def test_a_repeat_is_the_same_order_until_the_round_is_on_record() -> None
     assert [(order.redrives, order.attempts) for order in world.orders.given.values()] == [(1, 1), (2, 2)]
 
 
+async def test_a_repeat_with_the_time_of_the_first_try_is_one_round_also_when_that_has_ended() -> None:
+    """A story: the fast endpoint had the event twice, for the answer got lost and the docs said to repeat it."""
+    world = World("dead", "dead")
+    first_try = NOW_MS + 1_000_000
+    for _ in range(2):
+        assert (await world.redrive.one(TEAM, ("*",), world.id_of(0), first_try))[1]
+    page = world.request(None, status="dead", updated_before_ms=first_try)
+    assert (await world.redrive.page(page)).ordered == 2
+    ended = attempt(2, "dead", event_id=event_id(0), kiteseq=kiteseq(0, 0), delivery_id=world.id_of(0), redrives=1)
+    world.archive.rows["deliveries"] += [row._replace(created_at=first_try) for row in delivery_rows(ended, first=51)]
+    delivery, is_ordered = await world.redrive.one(TEAM, ("*",), world.id_of(0), first_try)
+    assert (delivery.status, is_ordered) == ("dead", False)
+    assert (await world.redrive.page(page)).ordered == 1
+    assert len(world.orders.given) == 2
+    assert (await world.redrive.page(world.request(None, status="dead"))).ordered == 2
+    assert len(world.orders.given) == 3, "without the time it is another round"
+
+
 async def test_what_cannot_be_redriven_says_why() -> None:
     assert await refused(World("retrying"), 0) == "delivery_in_progress"
     assert await refused(World("dead"), 5) == "delivery_not_found"

@@ -38,6 +38,9 @@ end
 return {began, 1}
 """
 
+# KEYS: the note. ARGV: when the rebuild it is about began (ms).
+_END: Final = "if redis.call('HGET', KEYS[1], 'began') == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -70,7 +73,8 @@ async def rebuild_redis(target: LogTarget, within_s: float, told: Callable[[Seen
             began_ms, is_new = await redis.eval(_TAKE, 2, NOTE, keys.PROJECTED, _NOTE_KEPT_S, target.partitions)
             seen = await _watch(redis, target, int(began_ms), within_s, told)
             accounts = await _accounts(redis)
-            await redis.delete(NOTE)
+            # Not one that another rebuild has left since.
+            await redis.eval(_END, 1, NOTE, began_ms)
         except (RedisError, OSError) as error:
             advice = "See what runs with `kitectl status`, or check KITE_REDIS_URL; then repeat the command: it goes on where it is."
             raise CommandFailed(f"Redis does not answer: {type(error).__name__}", advice, EXIT_UNAVAILABLE) from error

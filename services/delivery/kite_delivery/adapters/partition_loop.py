@@ -37,7 +37,9 @@ async def run_partition(
         for topic in works:
             await begin_reading(feed, topic, has_begun)
         await _until_closing(feed, read, commits, times.commit_every_s)
-        await asyncio.gather(*(work.drain(times.release_within_s) for work in works.values()))
+        async with _cancelled_at_exit(commits.go_on(times.commit_every_s)):
+            # What is handled meanwhile is committed meanwhile: the group may give us no time after the draining.
+            await asyncio.gather(*(work.drain(times.release_within_s) for work in works.values()))
         await commits.commit()
     finally:
         for work in works.values():
@@ -89,6 +91,12 @@ class _Commits:
             await asyncio.sleep(every_s)
             for work in self._works.values():
                 work.check()
+            await self.commit()
+
+    async def go_on(self, every_s: float) -> None:
+        """Commit for ever, whatever has stopped."""
+        while True:
+            await asyncio.sleep(every_s)
             await self.commit()
 
     async def commit(self) -> None:

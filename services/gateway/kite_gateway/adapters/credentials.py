@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from typing import Final, Protocol
 
-from kite_common.auth import is_live, lookup_key, parse_api_key, verify
+from kite_common.auth import Peppers, is_live, parse_api_key, verify
 from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
 from kite_common.events.credentials import CredentialIssued
@@ -41,8 +41,8 @@ class TableCredentials:
     pepper again; when the topic brings another record for that credential, the memory no longer counts.
     """
 
-    def __init__(self, issued: IssuedCredentials, pepper: bytes) -> None:
-        self._issued, self._pepper = issued, pepper
+    def __init__(self, issued: IssuedCredentials, peppers: Peppers) -> None:
+        self._issued, self._peppers = issued, peppers
         self._verified: OrderedDict[bytes, tuple[CredentialIssued, Principal]] = OrderedDict()
 
     def identify(self, key_text: str, now_ms: int) -> Principal | None:
@@ -63,10 +63,10 @@ class TableCredentials:
             parsed = parse_api_key(key_text)
         except Malformed:
             return None
-        issued = self._issued.get(lookup_key(parsed, self._pepper))
+        issued, pepper = self._peppers.find(parsed, self._issued.get)
         if issued is not None and issued.credential != "api_key":
             issued = None
-        if not verify(issued, key_text, self._pepper, now_ms) or issued is None:
+        if not verify(issued, key_text, pepper, now_ms) or issued is None:
             return None
         principal = Principal(TeamId(issued.team_id), KeyPrefix(issued.prefix), issued.permissions)
         self._verified[digest] = (issued, principal)

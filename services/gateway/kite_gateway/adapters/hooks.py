@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from kite_common.auth import hash_matches, is_live, lookup_key, parse_hook_token
+from kite_common.auth import Peppers, hash_matches, is_live, parse_hook_token
 from kite_common.crypto import unseal
 from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
@@ -39,8 +39,8 @@ class FollowedEndpoints(Protocol):
 class TableHooks:
     """`cipher_keys` unseal providers' secrets; without the right one an endpoint that has a secret lets nobody in."""
 
-    def __init__(self, endpoints: FollowedEndpoints, issued: IssuedCredentials, pepper: bytes, cipher_keys: Sequence[bytes]) -> None:
-        self._endpoints, self._issued, self._pepper, self._cipher_keys = endpoints, issued, pepper, cipher_keys
+    def __init__(self, endpoints: FollowedEndpoints, issued: IssuedCredentials, peppers: Peppers, cipher_keys: Sequence[bytes]) -> None:
+        self._endpoints, self._issued, self._peppers, self._cipher_keys = endpoints, issued, peppers, cipher_keys
 
     def find(self, team_id: TeamId, source: str, token: str | None, now_ms: int) -> KnownHook:
         """A token that is live opens an endpoint nobody has written down: it has no secret. Raises Unavailable."""
@@ -54,12 +54,12 @@ class TableHooks:
 
     def _token(self, team_id: TeamId, source: str, text: str, now_ms: int) -> TokenState:
         try:
-            issued = self._issued.get(lookup_key(parse_hook_token(text), self._pepper))
+            issued, pepper = self._peppers.find(parse_hook_token(text), self._issued.get)
         except Malformed:
             return "wrong"
         if issued is not None and not _is_of(issued, team_id, source):
             issued = None
-        if not hash_matches(issued, text, self._pepper) or issued is None:
+        if not hash_matches(issued, text, pepper) or issued is None:
             return "wrong"
         return "right" if is_live(issued, now_ms) else "stale"
 

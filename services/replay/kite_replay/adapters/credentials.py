@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from kite_common.auth import lookup_key, parse_api_key, verify
+from kite_common.auth import Peppers, parse_api_key, verify
 from kite_common.errors import Malformed, Unavailable
 from kite_common.events.codec import decode_as
 from kite_common.events.credentials import CredentialIssued
@@ -32,8 +32,8 @@ class IssuedCredentials(Protocol):
 class TableCredentials:
     """Credentials over the followed topic. A check takes about 5 us, so nothing is remembered."""
 
-    def __init__(self, issued: IssuedCredentials, pepper: bytes) -> None:
-        self._issued, self._pepper = issued, pepper
+    def __init__(self, issued: IssuedCredentials, peppers: Peppers) -> None:
+        self._issued, self._peppers = issued, peppers
 
     def identify(self, key_text: str, now_ms: int) -> Principal | None:
         """The holder of a key that is good at `now_ms`, None for any other text. Raises Unavailable until all keys are known."""
@@ -43,9 +43,9 @@ class TableCredentials:
             parsed = parse_api_key(key_text)
         except Malformed:
             return None
-        issued = self._issued.get(lookup_key(parsed, self._pepper))
+        issued, pepper = self._peppers.find(parsed, self._issued.get)
         if issued is not None and issued.credential != "api_key":
             issued = None
-        if not verify(issued, key_text, self._pepper, now_ms) or issued is None:
+        if not verify(issued, key_text, pepper, now_ms) or issued is None:
             return None
         return Principal(TeamId(issued.team_id), issued.permissions, issued.scopes)

@@ -111,7 +111,7 @@ async def rebuild_archive(
                     return await rebuild.attempt()
                 except _Behind as error:
                     log.warning("rebuild.begins_anew", generation=number, reason=str(error))
-                    await asyncio.to_thread(generations.drop, number)
+                    await rebuild.drop()
                     return await rebuild.attempt()
     except Fenced as error:
         raise Unavailable("ClickHouse was started anew, or another fills the same archive") from error
@@ -167,6 +167,13 @@ class _Rebuild:
         await self._open(step)
         before = self.generations.address(step.before)
         return RebuiltArchive(self.number, filling.records, filling.bad, now_s() - began_s, before, step.before)
+
+    async def drop(self) -> None:
+        """Remove what was filled. Raises Overtaken or Claimed if it may be what is served by now."""
+        if next_number(await asyncio.to_thread(self.generations.last)) != self.number:
+            raise Overtaken(_OVERTAKEN)
+        self._must_be_alone()
+        await asyncio.to_thread(self.generations.drop, self.number)
 
     async def _close(self) -> Generation:
         faults.reached(FILLED)

@@ -1,7 +1,8 @@
 """Have deliveries made once more: one, or those a filter selects. Changes nothing here; delivery carries the orders out. No HTTP words.
 
 Orders carry the event's bytes out of the archive, so that what is redrivable is what can be read, and an order can be carried out whatever
-becomes of the archive. A repeat gives the same orders (`domain/redrive.py`): whoever got no answer asks again.
+becomes of the archive. A repeat gives the same orders (`domain/redrive.py`) until their round is on record; from then on the time of the
+first request keeps it from being another round.
 """
 
 import asyncio
@@ -48,26 +49,34 @@ class RedriveDeliveries:
     clock: Clock
     lock: asyncio.Lock
 
-    async def one(self, team_id: TeamId, scopes: tuple[str, ...], delivery_id: DeliveryId) -> Delivery:
-        """Order one delivery's next round, durably; the delivery as it was.
+    async def one(
+        self, team_id: TeamId, scopes: tuple[str, ...], delivery_id: DeliveryId, updated_before_ms: int | None = None
+    ) -> tuple[Delivery, bool]:
+        """Order one delivery's next round, durably; the delivery as it was, and whether this ordered anything.
+
+        Nothing is ordered if something is on record about the delivery since `updated_before_ms`: whoever repeats a request whose answer
+        got lost, with the same time, gets one round, also if that has ended by then.
 
         Raises ApiError (`delivery_not_found`, `delivery_in_progress`, `webhook_config_not_found`, `event_expired`, `replay_unavailable`),
         Unavailable, OutcomeOpen: asking again does no harm.
         """
         delivery = await self.read.one(team_id, scopes, DeliveryFilter(delivery_id=delivery_id))
+        if updated_before_ms is not None and delivery.updated_ms >= updated_before_ms:
+            return delivery, False
         config_id = await self.configs.active(team_id)
         event = (await self._events(team_id, [delivery])).get(delivery.key.kiteseq)
         refused = refusal(delivery, config_id, event, self._oldest_ms())
         if refused is not None:
             raise ApiError(refused)
         await self.orders.give(self._orders(team_id, [delivery], config_id, {delivery.key.kiteseq: event}))
-        return delivery
+        return delivery, True
 
     async def page(self, request: DeliveriesRequest) -> Redriven:
         """Order the next round of a page of what the filter selects; those under way are passed over.
 
         Raises ApiError (`webhook_config_not_found`, `replay_unavailable`), Unavailable, OutcomeOpen: then some may be ordered, and asking
-        for the same page again orders those and the rest once.
+        for the same page again orders those and the rest once, if the filter has `updated_before_ms`: without it, those that have ended
+        by then and have the wanted status again get another round.
         """
         config_id = await self.configs.active(request.team_id)
         if config_id is None:

@@ -33,7 +33,7 @@ class DeliveryKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
     """Which deliveries of a team are wanted; None = whatever it is. Times are milliseconds since 1970, of the delivery's beginning,
-    `since_ms` included, `until_ms` not."""
+    `since_ms` included, `until_ms` not; `updated_before_ms` of the newest fact on record about it, not included."""
 
     status: str | None = None
     event_id: EventId | None = None
@@ -41,6 +41,7 @@ class DeliveryFilter:
     event_type: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    updated_before_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ def is_wanted(delivery: Delivery, wanted: DeliveryFilter) -> bool:
         and wanted.event_type in (None, fact.event_type)
         and (wanted.since_ms is None or delivery.created_ms >= wanted.since_ms)
         and (wanted.until_ms is None or delivery.created_ms < wanted.until_ms)
+        and (wanted.updated_before_ms is None or delivery.updated_ms < wanted.updated_before_ms)
     )
 
 

@@ -96,6 +96,7 @@ class ClickHouseArchive:
         self._types: dict[TableName, Sequence[ClickHouseType]] = {}
         self._fences: dict[tuple[TableName, int], int] = {}
         self._waits_for: str | None = None
+        self._is_list_gone = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Migrate as soon as ClickHouse can be reached; then serve calls until `stop`.
@@ -153,7 +154,9 @@ class ClickHouseArchive:
                 await self._take_over(table, batch.partition)
         for token, rows in inserts_of(batches):
             fences = [self._fences[table.name, row.partition] for row in rows]
-            await self._writers.run(partial(self._insert, table, rows, fences, token))
+            # Of this owner's inserts only: ClickHouse knows the token of rows, too, that it has lost since, and would not store them again.
+            owned = hashlib.sha256(f"{token} {sorted(set(fences))}".encode()).hexdigest()
+            await self._writers.run(partial(self._insert, table, rows, fences, owned))
 
     async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
         await self._ready()
@@ -206,8 +209,11 @@ class ClickHouseArchive:
             return
         if last is None and self._generation != 0:
             # Somebody has removed the list of generations: what is served is not looked for elsewhere because of that.
-            log.error("archive.generations_gone", generation=self._generation, database=self._address.database)
+            if not self._is_list_gone:
+                log.error("archive.generations_gone", generation=self._generation, database=self._address.database)
+            self._is_list_gone = True
             return
+        self._is_list_gone = False
         if serving(last, self._clock.unix_ms()) != self._generation:
             raise StartAgain("the archive was rebuilt")
 

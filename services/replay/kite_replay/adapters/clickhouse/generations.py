@@ -1,5 +1,7 @@
 """Where the generations of an archive are, and which step was the last: a file beside the chDB folder, a table on a server. Blocking."""
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -95,7 +97,12 @@ class _Folders:
         return self._base if number == 0 else replace(self._base, path=f"{self._base.path.rstrip('/')}.g{number}")
 
     def drop(self, number: int) -> None:
-        shutil.rmtree(self.address(number).path, ignore_errors=True)
+        path = Path(self.address(number).path)
+        with contextlib.suppress(FileNotFoundError), (path / "status").open("rb+") as status:
+            # The engine's own lock: whoever has the folder open keeps it. Raises BlockingIOError.
+            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
     def lost(self) -> int | None:
         first = Path(self._base.path.rstrip("/"))

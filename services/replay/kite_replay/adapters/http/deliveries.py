@@ -31,7 +31,7 @@ PATH: Final = "/api/v1/deliveries"
 REDRIVE_PATH: Final = PATH + "/{id}/redrive"
 REDRIVE_MANY_PATH: Final = PATH + "/redrive"
 _ACCEPTED: Final = 202
-_OPEN: Final = "Whether it was ordered is not known yet; asking again does no harm, the same round is made once."
+_OPEN: Final = "Whether it was ordered is not known yet; ask again with the same `updated_before`, and it is one round."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,14 @@ class DeliveriesRoutes:
         if not is_uuid(delivery_id):
             raise ApiError("delivery_not_found")
         try:
-            delivery = await self.redrive.one(principal.team_id, principal.scopes, DeliveryId(delivery_id.lower()))
+            delivery, is_ordered = await self.redrive.one(
+                principal.team_id, principal.scopes, DeliveryId(delivery_id.lower()), _time(request.query_params.get("updated_before"))
+            )
         except OutcomeOpen:
             raise ApiError("service_unavailable", _OPEN) from None
-        self._told(request, principal, ordered=1)
-        document = {"id": delivery.key.delivery_id, "event_id": delivery.decided.event_id, "status": "pending"}
+        self._told(request, principal, ordered=int(is_ordered))
+        status = "pending" if is_ordered else delivery.status
+        document = {"id": delivery.key.delivery_id, "event_id": delivery.decided.event_id, "status": status}
         return Response(orjson.dumps(document), _ACCEPTED, media_type="application/json")
 
     async def _redrive_many(self, request: Request, limits: dict[str, str]) -> Response:
@@ -122,7 +125,7 @@ def listed_filter(request: Request) -> DeliveryFilter:
         raise ApiError("invalid_event_id")
     return DeliveryFilter(
         status=status, event_id=None if event_id is None else EventId(event_id.lower()), event_type=query.get("event_type"),
-        since_ms=_time(query.get("since")), until_ms=_time(query.get("until")),
+        since_ms=_time(query.get("since")), until_ms=_time(query.get("until")), updated_before_ms=_time(query.get("updated_before")),
     )  # fmt: skip
 
 

@@ -125,10 +125,13 @@ _DELIVERIES_CODES: Final = _COMMON_CODES | {
     503: "`replay_unavailable`, `service_unavailable`, `overloaded`, with `retry_after_secs`",
 }
 _REDRIVEN: Final = _object({
-    "id": {"type": "string", "format": "uuid"}, "event_id": {"type": "string", "format": "uuid"}, "status": {"const": "pending"},
+    "id": {"type": "string", "format": "uuid"}, "event_id": {"type": "string", "format": "uuid"}, "status": {
+    "enum": ["pending", "retrying", *_FINAL],
+    "description": "`pending`: ordered. Else what it is, and nothing was ordered: something is on record since `updated_before`.",
+},
 })  # fmt: skip
 _REDRIVE_CODES: Final = _COMMON_CODES | {
-    400: "`missing_team_id`",
+    400: "`missing_team_id`, `invalid_time`",
     403: "`forbidden`, `insufficient_permissions`",
     404: "`delivery_not_found`, `webhook_config_not_found`",
     409: "`delivery_in_progress`: it is `pending` or `retrying`",
@@ -146,6 +149,7 @@ _FILTERS: Final = [
     _parameter("event_type", "Only deliveries of events of exactly this type."),
     _parameter("since", "Only deliveries that began at this time or later, RFC 3339."),
     _parameter("until", "Only deliveries that began before this time, RFC 3339."),
+    _parameter("updated_before", "Only deliveries of which nothing is on record since this time, RFC 3339."),
     _parameter("cursor", "A `next_cursor` of this route with the same filter. Missing: the newest event."),
 ]
 
@@ -195,7 +199,10 @@ DELIVERIES_OPERATION: Final = _operation(
 REDRIVE_OPERATION: Final = _operation(
     "redrive_delivery",
     "Redrive a delivery",
-    [_TEAM, _parameter("id", "The delivery.", {"type": "string", "format": "uuid"}, place="path", required=True)],
+    [
+        _TEAM, _parameter("id", "The delivery.", {"type": "string", "format": "uuid"}, place="path", required=True),
+        _parameter("updated_before", "Order nothing if something is on record about it since this time, RFC 3339: that of the first try."),
+    ],
     _responses("A new round of attempts to the config active now is ordered, whatever its filter; free", _REDRIVEN, _REDRIVE_CODES, 202),
 )
 REDRIVE_MANY_OPERATION: Final = _operation(
