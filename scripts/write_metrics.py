@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from the lists of metrics and alerts. `--check`: exit 1 if the file is not what would be written."""
+"""Writes docs/metrics.md from the lists of metrics, alerts and SLOs. `--check`: exit 1 if the file is not what would be written."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Final
 
 from kite_common.runtime.alerts import ALERTS, Alert
 from kite_common.runtime.metrics import METRICS, MetricDef
+from kite_common.runtime.slos import SLOS, Slo
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENT: Final = ROOT / "docs/metrics.md"
@@ -22,6 +23,14 @@ Expressions are Prometheus'; each leads to a page that says what callers see, wh
 | alert | when | what it means | what to do |
 |---|---|---|---|
 """
+PROMISED: Final = """
+## What is promised
+
+Shares of what callers do, over thirty days; `deploy/observe/slos.yml` tells when so much fails that the budget will be gone early.
+
+| SLO | promise | bad |
+|---|---|---|
+"""
 ALL: Final = """
 ## All metrics
 
@@ -32,7 +41,8 @@ ALL: Final = """
 
 def text() -> str:
     """The document."""
-    return HEAD + "".join(_alert(one) for one in ALERTS) + ALL + "".join(_row(one) for one in METRICS)
+    told = "".join(_alert(one) for one in ALERTS) + PROMISED + "".join(_slo(one) for one in SLOS)
+    return HEAD + told + ALL + "".join(_row(one) for one in METRICS)
 
 
 def main() -> int:
@@ -51,6 +61,10 @@ def main() -> int:
 def _alert(one: Alert) -> str:
     when = f"`{_cell(one.when)}`" + (f" for {one.for_s} s" if one.for_s else "")
     return f"| [{one.name}](runbooks/{one.name}.md), {one.severity} | {when} | {_cell(one.means)} | {_cell(one.do)} |\n"
+
+
+def _slo(one: Slo) -> str:
+    return f"| [slo-{one.name}](runbooks/slo-{one.name}.md) | {one.means} | `{_cell(one.bad.replace('$window', '5m'))}` |\n"
 
 
 def _row(one: MetricDef) -> str:
