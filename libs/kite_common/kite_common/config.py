@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from kite_common.auth import Peppers
 from kite_common.errors import ConfigurationError, KiteError
 from kite_common.plans import Catalog, parse_catalog, shipped_catalog
 
@@ -185,12 +184,12 @@ def load_catalog(settings: KiteSettings) -> Catalog:
         raise ConfigurationError([f"KITE_PLANS_FILE: {settings.plans_file} cannot be read: {type(error).__name__}"]) from None
 
 
-def peppers_of(settings: KiteSettings) -> Peppers:
-    """What API keys and hook tokens are checked under. Raises ConfigurationError without a pepper."""
+def peppers_of(settings: KiteSettings) -> tuple[bytes, bytes | None]:
+    """The pepper of API keys and hook tokens, and the one before it if there still is one. Raises ConfigurationError without a pepper."""
     current, retired = settings.api_key_pepper, settings.api_key_retired_pepper
     if current is None:
         raise ConfigurationError(["KITE_API_KEY_PEPPER: is required"])
-    return Peppers(current.get_secret_value().encode(), None if retired is None else retired.get_secret_value().encode())
+    return current.get_secret_value().encode(), None if retired is None else retired.get_secret_value().encode()
 
 
 def _problems(settings_type: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from kite_common.auth import Peppers
 from kite_common.config import load_catalog, peppers_of
 from kite_common.crypto import parse_cipher_keys
 from kite_common.projection.outcomes import CommandSender
@@ -86,7 +87,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, orders, commands, sender, *paying,
         *([replay] if replay else []),
     ]  # fmt: skip
-    peppers = peppers_of(settings)
+    peppers = Peppers(*peppers_of(settings))
     known = TableCredentials(credentials, peppers)
     public = Public(RedisClientRateLimits(runner))
     standings = RedisStandings(runner, place_of, stream_time.of, stream_time.server_of)

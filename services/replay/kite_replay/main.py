@@ -9,6 +9,7 @@ from typing import Final
 from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
+from kite_common.auth import Peppers
 from kite_common.config import load_catalog, peppers_of
 from kite_common.ids import EventId, uuid7
 from kite_common.projection.payments import PaymentSender
@@ -84,7 +85,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     )  # fmt: skip
     redis = _redis(settings)
     allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)
-    keys = TableCredentials(credentials, peppers_of(settings))
+    keys = TableCredentials(credentials, Peppers(*peppers_of(settings)))
     reader = MeasuredReader(archive, metrics)
     serve = ServePage(
         ReadEvents(reader, retention, clock), ChargePage(charges, KafkaUsageLog(usages, settings.partitions), clock, _new_usage_id)
