@@ -12,7 +12,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock run down status smoke check lint types imports spelling drift test test-unit payers bench chaos openapi contracts clean
+.PHONY: help install lock image test-image run down status smoke check lint types imports spelling drift test test-unit payers bench chaos openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ test-unit: install ## tests without IO
 
 payers: install $(PAYERS)/node_modules/.installed ## the official x402 clients of npm pay a real Kite; `make test` has the Python one
 	@$(BIN)/python -m pytest $(PAYERS) $(ARGS)
+
+image: ## build the image that runs every service (needs Docker; PYTHON_IMAGE=... for another base)
+	@docker build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) --tag kite:0.1.0 $(ARGS) .
+
+test-image: install ## all services from the image, restricted as in production, against a local stack (after `make image`)
+	@$(BIN)/python -m pytest tests/image $(ARGS)
 
 check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
 	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=
@@ -93,6 +99,8 @@ $(PAYERS)/node_modules/.installed: $(PAYERS)/package-lock.json $(PAYERS)/package
 lock: ## resolve the newest allowed versions into requirements.lock
 	@test -x $(BIN)/uv || { { $(HAS_PIP) || $(PYTHON) -m venv --clear $(VENV); } && $(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.txt; }
 	@$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements.lock
+	@$(COMPILE) pyproject.toml --extra facilitator --constraint requirements.lock -o requirements-image.lock
+	@echo hatchling | $(COMPILE) --upgrade - -o requirements-build.lock
 
 clean: ## remove caches; .kite (data) and .venv stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
