@@ -98,11 +98,12 @@ class _Folders:
 
     def drop(self, number: int) -> None:
         path = Path(self.address(number).path)
-        with contextlib.suppress(FileNotFoundError), (path / "status").open("rb+") as status:
-            # The engine's own lock: whoever has the folder open keeps it. Raises BlockingIOError.
-            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(FileNotFoundError):
+                # The engine's own lock: whoever has the folder open keeps it. Raises BlockingIOError.
+                status = held.enter_context((path / "status").open("rb+"))
+                fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)
-        shutil.rmtree(path, ignore_errors=True)
 
     def lost(self) -> int | None:
         first = Path(self._base.path.rstrip("/"))
