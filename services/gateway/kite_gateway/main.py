@@ -13,7 +13,7 @@ from kite_common.crypto import parse_cipher_keys
 from kite_common.projection.outcomes import CommandSender
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
-from kite_common.runtime.http import HttpServer
+from kite_common.runtime.http import FAREWELL_S, HttpServer
 from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
@@ -125,7 +125,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         signing_roots=_cipher_keys(settings.webhook_signing_key),
     )
     server = HttpServer(
-        create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s,
+        create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s, farewell_s=FAREWELL_S,
         trusted_proxies=settings.trusted_proxies,
     )  # fmt: skip
     components.append(server)

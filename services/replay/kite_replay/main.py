@@ -14,7 +14,7 @@ from kite_common.config import load_catalog, peppers_of
 from kite_common.ids import EventId, uuid7
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
-from kite_common.runtime.http import HttpServer, operations_routes
+from kite_common.runtime.http import FAREWELL_S, HttpServer, operations_routes
 from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
@@ -170,6 +170,7 @@ def _server(settings: ReplaySettings, app: ASGIApp, clock: SystemClock) -> HttpS
         host=settings.host,
         port=settings.port,
         drain_timeout_s=settings.drain_timeout_s / 2,
+        farewell_s=FAREWELL_S,
         trusted_proxies=settings.trusted_proxies,
     )
 

@@ -211,6 +211,23 @@ async def test_a_child_that_ignores_the_request_to_stop_is_killed(own: LocalStac
     assert own.child("deaf").pid is None
 
 
+async def test_a_service_that_is_retired_is_gone_and_its_port_is_nobody_elses(own: LocalStack) -> None:
+    await own.start_services([ServiceSpec("gateway", SERVICE), ServiceSpec("gateway-2", SERVICE)])
+    port = own.ports["gateway"]
+    assert await own.retire("gateway")
+    assert set(own.children) == {"kafka", "valkey", "gateway-2"}
+    assert "gateway" not in own.addresses.services
+    await own.start_services([ServiceSpec("gateway-3", SERVICE)])
+    assert own.ports["gateway-3"] != port
+
+
+async def test_a_service_that_is_retired_by_force_is_said(own: LocalStack, told: Told) -> None:
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {RUN_SERVICE}"
+    await own.start_services([ServiceSpec("deaf", (sys.executable, "-c", deaf), stop_within_s=0.3)])
+    assert not await own.retire("deaf")
+    assert any("was killed" in text for step, text in told.lines if step == "deaf")
+
+
 async def test_a_child_that_cannot_be_noted_is_said_and_looked_after_all_the_same(
     own: LocalStack, told: Told, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_fault_that_there_is_not_is_refused() -> None:
 
 def test_the_command_that_repeats_a_run_says_all_of_it() -> None:
     assert ChaosOptions(7, 2.5, ("kill", "stop")).again == "kitectl chaos --seed 7 --minutes 2.5 --faults kill,stop"
+    assert ChaosOptions(7, 2.5, ("roll",), load=4).again == "kitectl chaos --seed 7 --minutes 2.5 --faults roll --load 4"
 
 
 @pytest.mark.parametrize(("path", "other", "is_one"), [

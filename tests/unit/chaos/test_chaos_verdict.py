@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from kite_cli.chaos.memory import Accepted, Arrived, Memory, Paid, Said, Walk
-from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge, outcome_after, unfinished
+from kite_cli.chaos.verdict import BREAKS, Break, Entry, Found, counted, judge, noticed, outcome_after, unfinished
 
 TEAM, PRICE, OPENED = "team_a", 80, 1_000
 
@@ -173,3 +173,14 @@ def test_what_is_still_under_way_when_all_is_at_rest_stands_still() -> None:
     assert unfinished({}) == []
     assert unfinished({"reservations": 3, "payments": 1}) == []
     assert [one.kind for one in unfinished({"ledger not archived yet": 2, "deliveries under way": 1})] == ["lost", "lost"]
+
+
+@pytest.mark.parametrize("status", ["200", "202", "402", "404", "409", "503"])
+def test_an_answer_is_nothing_that_is_noticed_of_a_roll_out(status: str) -> None:
+    assert list(noticed(Memory(statuses=Counter({status: 3})))) == []
+
+
+@pytest.mark.parametrize("status", ["500", "502", "504", "ServerDisconnectedError", "TimeoutError"])
+def test_a_request_without_an_answer_is_a_roll_out_that_was_noticed(status: str) -> None:
+    (broken,) = noticed(Memory(statuses=Counter({"202": 9, status: 3})))
+    assert (broken.kind, broken.what) == ("false answer", f"3 requests ended with {status} while nothing but roll-outs happened")

@@ -24,8 +24,10 @@ Check = Callable[[], list[tuple[str, Readiness]]]
 
 
 @contextlib.asynccontextmanager
-async def _serving(app: ASGIApp, drain_timeout_s: float = 5) -> AsyncIterator[tuple[HttpServer, asyncio.Event, "asyncio.Task[None]"]]:
-    server, stop = HttpServer(app, host=HOST, port=0, drain_timeout_s=drain_timeout_s), asyncio.Event()
+async def _serving(
+    app: ASGIApp, drain_timeout_s: float = 5, farewell_s: float = 0
+) -> AsyncIterator[tuple[HttpServer, asyncio.Event, "asyncio.Task[None]"]]:
+    server, stop = HttpServer(app, host=HOST, port=0, drain_timeout_s=drain_timeout_s, farewell_s=farewell_s), asyncio.Event()
     assert not server.readiness().ready
     running = asyncio.create_task(server.run(stop))
     await eventually(lambda: server.readiness().ready, what="the server listens")
@@ -167,6 +169,55 @@ async def test_idle_connections_do_not_hold_up_the_stop() -> None:
             await running
         for _, writer in idle:
             writer.close()
+
+
+async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """The head of an answer on a connection that is kept."""
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(b'{"status":"ok"}'))
+    return head
+
+
+async def test_a_stopping_server_asks_its_clients_to_call_on_another_connection_and_cuts_nobody_off() -> None:
+    async with _serving(operations_app(_ready, Metrics()), farewell_s=60) as (server, stop, running):
+        kept = [await asyncio.open_connection(HOST, server.port) for _ in range(5)]
+        for one in kept:
+            assert b"connection: close" not in await _asked(*one)
+        stop.set()
+        await eventually(lambda: not server.readiness().ready, what="the server is leaving")
+        assert b"connection: close" in await _raw(server.port, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"), "new ones are answered, too"
+        for reader, writer in kept:
+            assert not running.done()
+            assert b"connection: close" in await _asked(reader, writer)
+            assert await reader.read() == b""
+            writer.close()
+        async with asyncio.timeout(20):  # far less than the farewell: nobody is left to say it to
+            await running
+
+
+async def test_a_request_under_way_ends_with_the_farewell_too() -> None:
+    slow = _Slow()
+    async with _serving(slow.app, farewell_s=60) as (server, stop, running):
+        answer = asyncio.create_task(_raw(server.port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"))
+        await slow.begun.wait()
+        stop.set()
+        await eventually(lambda: not server.readiness().ready, what="the server is leaving")
+        slow.may_answer.set()
+        assert b"connection: close" in await answer
+        async with asyncio.timeout(20):
+            await running
+
+
+async def test_a_client_that_says_nothing_more_is_waited_for_no_longer_than_the_farewell() -> None:
+    async with _serving(operations_app(_ready, Metrics()), farewell_s=0.2) as (server, stop, running):
+        reader, writer = await asyncio.open_connection(HOST, server.port)
+        await _asked(reader, writer)
+        stop.set()
+        async with asyncio.timeout(20):
+            await running
+        writer.close()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ async def count_ledger(kite: Kite) -> LedgerCount:
 
 
 async def count_archive(kite: Kite) -> tuple[int, int]:
-    """Rows of the archive's events, and distinct events among them. Replay must not run: one process at a time has the engine open."""
+    """Rows of the archive's events, and distinct ones. Without a server replay must not run: one process at a time has the engine open."""
     code, text = await run_tool((sys.executable, "-m", "kite_cli.bench.archive_rows", kite.local.addresses.clickhouse_url))
     if code:
         raise BenchFailed(f"the archive cannot be counted: {text}")

@@ -22,12 +22,10 @@ from kite_cli.bench.load.receiver import Arrivals
 from kite_cli.bench.machine import Machine, this_machine
 from kite_cli.bench.scrape import read, total
 from kite_cli.bench.steps import Steps
-from kite_cli.bench.teams import open_teams
+from kite_cli.bench.teams import bearer, open_teams, set_webhook
 from kite_cli.bench.whole import Kite, whole_kite
 from kite_cli.local.readiness import ReadyCheck, until
 from kite_cli.local.step import StepFailed
-from kite_common.crypto import new_webhook_secret
-from kite_common.runtime.system import random_bytes
 
 _BODY_BYTES: Final = 1_000
 _PAGE: Final = 1_000
@@ -55,7 +53,7 @@ async def measure_redrive(deliveries: int, steps: Steps) -> Redrive:
             await append_backlog(kite, (team,), deliveries, _BODY_BYTES, lambda _done: None)
             await _within(lambda: _archived(kite, deliveries), "the deliveries are not archived")
         async with httpx.AsyncClient(base_url=kite.local.addresses.url("gateway"), timeout=60, trust_env=False) as client:
-            await _configure(client, team, url)
+            await set_webhook(client, team, url)
             async with steps.step("redriven", deliveries / 500) as step:
                 found = await _redriven(client, team, deliveries, arrivals)
                 step.said = f"{found.ordered_per_s:,.0f} ordered/s, {found.delivered_per_s:,.0f} delivered/s"
@@ -102,19 +100,12 @@ async def _archived(kite: Kite, deliveries: int) -> bool:
     return all(total(found, "kite_replay_rows_archived_total", table=table) >= deliveries for table in ("events", "deliveries"))
 
 
-async def _configure(client: httpx.AsyncClient, team: Sender, url: str) -> None:
-    body = {"url": url, "secret": new_webhook_secret(random_bytes(32))}
-    answer = await client.put("/api/v1/webhook-config", params={"team_id": team.team_id}, headers=_bearer(team), json=body)
-    if answer.status_code != httpx.codes.OK:
-        raise BenchFailed(f"the webhook config is answered {answer.status_code} {answer.text[:200]}")
-
-
 async def _redriven(client: httpx.AsyncClient, team: Sender, deliveries: int, arrivals: Arrivals) -> Redrive:
     query: dict[str, str | int] = {"team_id": team.team_id, "status": "no_endpoint", "limit": _PAGE}
     began, ordered, slowest_s = time.monotonic(), 0, 0.0
     while True:
         asked = time.monotonic()
-        answer = await client.post("/api/v1/deliveries/redrive", params=query, headers=_bearer(team))
+        answer = await client.post("/api/v1/deliveries/redrive", params=query, headers=bearer(team))
         if answer.status_code != httpx.codes.ACCEPTED:
             raise BenchFailed(f"a page is answered {answer.status_code} {answer.text[:200]}")
         page = answer.json()
@@ -140,10 +131,6 @@ async def _within(check: ReadyCheck, otherwise: str) -> None:
             await until(check, _LOOK_S)
     except TimeoutError as error:
         raise BenchFailed(f"{otherwise} within {_WITHIN_S:.0f} s") from error
-
-
-def _bearer(team: Sender) -> dict[str, str]:
-    return {"Authorization": f"Bearer {team.key}"}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Opens accounts through commands on the log and issues a key for each, as an operator does. Talks to no service's inside."""
+"""Opens accounts through commands on the log and issues a key for each, as an operator does; sets webhooks through the gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import httpx
 from redis.asyncio import Redis
 
 from kite_cli.bench.failure import BenchFailed
@@ -13,6 +14,7 @@ from kite_cli.bench.whole import Kite
 from kite_cli.local.environment import PARTITIONS
 from kite_cli.local.readiness import until
 from kite_common import auth
+from kite_common.crypto import new_webhook_secret
 from kite_common.events.codec import encode
 from kite_common.events.commands import OpenAccount
 from kite_common.events.credentials import CredentialIssued
@@ -42,6 +44,19 @@ async def open_teams(kite: Kite, count: int) -> tuple[Sender, ...]:
             return tuple(await asyncio.gather(*(_open(sender, credentials, pepper) for _ in range(count))))
     finally:
         await redis.aclose()
+
+
+async def set_webhook(client: httpx.AsyncClient, team: Sender, url: str) -> None:
+    """Have a team's events delivered to `url`, as the team does it; the client's base is the gateway. Raises BenchFailed."""
+    body = {"url": url, "secret": new_webhook_secret(random_bytes(32))}
+    answer = await client.put("/api/v1/webhook-config", params={"team_id": team.team_id}, headers=bearer(team), json=body)
+    if answer.status_code != httpx.codes.OK:
+        raise BenchFailed(f"the webhook config is answered {answer.status_code} {answer.text[:200]}")
+
+
+def bearer(team: Sender) -> dict[str, str]:
+    """The header that says who asks."""
+    return {"Authorization": f"Bearer {team.key}"}
 
 
 @asynccontextmanager

@@ -54,12 +54,12 @@ def command_of(service: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def bare_stack(chain: ChainOptions | None = None) -> AsyncIterator[Kite]:
-    """Kafka with its topics, Valkey, and a chain if one is wanted, without services; the folder goes when they do. Raises StepFailed."""
+async def bare_stack(chain: ChainOptions | None = None, *, clickhouse_server: bool = False) -> AsyncIterator[Kite]:
+    """Kafka with its topics, Valkey, chain and ClickHouse server if wanted, no services; the folder goes after. Raises StepFailed."""
     data_folder().mkdir(parents=True, exist_ok=True)
     _forget_killed_runs(data_folder())
     with TemporaryDirectory(prefix=_PREFIX, dir=data_folder(), ignore_cleanup_errors=True) as folder:
-        async with LocalStack(StackOptions(Path(folder), chain=chain)) as local:
+        async with LocalStack(StackOptions(Path(folder), chain=chain, clickhouse_server=clickhouse_server)) as local:
             await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
             yield Kite(local)
 
@@ -90,5 +90,13 @@ def _forget_killed_runs(data: Path) -> None:
 async def start_services(kite: Kite, names: Sequence[str], commands: Mapping[str, tuple[str, ...]] | None = None) -> None:
     """Start services side by side and wait until they are ready. Raises StepFailed."""
     chosen = {name: command_of(name) for name in names} | dict(commands or {})
-    specs = [ServiceSpec(name, chosen[name], env=_ENVIRONMENT, ready_within_s=_READY_WITHIN_S, nice=NICE[name]) for name in names]
-    await kite.local.start_services(specs)
+    await kite.local.start_services([_spec(name, name, chosen[name], _ENVIRONMENT) for name in names])
+
+
+async def start_beside(kite: Kite, service: str, name: str) -> None:
+    """Start one more process of a service, under a name of its own, and wait until it is ready. Raises StepFailed."""
+    await kite.local.start_services([_spec(service, name, command_of(service), _ENVIRONMENT | {"KITE_INSTANCE": name})])
+
+
+def _spec(service: str, name: str, command: tuple[str, ...], env: Mapping[str, str]) -> ServiceSpec:
+    return ServiceSpec(name, command, env=env, ready_within_s=_READY_WITHIN_S, nice=NICE[service])

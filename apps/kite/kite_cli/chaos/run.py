@@ -14,9 +14,9 @@ from kite_cli.chaos.load.teams import Cast, partitions_of
 from kite_cli.chaos.memory import Memory
 from kite_cli.chaos.options import ChaosOptions
 from kite_cli.chaos.recovery import Injected, Recovery, longest_waits, recoveries, successes
-from kite_cli.chaos.schedule import Planned, schedule
+from kite_cli.chaos.schedule import KINDS, Planned, schedule
 from kite_cli.chaos.stack import ChaosKite
-from kite_cli.chaos.verdict import LOST, Break, Found, judge, unfinished
+from kite_cli.chaos.verdict import LOST, UNNOTICED, Break, Found, judge, noticed, unfinished
 
 _SETTLE_WITHIN_S: Final = 120.0
 _READY_WITHIN_S: Final = 90.0
@@ -56,7 +56,7 @@ async def run_chaos(kite: ChaosKite, options: ChaosOptions, listener: Listener) 
     memory, outcome = Memory(), Outcome(options)
     planned = schedule(options.seed, options.minutes, options.kinds, kite.processes)
     listener.phase("opening teams", 15)
-    async with crowd_of(kite, memory, options.seed) as crowd:
+    async with crowd_of(kite, memory, options.seed, options.load) as crowd:
         await crowd.begin()
         listener.phase("under fire", options.minutes * 60)
         outcome.injected = await _under_fire(kite, planned, options.minutes * 60, listener)
@@ -82,6 +82,7 @@ async def _under_fire(kite: ChaosKite, planned: Sequence[Planned], lasts_s: floa
         at_s = time.monotonic()
         await FAULTS[one.kind](kite, one)
         injected.append(Injected(one, at_s, time.monotonic()))
+        await asyncio.sleep(KINDS[one.kind].rest_s)  # one that took longer than it should has its rest all the same
 
     async with asyncio.TaskGroup() as group:
         for one in planned:
@@ -102,6 +103,8 @@ async def _all_ready(kite: ChaosKite) -> None:
 def _conclude(outcome: Outcome, crowd: Crowd, memory: Memory, found: Found) -> None:
     cast: Cast = crowd.cast
     outcome.breaks = judge(memory, found, sure_receivers=cast.sure, opened=cast.opened)
+    if set(outcome.options.kinds) <= UNNOTICED:
+        outcome.breaks += noticed(memory)
     seen = successes(memory, partitions_of(cast.steady))
     outcome.recovered = recoveries(outcome.injected, seen)
     outcome.breaks += [

@@ -33,6 +33,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "kill": Kind("service", 5.0, weight=6),
     "term": Kind("service", 5.0, weight=3),
     "stop": Kind("service", 7.0, 8.0, 11.0, weight=2),
+    # A Python process that starts on a busy machine, what it says before it ends, and the session of the one that has ended.
+    "roll": Kind("service", 8.0, 14.0, 14.0),
     "broker-kill": Kind("kafka", 25.0),
     "broker-restart": Kind("kafka", 25.0),
     "redis-kill": Kind("valkey", _AFTER_VALKEY_S),

@@ -1,16 +1,18 @@
 """A Kite of its own with two processes of each service, times of delivery compressed, kept running whatever ends them. Hurts nobody."""
 
+import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
 from redis.asyncio import Redis
 
+from kite_cli.chaos.doors import Door, doors
 from kite_cli.chaos.options import PROCESSES
 from kite_cli.chaos.schedule import service_of
 from kite_cli.local.chain.anvil import ChainOptions
@@ -32,7 +34,11 @@ from kite_common.topics import ALL
 _PREFIX: Final = "chaos-"
 _KEPT: Final = "kept"
 _THIRD_PARTY: Final = ("kafka", "valkey", "chain", CLICKHOUSE)
+_CALLED: Final = ("gateway", "replay")
 _READY_WITHIN_S: Final = 180.0
+# As deploy/k8s has it: grace for what a process says and drains, and the time in which everybody learns where to call now.
+_STOP_WITHIN_S: Final = 45.0
+_LEFT_S: Final = 1.0
 # Whoever is killed at every turn of its start is started again all the same: that is no reason to give up here.
 _POLICY: Final = RestartPolicy(max_delay_s=1.0, max_failed_starts=1_000, max_failing_s=1_200.0, max_ends=1_000)
 _ENVIRONMENT: Final = {
@@ -45,12 +51,17 @@ _ENVIRONMENT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChaosKite:
-    """A running one. `processes` are those of the services."""
+    """A running one. `processes` are those of the services; `doors`: the ports of those that are called, which stay when another process
+    takes the place of one."""
 
     local: LocalStack
+    doors: dict[str, Door] = field(default_factory=dict)
     processes: tuple[str, ...] = PROCESSES
+    _now: dict[str, str] = field(default_factory=dict)
+    _renewals: int = 0
+    _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -68,11 +79,28 @@ class ChaosKite:
 
     def url(self, process: str) -> str:
         """Where a process of a service answers."""
-        return self.local.addresses.url(process)
+        return self.doors[process].url if process in self.doors else self.local.addresses.url(process)
 
     def child(self, process: str) -> Child:
-        """A process, as its supervisor sees it."""
-        return self.local.child(process)
+        """A process, or the one that is in its place now, as its supervisor sees it."""
+        return self.local.child(self._now.get(process, process))
+
+    async def renew(self, process: str) -> None:
+        """Put another process in the place of one: it is up and ready, and new callers are led to it, before the former is told to end.
+
+        Raises StepFailed if it cannot be had, or if the former one does not end by itself.
+        """
+        async with self._renewing:
+            self._renewals += 1
+            former, name = self._now.get(process, process), f"{process}.{self._renewals}"
+            own = _own(process, self.doors) | {"KITE_INSTANCE": f"chaos-{name}"}
+            await self.local.start_services([_spec(self.local, process, name, own)])
+            self._now[process] = name
+            if process in self.doors:
+                self.doors[process].leads_to = self.local.ports[name]
+                await asyncio.sleep(_LEFT_S)
+            if not await self.local.retire(former):
+                raise StepFailed(former, "did not end in time after SIGTERM", f"Its log, {former}.log, says what it waited for.")
 
 
 @asynccontextmanager
@@ -87,8 +115,11 @@ async def chaos_kite(data: Path | None, *, keep: bool, progress: Progress) -> As
                 child.spec = replace(child.spec, policy=_POLICY)
             await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
             await _declare_quiet(local)
-            await local.start_services(_specs(local))
-            yield ChaosKite(local)
+            local.choose_ports([_spec(local, name, name, {}) for name in PROCESSES])
+            called = {name: local.ports[name] for name in PROCESSES if service_of(name) in _CALLED}
+            async with doors(called) as opened:
+                await local.start_services(_specs(local, opened))
+                yield ChaosKite(local, opened)
 
 
 @contextmanager
@@ -115,30 +146,29 @@ def _forget_killed_runs(data: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _specs(local: LocalStack) -> list[ServiceSpec]:
-    """The facilitator and the services; ports are chosen first, so that each can be told of the others."""
+def _specs(local: LocalStack, opened: Mapping[str, Door]) -> list[ServiceSpec]:
+    """The facilitator and the services; ports have been chosen, so that each can be told of the others."""
     facilitator = replace(facilitator_spec(), policy=_POLICY, ready_within_s=_READY_WITHIN_S)
-    bare = [facilitator, *(_spec(name, {}) for name in PROCESSES)]
-    local.choose_ports(bare)
-    return [facilitator, *(_spec(name, _own(local, name)) for name in PROCESSES)]
+    local.choose_ports([facilitator])
+    return [facilitator, *(_spec(local, name, name, _own(name, opened)) for name in PROCESSES)]
 
 
-def _own(local: LocalStack, name: str) -> dict[str, str]:
+def _own(process: str, opened: Mapping[str, Door]) -> dict[str, str]:
     """What the second process of a service has of its own."""
-    first = name == service_of(name)
+    first = process == service_of(process)
     own = {"KITE_INSTANCE": "chaos-0" if first else "chaos-1"}
-    if service_of(name) == "gateway":
-        own["KITE_REPLAY_URL"] = local.addresses.url("replay" if first else "replay-2")
-    if service_of(name) == "billing":
-        own[FACILITATOR_TOKEN] = local.secrets[FACILITATOR_TOKEN]
+    if service_of(process) == "gateway":
+        own["KITE_REPLAY_URL"] = opened["replay" if first else "replay-2"].url
     return own
 
 
-def _spec(name: str, own: dict[str, str]) -> ServiceSpec:
-    service = service_of(name)
+def _spec(local: LocalStack, process: str, name: str, own: Mapping[str, str]) -> ServiceSpec:
+    """A process of a service, under a name of the stack's."""
+    service = service_of(process)
+    facilitator = {FACILITATOR_TOKEN: local.secrets[FACILITATOR_TOKEN]} if service == "billing" else {}
     return ServiceSpec(
-        name, (sys.executable, "-m", f"kite_{service}.main"), env=_ENVIRONMENT | own, ready_within_s=_READY_WITHIN_S,
-        policy=_POLICY,
+        name, (sys.executable, "-m", f"kite_{service}.main"), env=_ENVIRONMENT | facilitator | dict(own), ready_within_s=_READY_WITHIN_S,
+        stop_within_s=_STOP_WITHIN_S, policy=_POLICY,
     )  # fmt: skip
 
 

@@ -14,6 +14,9 @@ WRONG_BALANCE: Final = "wrong balance"
 REORDERED: Final = "reordered"
 FALSE_ANSWER: Final = "false answer"
 BREAKS: Final = (LOST, DOUBLED, WRONG_BALANCE, REORDERED, FALSE_ANSWER)
+# What no caller may notice but by a 503, which says that the same request will be taken a little later.
+UNNOTICED: Final = frozenset({"roll"})
+_LATER: Final = "503"
 ENDED: Final = frozenset({"delivered", "dead", "cancelled", "filtered", "no_endpoint", "blocked"})
 
 
@@ -71,6 +74,13 @@ def judge(memory: Memory, found: Found, *, sure_receivers: frozenset[str], opene
         *_payments(memory, found),
         *_answers(memory, found),
     ]
+
+
+def noticed(memory: Memory) -> Iterator[Break]:
+    """Requests that had no answer, or another one of the server's troubles than 503."""
+    for status, count in memory.statuses.items():
+        if not status.isdigit() or (status >= "500" and status != _LATER):
+            yield Break(FALSE_ANSWER, f"{count} requests ended with {status} while nothing but roll-outs happened")
 
 
 def counted(breaks: Iterable[Break]) -> dict[str, int]:

@@ -13,6 +13,7 @@ _SEED = typer.Option("--seed", min=0, help="What the faults and their order foll
 _MINUTES = typer.Option("--minutes", min=0.1, help="How long faults are injected. Starting, draining and the verdict come on top.")
 _FAULTS = typer.Option("--faults", metavar="KINDS", help="Some of the kinds, with commas between them; without it all of them.")
 _PATIENCE = typer.Option("--patience", min=1, help="Seconds to wait at the end for messages whose outcome is open, which lasts up to 90.")
+_LOAD = typer.Option("--load", min=0.1, max=20, help="Times as many messages as usual, which is about forty a second.")
 _KEEP = typer.Option("--keep", help="Keep the data folder, with all logs.")
 _DATA = typer.Option("--data", help="An empty folder to live in, which is kept; without it a temporary one.")
 
@@ -24,6 +25,7 @@ def chaos(
     keep: Annotated[bool, _KEEP] = False,
     data: Annotated[Path | None, _DATA] = None,
     patience: Annotated[float, _PATIENCE] = 150.0,
+    load: Annotated[float, _LOAD] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Start a Kite of its own with two processes of each service, use it, break it in every way, and see that every promise was kept.
@@ -39,7 +41,7 @@ def chaos(
 
     output, kinds = Output(as_json), tuple(filter(None, faults.split(","))) or tuple(KINDS)
     try:
-        options = ChaosOptions(random_bits(31) if seed is None else seed, minutes, kinds, data, keep, patience)
+        options = ChaosOptions(random_bits(31) if seed is None else seed, minutes, kinds, data, keep, patience, load)
     except ValueError as error:
         raise CommandFailed(str(error), "Give it more --minutes, or name fewer --faults: --faults kill,term,stop", 2) from error
     output.console.print(f"seed {options.seed}", highlight=False)

@@ -159,6 +159,12 @@ class LocalStack:
             if service.name not in self._hosts:
                 self._pick_service_port(service, services)
 
+    async def retire(self, name: str) -> bool:
+        """Stop a service and forget it; False if it had to be forced. Its port stays taken until `close`."""
+        by_itself = await self._stop_told(name)
+        del self.children[name], self.ports[name], self._hosts[name]
+        return by_itself
+
     async def close(self) -> None:
         """Stop services, then chain, ClickHouse, Valkey and Kafka, each with its deadline, and give the folder back. May be repeated."""
         services = [name for name in self.children if name not in (*THIRD_PARTY, CHAIN, CLICKHOUSE)]
@@ -174,7 +180,7 @@ class LocalStack:
                 after_services.push_async_callback(self._stop_told, CLICKHOUSE)
             after_services.push_async_callback(self._stop_chain)
             ends = await asyncio.gather(*(self._stop_told(name) for name in services), return_exceptions=True)
-            if failures := [end for end in ends if end is not None]:
+            if failures := [end for end in ends if isinstance(end, BaseException)]:
                 raise failures[0]
 
     @property
@@ -325,12 +331,14 @@ class LocalStack:
         await self.children[name].start()
         self._progress.done(name, f"ready on port {self.ports[name]} after {time.monotonic() - began:.1f} s")
 
-    async def _stop_told(self, name: str) -> None:
+    async def _stop_told(self, name: str) -> bool:
         child = self.children[name]
-        if await child.stop():
+        by_itself = await child.stop()
+        if by_itself:
             self._progress.done(name, "stopped")
         else:
             self._progress.warn(name, f"did not stop within {child.spec.stop_within_s:.0f} s and was killed")
+        return by_itself
 
     def _pick_service_port(self, service: ServiceSpec, services: Sequence[ServiceSpec]) -> None:
         wish, former = service.port, self._state.ports.get(service.name)

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from kite_common.errors import ApiError, ConfigurationError
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.system import monotonic_s
 
 # A hook stores at most 16 KiB of headers; cookies, payment headers and the request line come on top.
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -31,24 +32,31 @@ MAX_HEADERS: Final = 128
 # From the first byte of a connection or request to the end of its headers: a trickling client holds a socket no longer.
 HEAD_TIMEOUT_S: Final = 15.0
 KEEP_ALIVE_S: Final = 75
+# For servers that the world calls: most clients send again within it.
+FAREWELL_S: Final = 2.0
+_LOOK_S: Final = 0.02
 _BACKLOG: Final = 2048
 
 ReadinessCheck = Callable[[], list[tuple[str, Readiness]]]
 
 
 class HttpServer:
-    """An ASGI app on one port. Stopping closes the port at once, then waits for the requests in flight.
+    """An ASGI app on one port. Stopping says farewell, then closes the port and waits for the requests in flight.
 
     `port` 0 takes a free one; `port` tells the real one once the server is ready. `drain_timeout_s` bounds the waiting: what is
-    not answered by then is cut off. X-Forwarded-For is believed only from `trusted_proxies`.
+    not answered by then is cut off. For `farewell_s` at most, as long as there are connections, each answer asks its client to call
+    on another one (`Connection: close`, RFC 9112, section 9.6): closing a connection that is only kept would cut off the request
+    that is just being sent on it. X-Forwarded-For is believed only from `trusted_proxies`.
     `run` raises ConfigurationError when the address cannot be had.
     """
 
     def __init__(
-        self, app: ASGIApp, *, host: str, port: int, drain_timeout_s: float = 12.0, trusted_proxies: Sequence[str] = (), name: str = "http",
+        self, app: ASGIApp, *, host: str, port: int, drain_timeout_s: float = 12.0, farewell_s: float = 0.0,
+        trusted_proxies: Sequence[str] = (), name: str = "http",
     ) -> None:  # fmt: skip
         self.name = name
         self.port = port
+        self._farewell_s = farewell_s
         self._app, self._host, self._drain_timeout_s, self._trusted = app, host, drain_timeout_s, list(trusted_proxies)
         self._server: _Server | None = None
         self._stopping = False
@@ -62,7 +70,10 @@ class HttpServer:
             stopping = asyncio.create_task(stop.wait(), name=f"{self.name}.stop")
             try:
                 await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                self._stopping = self._server.should_exit = True
+                self._stopping = True
+                if not serving.done():
+                    await self._server.say_farewell(self._farewell_s)
+                self._server.should_exit = True
                 await serving
             finally:
                 await _end(stopping, serving)
@@ -178,6 +189,16 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def say_farewell(self, within_s: float) -> None:
+        """Answer as before, but let no client keep its connection, until there is none left or the time is over."""
+        close = (b"connection", b"close")
+        # What uvicorn begins each answer with, those that are under way too; it makes that anew from the second list once a second.
+        self.server_state.default_headers.append(close)
+        self.config.encoded_headers.append(close)
+        until = monotonic_s() + within_s
+        while self.server_state.connections and monotonic_s() < until:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(_LOOK_S)
 
     def hang_up(self) -> None:
         """Close what is left after the drain deadline, or when draining was cancelled."""

@@ -48,6 +48,7 @@ class Crowd:
     receivers: Receivers
     sending: Caller
     looking: Caller
+    load: float
     _all_senders: list[Sender] = field(default_factory=list)
     _turns: list[Turn] = field(default_factory=list)
     _actors: list[asyncio.Task[None]] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Crowd:
             known_price = None if team is self.cast.changing else price
             sender = Sender(team, self.sending, self.memory, self.chance, known_price)
             self._all_senders.append(sender)
-            self._acts(sender.send, _SEND_S)
+            self._acts(sender.send, (_SEND_S[0] / self.load, _SEND_S[1] / self.load))
         self._changes()
         await self._pays()
         for team in self.cast.steady:
@@ -158,14 +159,17 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd_of(kite: ChaosKite, memory: Memory, seed: int) -> AsyncIterator[Crowd]:
-    """The crowd of a run, set up and not yet begun; whatever runs is ended on the way out. Raises CommandFailed."""
+async def crowd_of(kite: ChaosKite, memory: Memory, seed: int, load: float) -> AsyncIterator[Crowd]:
+    """The crowd of a run, set up and not yet begun; whatever runs is ended on the way out. `load`: how often senders send, 1 = as usual.
+
+    Raises CommandFailed.
+    """
     chance = random.Random(seed)  # noqa: S311  spreads load, protects nothing
     cast = await open_cast(kite)
     gateways: Mapping[str, str] = {name: kite.url(name) for name in kite.gateways}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http, receiving(memory, chance) as receivers:
-        crowd = Crowd(kite, cast, memory, chance, receivers, Caller(http, gateways, memory), Caller(http, gateways, memory))
+        crowd = Crowd(kite, cast, memory, chance, receivers, Caller(http, gateways, memory), Caller(http, gateways, memory), load)
         try:
             yield crowd
         finally:

@@ -72,6 +72,8 @@ class Payer:
         raise GaveUp("payment")
 
     def _judge(self, error: CommandFailed) -> None:
+        if not isinstance(error, ApiRefused):
+            self._memory.statuses["payment without an answer"] += 1
         if isinstance(error, ApiRefused) and error.status not in (409, 429, 503):
             self._memory.wrong_answers[f"a payment was refused: {error.status} {error.error}"] += 1
             raise GaveUp(error.error)
