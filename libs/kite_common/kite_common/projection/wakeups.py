@@ -9,13 +9,14 @@ from redis.exceptions import RedisError
 from kite_common.errors import Unavailable
 from kite_common.projection import keys
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.system import pause
+from kite_common.runtime.system import monotonic_s, pause
 
 log = get_logger("kite.projection")
 
 # A wake-up may be lost with a connection: the outcome itself is looked for again after this time.
 _POLL_S: Final = 0.25
 _LISTEN_AGAIN_S: Final = 1.0
+_SAY_AGAIN_S: Final = 1.0
 
 
 class Wakeups:
@@ -27,6 +28,7 @@ class Wakeups:
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis, self._name = redis, name
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._say_next_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen for wake-ups until stopped."""
@@ -42,13 +44,20 @@ class Wakeups:
         try:
             found = await self._redis.get(key)
         except (RedisError, OSError) as error:
-            log.warning(f"{self._name}.redis_away", reason=type(error).__name__)
+            self._say_away(type(error).__name__)
             raise Unavailable(f"Redis is away: {type(error).__name__}") from error
         return None if found is None else _bytes(found)
 
     def expect(self, identifier: str) -> "Expected":
         """A context inside which wake-ups for this id are heard; enter it before whatever leads to the outcome is sent."""
         return Expected(self, self._waiting, identifier)
+
+    def _say_away(self, reason: str) -> None:
+        """Every waiter looks a few times a second; the log needs to know once."""
+        now_s = monotonic_s()
+        if now_s >= self._say_next_s:
+            log.warning(f"{self._name}.redis_away", reason=reason)
+            self._say_next_s = now_s + _SAY_AGAIN_S
 
     async def _listen_always(self) -> None:
         while True:
