@@ -12,10 +12,10 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock image test-image run down status smoke check lint types imports spelling drift test test-unit payers bench chaos openapi contracts clean
+.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit payers bench chaos openapi contracts clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-19s %s\n", $$1, $$2}'
 
 run: install ## start Kafka, Valkey, a local chain and all services on this machine; Ctrl-C stops them
 	@$(BIN)/kitectl up
@@ -44,6 +44,12 @@ image: ## build the image that runs every service (needs Docker; PYTHON_IMAGE=..
 test-image: install ## all services from the image, restricted as in production, against a local stack (after `make image`)
 	@$(BIN)/python -m pytest tests/image $(ARGS)
 
+env: ## write .env for docker-compose.yml, every secret drawn (ARGS="demo observe": the profiles)
+	@$(PYTHON) scripts/write_env.py $(ARGS)
+
+test-compose: install ## docker-compose.yml as a whole: a message, a payment, a restart (after `make image`; STAND_INS=1 where no registry is)
+	@KITE_STAND_INS=$(STAND_INS) $(BIN)/python -m pytest tests/compose $(ARGS)
+
 check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
 	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=
 	@$(BIN)/coverage report --include='*/domain/*,*/application/*' --skip-covered --fail-under=98
@@ -66,6 +72,7 @@ drift: install
 	@$(BIN)/python scripts/write_schemas.py --check
 	@$(BIN)/python scripts/write_metrics.py --check
 	@$(BIN)/python scripts/write_alerts.py --check
+	@$(BIN)/python scripts/check_compose.py
 
 bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute, written nowhere)
 	@$(BIN)/kitectl bench $(or $(ARGS),--write docs/benchmarks.md)

@@ -11,6 +11,7 @@ from kite_cli.commands import (
     archive,
     audit,
     bench,
+    chain,
     chaos,
     config,
     deliveries,
@@ -69,6 +70,7 @@ app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(pay.app, name="pay")
 app.add_typer(payments.app, name="payments")
+app.add_typer(chain.app, name="chain")
 app.add_typer(topics.app, name="topics")
 app.add_typer(archive.app, name="archive")
 app.add_typer(rebuild.app, name="rebuild")

@@ -11,10 +11,10 @@ from kite_cli.local.ports import LOOPBACK
 @asynccontextmanager
 async def listening(app: web.Application) -> AsyncIterator[str]:
     """Serve on a free port while inside; the base URL."""
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, LOOPBACK, 0, shutdown_timeout=1.0).start()
+        await web.TCPSite(runner, LOOPBACK, 0).start()
         yield f"http://{LOOPBACK}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -25,7 +25,7 @@ COMMANDS = (
     "up", "down", "status", "send", "events", "smoke", "audit", "bench", "chaos", "team create", "team past-due", "team cancel",
     "key create", "key revoke", "hook create", "hook list", "hook rotate-secret", "hook deactivate", "payments show", "payments list",
     "payments assign", "payments audit", "deliveries list", "deliveries show", "deliveries redrive", "deliveries test",
-    "rebuild redis", "rebuild archive", "rebuild accounts", "archive migrate",
+    "rebuild redis", "rebuild archive", "rebuild accounts", "archive migrate", "chain prepare",
     "topics apply", "topics check", "config check", "pay bootstrap", "pay deposit", "pay events", "wallet show", "wallet faucet",
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from kite_cli.output import Output, usdc
 app = typer.Typer(no_args_is_help=True)
 
 _ADDRESS = typer.Argument(metavar="[ADDRESS]", help="Who gets it; without it the wallet of `kitectl wallet show`.")
+_RPC = typer.Option("--rpc-url", help="JSON-RPC of another local chain (anvil) than that of the data folder.")
 _USDC = typer.Option("--usdc", min=1, max=100, help="How much, in whole USDC.")
 
 
@@ -43,14 +44,15 @@ def show(data: DataFolder = None, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: kitectl wallet faucet --usdc 10")
 def faucet(
-    address: Annotated[str | None, _ADDRESS] = None, amount: Annotated[int, _USDC] = 10, data: DataFolder = None, as_json: AsJson = False
-) -> None:
+    address: Annotated[str | None, _ADDRESS] = None, amount: Annotated[int, _USDC] = 10, rpc_url: Annotated[str | None, _RPC] = None,
+    data: DataFolder = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Mint USDC on the local chain, where it is worth nothing. Refuses on any other chain."""
     from kite_cli.pay.faucet import parse_recipient, pour
     from kite_cli.pay.wallet import find_wallet
 
     folder = chosen_data(data)
     to = find_wallet(folder).address if address is None else parse_recipient(address)
-    transaction, balance = run(pour(folder, to, amount))
+    transaction, balance = run(pour(folder, to, amount, rpc_url))
     document = {"address": to, "transaction": transaction, "chain_balance_atomic": balance}
     Output(as_json).result(document, f"minted  {usdc(amount * 1_000_000)} to {to}, which now has {usdc(balance)}")

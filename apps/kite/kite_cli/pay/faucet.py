@@ -7,13 +7,12 @@ from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.found import FoundStack, find_stack
 from kite_cli.local.chain.known import CHAIN_ID, TOKENS
 from kite_cli.local.chain.rpc import RpcFailed, local_rpc
-from kite_cli.local.chain.token import balance_of, mint
+from kite_cli.local.chain.token import balance_of, is_anvil, mint
 from kite_common.errors import Malformed
 from kite_common.x402.networks import checksum, parse_address
 
 MOST_USDC: Final = 100
 _ATOMIC: Final = 1_000_000
-_IS_LOCAL: Final = "anvil/"
 
 
 def chain_url(stack: FoundStack | None) -> str | None:
@@ -41,17 +40,20 @@ async def local_balance(data: Path, address: str) -> int | None:
         return None
 
 
-async def pour(data: Path, address: str, usdc: int) -> tuple[str, int]:
-    """Mint to an address on the local chain; the transaction and the balance after it. Raises CommandFailed."""
-    url = chain_url(find_stack(data))
+async def pour(data: Path, address: str, usdc: int, rpc_url: str | None = None) -> tuple[str, int]:
+    """Mint to an address on the local chain of the data folder, or on the one at `rpc_url`, which must be anvil all the same.
+
+    The transaction and the balance after it. Raises CommandFailed.
+    """
+    url = rpc_url or chain_url(find_stack(data))
     if url is None:
         advice = "Start one with `make run`; on a real network get test USDC from its faucet."
         raise CommandFailed(f"no local chain runs in {data}", advice, EXIT_UNAVAILABLE)
     try:
         async with local_rpc(url) as rpc:
-            if not str(await rpc.call("web3_clientVersion")).startswith(_IS_LOCAL):
+            if not await is_anvil(rpc):
                 raise CommandFailed("what answers there is no local chain", "The faucet works with anvil alone.")
             transaction = await mint(rpc, TOKENS[CHAIN_ID], address, usdc * _ATOMIC)
             return transaction, await balance_of(rpc, TOKENS[CHAIN_ID], address)
     except RpcFailed as error:
-        raise CommandFailed(f"the local chain refuses: {error}", "See its log in `kitectl status`.", EXIT_UNAVAILABLE) from error
+        raise CommandFailed(f"the local chain refuses: {error}", "See its log.", EXIT_UNAVAILABLE) from error

@@ -20,6 +20,8 @@ _NAME: Final = "0x06fdde03"  # name()
 _BALANCE_OF: Final = "0x70a08231"  # balanceOf(address)
 _INITIALIZE: Final = "0x4cd88b76"  # initialize(string,string)
 _MINT: Final = "0x40c10f19"  # mint(address,uint256)
+# How its version begins.
+_IS_ANVIL: Final = "anvil/"
 
 
 @cache
@@ -27,6 +29,11 @@ def artifact() -> dict[str, Any]:
     """What the compiler made of MockUSDC.sol: `abi`, `bytecode`, `deployedBytecode`."""
     made: dict[str, Any] = json.loads(_ARTIFACT.read_text("utf-8"))
     return made
+
+
+async def is_anvil(rpc: Rpc) -> bool:
+    """Say whether it is a chain whose owner may put code anywhere, so that nothing on it is worth anything. Raises RpcFailed."""
+    return str(await rpc.call("web3_clientVersion")).startswith(_IS_ANVIL)
 
 
 async def is_set_up(rpc: Rpc, token: Token) -> bool:
