@@ -8,11 +8,13 @@ BIN := $(VENV)/bin
 # venv makes python before pip: a folder without pip is one that was interrupted, and made anew.
 HAS_PIP := $(BIN)/python -m pip --version >/dev/null 2>&1
 PAYERS := tests/payers
+# Tools with many dependencies of their own, which are none of Kite's.
+AUDIT := .venv-audit
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit payers bench chaos openapi contracts clean
+.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit payers sbom audit-dependencies bench chaos openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-19s %s\n", $$1, $$2}'
@@ -49,6 +51,13 @@ env: ## write .env for docker-compose.yml, every secret drawn (ARGS="demo observ
 
 test-compose: install ## docker-compose.yml as a whole: a message, a payment, a restart (after `make image`; STAND_INS=1 where no registry is)
 	@KITE_STAND_INS=$(STAND_INS) $(BIN)/python -m pytest tests/compose $(ARGS)
+
+sbom: $(AUDIT)/.installed ## write dist/kite.cdx.json, the list of all that is in the image (CycloneDX), from requirements-image.lock
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore::UserWarning $(AUDIT)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/kite.cdx.json requirements-image.lock
+
+audit-dependencies: $(AUDIT)/.installed ## ask the package index for known vulnerabilities of what is locked (ARGS="-s osv": another database)
+	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements-image.lock --requirement requirements.lock $(ARGS)
 
 check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
 	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=
@@ -103,11 +112,18 @@ $(PAYERS)/node_modules/.installed: $(PAYERS)/package-lock.json $(PAYERS)/package
 	@$(BIN)/python scripts/npm.py ci --prefix $(PAYERS) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
+$(AUDIT)/.installed: requirements-audit.lock $(VENV)/.installed
+	@echo "audit: its tools into $(AUDIT), as pinned in requirements-audit.lock"
+	@$(PYTHON) -m venv --clear --without-pip $(AUDIT)
+	@VIRTUAL_ENV=$(CURDIR)/$(AUDIT) $(BIN)/uv pip sync --quiet --require-hashes requirements-audit.lock
+	@touch $@
+
 lock: ## resolve the newest allowed versions into requirements.lock
 	@test -x $(BIN)/uv || { { $(HAS_PIP) || $(PYTHON) -m venv --clear $(VENV); } && $(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.txt; }
 	@$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements.lock
 	@$(COMPILE) pyproject.toml --extra facilitator --constraint requirements.lock -o requirements-image.lock
 	@echo hatchling | $(COMPILE) --upgrade - -o requirements-build.lock
+	@printf 'cyclonedx-bom\npip-audit\n' | $(COMPILE) --upgrade - -o requirements-audit.lock
 
 clean: ## remove caches; .kite (data) and .venv stay
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
+	@rm -rf $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
