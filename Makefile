@@ -14,7 +14,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit payers sbom audit-dependencies bench chaos openapi contracts clean
+.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit test-containers payers sbom audit-dependencies bench chaos openapi contracts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-19s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ sbom: $(AUDIT)/.installed ## write dist/kite.cdx.json, the list of all that is i
 
 audit-dependencies: $(AUDIT)/.installed ## ask the package index for known vulnerabilities of what is locked (ARGS="-s osv": another database)
 	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements-image.lock --requirement requirements.lock $(ARGS)
+
+# The tests that break Kafka, Valkey and ClickHouse need those of the local stack.
+test-containers: install ## the end-to-end tests with Kafka, Valkey and ClickHouse of docker-compose.yml as containers (needs Docker; STAND_INS=1 where no registry is)
+	@KITE_STAND_INS=$(STAND_INS) $(BIN)/python -m pytest tests/e2e --containers --ignore tests/e2e/test_e2e_chaos.py $(ARGS)
 
 check: lint types imports spelling drift ## everything that needs no running stack: style, types, borders, spelling, contracts, unit tests with coverage
 	@$(BIN)/python -m pytest tests/unit tests/contracts -q --cov --cov-report=

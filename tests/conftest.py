@@ -18,6 +18,10 @@ settings.register_profile("kite", deadline=None, print_blob=True)
 settings.load_profile("kite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--containers", action="store_true", help="end-to-end tests: Kafka, Valkey and ClickHouse in containers")
+
+
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
     """A real broker and a real Valkey, started when the first test asks for them."""

@@ -20,7 +20,7 @@ from kite_common.runtime.system import random_bytes
 from kite_common.testing.eventually import eventually
 from kite_delivery.testing.receiver import Receiver
 from kite_delivery.testing.receiver import answer as receiver_answers
-from support.kite import SERVICES, Kite, Team, kite
+from support.kite import SERVICES, Kite, ServersFor, Team, kite
 
 ROUTES: Final = json.loads((Path(__file__).parents[2] / "contracts/openapi.json").read_text("utf-8"))["paths"]
 # Of no form that could be known: nobody masks these, they must not be written at all.
@@ -66,9 +66,10 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    data = tmp_path_factory.mktemp("secrets") / "data"
-    async with kite(data, SERVICES, {"KITE_LOG_LEVEL": "debug"}) as whole, Receiver().listening() as receiver:
+async def scene(tmp_path_factory: pytest.TempPathFactory, servers_for: ServersFor) -> AsyncIterator[Scene]:
+    folder = tmp_path_factory.mktemp("secrets")
+    data, env = folder / "data", {"KITE_LOG_LEVEL": "debug"}
+    async with servers_for(folder) as servers, kite(data, SERVICES, env, servers) as whole, Receiver().listening() as receiver:
         [team] = await whole.teams(1)
         secrets, addresses, secret = whole.local.secrets, whole.local.addresses, new_webhook_secret(random_bytes(32))
         target = LogTarget(

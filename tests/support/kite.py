@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ import httpx
 from redis.asyncio import Redis
 
 from kite_cli.local.environment import PARTITIONS
-from kite_cli.local.stack import LocalStack, ServiceSpec, StackOptions
+from kite_cli.local.stack import LocalStack, Servers, ServiceSpec, StackOptions
 from kite_common import auth
 from kite_common.events.codec import encode
 from kite_common.events.commands import Command, CommandOutcome, OpenAccount
@@ -38,6 +38,9 @@ COMPRESSED: Final = {
     "KITE_DELIVERY_ASIDE_MOST_S": "1",
     "KITE_LOG_LEVEL": "warning",
 }
+
+
+ServersFor = Callable[[Path], AbstractAsyncContextManager[Servers | None]]
 
 
 @dataclass(frozen=True)
@@ -178,9 +181,18 @@ async def send(client: httpx.AsyncClient, team: Team, body: str, *, key: str, un
 
 
 @asynccontextmanager
-async def kite(data: Path, services: Sequence[str] = SERVICES, env: Mapping[str, str] | None = None) -> AsyncIterator[Kite]:
-    """Start everything, or only these services, with these settings over the usual ones; stop everything."""
-    async with LocalStack(StackOptions(data)) as local:
+async def local_servers(_folder: Path) -> AsyncIterator[None]:
+    """None: the local stack starts its own."""
+    yield None
+
+
+@asynccontextmanager
+async def kite(
+    data: Path, services: Sequence[str] = SERVICES, env: Mapping[str, str] | None = None, servers: Servers | None = None
+) -> AsyncIterator[Kite]:
+    """Start everything, or only these services, with these settings over the usual ones, on servers that run already if there are any;
+    stop what was started."""
+    async with LocalStack(StackOptions(data, servers=servers)) as local:
         await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
         await local.start_services([_spec(name, env or {}) for name in services])
         yield Kite(local)

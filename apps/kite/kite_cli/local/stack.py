@@ -64,11 +64,21 @@ class ServiceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Servers:
+    """Kafka, Redis and ClickHouse that somebody else has started, for services on this machine."""
+
+    kafka_bootstrap: str
+    redis_url: str
+    clickhouse_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class StackOptions:
     """Where a stack lives and how large it is. Ports in `ports` (kafka, kafka-controller, valkey, chain, clickhouse) are wishes.
 
     Without `chain` there is none until `start_chain`; `facilitator` is started with it, else by `start_facilitator`. With
-    `clickhouse_server` the archive's engine is a process of its own on the same folder, else replay opens it in itself.
+    `clickhouse_server` the archive's engine is a process of its own on the same folder, else replay opens it in itself. With `servers`
+    it starts none of the three.
     """
 
     data: Path
@@ -79,6 +89,7 @@ class StackOptions:
     chain: ChainOptions | None = None
     facilitator: bool = False
     clickhouse_server: bool = False
+    servers: Servers | None = None
 
 
 def facilitator_spec(env: Mapping[str, str] | None = None, *, port: int | None = None, nice: int = 0) -> ServiceSpec:
@@ -129,8 +140,10 @@ class LocalStack:
         await self._end_leftovers()
         self.secrets = load_or_draw(self._data / "secrets.json")
         self._log_keeper = asyncio.create_task(self._bound_logs(), name="bound-logs")
-        jars = await ensure_kafka(self.options.lib, self._progress, archive=self.options.archive)
-        await self._start_third_party(jars)
+        if self.options.servers is None:
+            await self._start_third_party(await ensure_kafka(self.options.lib, self._progress, archive=self.options.archive))
+        elif self.options.chain is not None:
+            await self.start_chain(self.options.chain)
         if self.options.facilitator:
             await self.start_facilitator()
 
@@ -187,10 +200,15 @@ class LocalStack:
     def addresses(self) -> Addresses:
         """Where everything is."""
         own = ("kafka", "kafka-controller", "valkey", CHAIN, CLICKHOUSE)
-        return Addresses(
+        servers = self.options.servers or Servers(
             kafka_bootstrap=f"{LOOPBACK}:{self.ports['kafka']}",
             redis_url=f"redis://{LOOPBACK}:{self.ports['valkey']}/0",
             clickhouse_url=clickhouse_url(self._data, self.ports.get(CLICKHOUSE)),
+        )
+        return Addresses(
+            kafka_bootstrap=servers.kafka_bootstrap,
+            redis_url=servers.redis_url,
+            clickhouse_url=servers.clickhouse_url,
             services={name: port for name, port in self.ports.items() if name not in own},
             chain=ChainAddress(self._chain.url, self._chain.options.chain_id) if self._chain is not None else None,
             hosts=dict(self._hosts),

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from kite_cli.local.clickhouse.compression import decompressed
 from kite_cli.local.clickhouse.engine import Answer, Engine, EngineError
+from kite_cli.local.clickhouse.form import form_fields
 from kite_cli.local.clickhouse.statement import BadRequest, question
 
 T = TypeVar("T")
@@ -70,8 +71,11 @@ class ClickHouseHttp:
         if request.method == "GET" and not request.url.query:
             return Response("Ok.\n")
         body = decompressed(await _body(request), request.headers.get("content-encoding", ""))
+        pairs = request.query_params.multi_items()
+        if (fields := form_fields(request.headers.get("content-type", ""), body)) is not None:
+            pairs, body = pairs + fields, b""
         # As with ClickHouse itself: GET changes nothing.
-        asked = question(request.query_params.multi_items(), body, readonly=request.method != "POST")
+        asked = question(pairs, body, readonly=request.method != "POST")
         answer = await self._in_thread(self._engine.ask, asked)
         headers = _headers(answer, request.query_params.get("query_id", ""))
         if asked.buffered or not answer.format:
