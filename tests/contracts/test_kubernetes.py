@@ -1,39 +1,47 @@
 """What the manifests of deploy/k8s promise: pods without rights, settings that exist, the path split, a drain that fits into its grace."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import pytest
-import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own, for two calls
 from typer.main import get_command
 
 from kite_cli.cli import app
 from kite_cli.services import SERVICES, settings_of
+from kite_common import VERSION
 from kite_common.config import env_name
+from kite_common.runtime.metrics import METRICS
+from kite_gateway.settings import GatewaySettings
+from support import manifests
+from support.manifests import PLACE, documents, pod_template
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PLACE: Final = ROOT / "deploy/k8s"
 FILES: Final = sorted(PLACE.rglob("*.yaml"))
-_WORKLOADS: Final = ("Deployment", "StatefulSet", "Job")
 
 
-def documents(path: Path) -> list[dict[str, Any]]:
-    return [one for one in yaml.safe_load_all(path.read_text("utf-8")) if one]
+def written(folder: str) -> list[dict[str, Any]]:
+    return [one for path in sorted((PLACE / folder).glob("*.yaml")) for one in documents(path) if "metadata" in one]
 
 
-BASE: Final = [one for path in sorted((PLACE / "base").glob("*.yaml")) for one in documents(path) if "metadata" in one]
-WORKLOADS: Final = [one for one in BASE if one["kind"] in _WORKLOADS]
-GENERATED: Final = dict(
-    literal.split("=", 1) for literal in documents(PLACE / "base/kustomization.yaml")[0]["configMapGenerator"][0]["literals"]
-)  # fmt: skip
+def literals(folder: str) -> dict[str, str]:
+    [generator] = documents(PLACE / folder / "kustomization.yaml")[0]["configMapGenerator"]
+    return dict(literal.split("=", 1) for literal in generator["literals"])
+
+
+PAYMENTS: Final = "components/payments"
+BASE: Final = [*written("base"), *written(PAYMENTS)]
+WORKLOADS: Final = [one for one in BASE if one["kind"] in manifests.WORKLOADS]
+CONSUMERS: Final = ("kite-billing", "kite-delivery", "kite-replay")
+GENERATED: Final = literals("base")
 
 each = pytest.mark.parametrize("workload", WORKLOADS, ids=lambda one: one["metadata"]["name"])
 
 
 def pod_of(workload: dict[str, Any]) -> dict[str, Any]:
-    pod: dict[str, Any] = workload["spec"]["template"]["spec"]
+    pod: dict[str, Any] = pod_template(workload)["spec"]
     return pod
 
 
@@ -56,16 +64,26 @@ def test_everything_a_kustomization_takes_is_there_and_nothing_is_left_out(path:
     assert beside <= taken
 
 
-@pytest.mark.parametrize("service", [service for service in SERVICES if service != "facilitator"])
-def test_each_service_has_a_workload_a_service_a_budget_and_no_token(service: str) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_has_a_workload_a_service_and_no_token(service: str) -> None:
     name = f"kite-{service}"
-    workload = named("Deployment" if service == "gateway" else "StatefulSet", name)
-    assert named("Service", name)["spec"]["selector"] == named("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"]
+    workload = named("StatefulSet" if name in CONSUMERS else "Deployment", name)
     assert workload["spec"]["template"]["metadata"]["labels"] == named("Service", name)["spec"]["selector"]
     assert named("ServiceAccount", name)["automountServiceAccountToken"] is False
     assert container_of(workload)["ports"][0]["containerPort"] == settings_of(service).model_fields["port"].default
     assert set(container_of(workload)) >= {"startupProbe", "livenessProbe", "readinessProbe"}
-    assert pod_of(workload)["topologySpreadConstraints"]
+
+
+@pytest.mark.parametrize("name", ["kite-gateway", *CONSUMERS])
+def test_what_there_are_several_of_has_a_budget_and_is_spread(name: str) -> None:
+    assert named("Service", name)["spec"]["selector"] == named("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"]
+    spread = pod_of(named("StatefulSet" if name in CONSUMERS else "Deployment", name))["topologySpreadConstraints"]
+    assert {one["topologyKey"] for one in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+
+
+def test_there_are_never_two_facilitators() -> None:
+    spec = named("Deployment", "kite-facilitator")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
 @each
@@ -100,24 +118,55 @@ def test_every_setting_is_one_and_no_secret_is_written_down(workload: dict[str, 
     assert set(given) <= known
     assert set(GENERATED) <= known
     secret = {name for name, one in given.items() if "secretKeyRef" in one.get("valueFrom", {})}
-    assert {name for name in given if name.endswith(("_KEY", "_PEPPER", "REDIS_URL", "CLICKHOUSE_URL"))} <= secret
+    assert {name for name in given if name.endswith(("_KEY", "_PEPPER", "_TOKEN", "REDIS_URL", "CLICKHOUSE_URL", "RPC_URL"))} <= secret
     if args == [service]:
         fields = settings_of(service).model_fields
         required = {env_name(settings_of(service), name) for name, field in fields.items() if field.is_required()}
-        assert required <= set(given) | set(GENERATED)
+        # Whom to pay is nobody's default: the overlay says it.
+        assert required <= set(given) | set(GENERATED) | {"X402_PAY_TO"}
 
 
-def test_every_secret_a_pod_takes_comes_from_outside() -> None:
-    taken = set(_secret_keys(WORKLOADS))
-    [example] = documents(PLACE / "examples/external-secret.yaml")
-    assert {one["secretKey"] for one in example["spec"]["data"]} == taken
+def test_payments_set_what_they_need_where_it_is_needed() -> None:
+    """The patches of the component are not in the workloads as they are written: what they add is looked at here."""
+    [kustomization] = documents(PLACE / PAYMENTS / "kustomization.yaml")
+    for patch in kustomization["patches"]:
+        added = set(re.findall("name: (X402_[A-Z0-9_]+)", patch["patch"]))
+        for service in (one for one in SERVICES if re.fullmatch(patch["target"]["name"], f"kite-{one}")):
+            assert added <= {env_name(settings_of(service), field) for field in settings_of(service).model_fields}, service
+    billing = {env_name(settings_of("billing"), field) for field in settings_of("billing").model_fields}
+    assert set(literals(PAYMENTS)) <= billing
+    port = settings_of("facilitator").model_fields["port"].default
+    assert literals(PAYMENTS)["X402_FACILITATOR_URL"] == f"http://kite-facilitator:{port}"
 
 
-def _secret_keys(workloads: list[dict[str, Any]]) -> Iterator[str]:
-    for workload in workloads:
+@pytest.mark.parametrize("folder", ["base", PAYMENTS])
+def test_the_image_is_that_of_this_version(folder: str) -> None:
+    assert documents(PLACE / folder / "kustomization.yaml")[0]["images"] == [{"name": "kite", "newName": "kite", "newTag": VERSION}]
+
+
+@pytest.mark.parametrize(
+    ("example", "secret", "folder"), [("external-secret", "kite", "base"), ("external-secret-payments", "kite-payments", PAYMENTS)]
+)
+def test_every_secret_a_pod_takes_comes_from_outside(example: str, secret: str, folder: str) -> None:
+    [document] = documents(PLACE / f"examples/{example}.yaml")
+    patched = re.findall(f"secretKeyRef: {{name: {secret}, key: ([A-Z0-9_]+)}}", (PLACE / folder / "kustomization.yaml").read_text("utf-8"))
+    assert {one["secretKey"] for one in document["spec"]["data"]} == {*_secret_keys(secret), *patched}
+    assert document["spec"]["target"]["name"] == secret
+
+
+def _secret_keys(secret: str) -> Iterator[str]:
+    for workload in WORKLOADS:
         for one in container_of(workload).get("env", ()):
-            if "secretKeyRef" in one.get("valueFrom", {}):
-                yield one["valueFrom"]["secretKeyRef"]["key"]
+            reference = one.get("valueFrom", {}).get("secretKeyRef")
+            if reference is not None and reference["name"] == secret and not reference.get("optional"):
+                yield reference["key"]
+
+
+def test_services_and_the_jobs_before_them_have_the_same_settings() -> None:
+    """Topics are made with the number of partitions that services place keys by."""
+    assert [container_of(one)["envFrom"] for one in WORKLOADS] == [[{"configMapRef": {"name": "kite"}}]] * len(WORKLOADS)
+    given = [env["name"] for one in WORKLOADS for env in container_of(one).get("env", ())]
+    assert not {"KITE_PARTITIONS", "KITE_REPLICATION", "KITE_KAFKA_BOOTSTRAP"} & set(given)
 
 
 @pytest.mark.parametrize("workload", [one for one in WORKLOADS if one["kind"] != "Job"], ids=lambda one: one["metadata"]["name"])
@@ -139,3 +188,56 @@ def test_the_ingress_splits_paths_as_the_contract_has_them() -> None:
         else:
             assert longest is not None, route
             assert paths[longest] == ("kite-replay" if route in replayed else "kite-gateway"), route
+
+
+# Scaling. `components/keda` is the better one, `components/hpa` what there is without KEDA.
+SCALED: Final = ("kite-gateway", *CONSUMERS)
+_GROUPS: Final = {"kite-billing": "kite-billing", "kite-delivery": "kite-delivery", "kite-replay": "kite-archiver"}
+
+
+@pytest.mark.parametrize("component", ["keda", "hpa"])
+def test_each_way_of_scaling_has_everybody_and_never_more_than_partitions(component: str) -> None:
+    scalers = written(f"components/{component}")
+    bounds = ("minReplicaCount", "maxReplicaCount") if component == "keda" else ("minReplicas", "maxReplicas")
+    assert [one["metadata"]["name"] for one in scalers] == list(SCALED)
+    for one in scalers:
+        spec = one["spec"]
+        target, name = spec["scaleTargetRef"], one["metadata"]["name"]
+        assert named(target["kind"], target["name"])["metadata"]["name"] == name
+        least, most = (spec[bound] for bound in bounds)
+        assert 2 <= least < most
+        assert name not in CONSUMERS or most <= int(GENERATED["KITE_PARTITIONS"])
+
+
+def test_the_gateway_scales_on_requests_in_flight_and_on_cpu() -> None:
+    gateway = triggers("kite-gateway")
+    assert [one["type"] for one in gateway] == ["cpu", "prometheus"]
+    assert gateway[1]["metadata"]["query"] == "sum(kite_gateway_in_flight)"
+    assert int(gateway[1]["metadata"]["threshold"]) < GatewaySettings.model_fields["max_in_flight"].default, "before requests are refused"
+
+
+@pytest.mark.parametrize(("name", "group"), _GROUPS.items())
+def test_consumers_scale_on_the_lag_of_their_group(name: str, group: str) -> None:
+    [trigger] = triggers(name)
+    assert trigger["metadata"]["query"] == f'sum(kite_consumer_lag{{group="{group}"}})'
+    assert f'"{group}"' in "".join(path.read_text("utf-8") for path in (ROOT / "services" / name.removeprefix("kite-")).rglob("*.py"))
+
+
+def test_metrics_that_scale_are_there_and_their_absence_scales_nothing_down() -> None:
+    known = {one.name for one in METRICS}
+    for name in SCALED:
+        for one in (one["metadata"] for one in triggers(name) if one["type"] == "prometheus"):
+            assert set(re.findall("kite_[a-z_]+", one["query"])) <= known
+            assert one["ignoreNullValues"] == "false"
+
+
+@pytest.mark.parametrize("component", ["keda", "hpa"])
+def test_who_is_scaled_has_no_number_that_the_next_apply_would_set(component: str) -> None:
+    [kustomization] = documents(PLACE / f"components/{component}/kustomization.yaml")
+    assert [one["target"] for one in kustomization["patches"]] == [{"kind": "Deployment", "name": "kite-gateway"}, {"kind": "StatefulSet"}]
+    assert {one["patch"].strip() for one in kustomization["patches"]} == {"- {op: remove, path: /spec/replicas}"}
+
+
+def triggers(name: str) -> list[dict[str, Any]]:
+    [found] = [one["spec"]["triggers"] for one in written("components/keda") if one["metadata"]["name"] == name]
+    return list(found)

@@ -12,7 +12,7 @@ from typing import Final
 
 Address = IPv4Address | IPv6Address
 
-_REFUSED_V4: Final = tuple(
+REFUSED_V4: Final = tuple(
     IPv4Network(block)
     for block in (
         "0.0.0.0/8",  # this network, unspecified
@@ -28,7 +28,7 @@ _REFUSED_V4: Final = tuple(
     )
 )  # fmt: skip
 _GLOBAL_V6: Final = IPv6Network("2000::/3")
-_REFUSED_V6: Final = tuple(
+REFUSED_V6: Final = tuple(
     IPv6Network(block)
     for block in (
         "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
@@ -73,13 +73,13 @@ def is_local_name(text: str) -> bool:
 def is_allowed(address: Address) -> bool:
     """Whether a webhook may be sent to this address: globally reachable unicast, and no metadata (wire contract, 10.3)."""
     if isinstance(address, IPv4Address):
-        return not any(address in block for block in _REFUSED_V4)
+        return not any(address in block for block in REFUSED_V4)
     if address.scope_id is not None:
         return False
     carried = _carried(address)
     if carried is not None:
         return is_allowed(carried)
-    return address in _GLOBAL_V6 and not any(address in block for block in _REFUSED_V6) and not _is_isatap(address)
+    return address in _GLOBAL_V6 and not any(address in block for block in REFUSED_V6) and not _is_isatap(address)
 
 
 def _carried(address: IPv6Address) -> IPv4Address | None:
