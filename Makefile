@@ -14,10 +14,10 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit test-containers payers sbom audit-dependencies bench chaos openapi contracts clean
+.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit test-containers payers sbom audit-dependencies bench chaos openapi contracts clean test-k8s
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-19s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-19s %s\n", $$1, $$2}'
 
 run: install ## start Kafka, Valkey, a local chain and all services on this machine; Ctrl-C stops them
 	@$(BIN)/kitectl up
@@ -51,6 +51,9 @@ env: ## write .env for docker-compose.yml, every secret drawn (ARGS="demo observ
 
 test-compose: install ## docker-compose.yml as a whole: a message, a payment, a restart (after `make image`; STAND_INS=1 where no registry is)
 	@KITE_STAND_INS=$(STAND_INS) $(BIN)/python -m pytest tests/compose $(ARGS)
+
+test-k8s: install ## deploy/k8s before a real API server, built from source by Go (the first time 20 minutes or more, then one to three)
+	@$(BIN)/python -m pytest tests/k8s $(ARGS)
 
 sbom: $(AUDIT)/.installed ## write dist/kite.cdx.json, the list of all that is in the image (CycloneDX), from requirements-image.lock
 	@mkdir -p dist

@@ -79,6 +79,7 @@ def test_what_there_are_several_of_has_a_budget_and_is_spread(name: str) -> None
     assert named("Service", name)["spec"]["selector"] == named("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"]
     spread = pod_of(named("StatefulSet" if name in CONSUMERS else "Deployment", name))["topologySpreadConstraints"]
     assert {one["topologyKey"] for one in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert {one["nodeTaintsPolicy"] for one in spread} == {"Honor"}
 
 
 def test_there_are_never_two_facilitators() -> None:

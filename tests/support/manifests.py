@@ -70,3 +70,8 @@ def pod_template(workload: Document) -> Document:
     """The template of a workload's pods: metadata and spec."""
     template: Document = workload["spec"]["template"]
     return template
+
+
+def as_list(documents: Sequence[Document]) -> Document:
+    """Several objects as the one that `kubectl -f -` reads."""
+    return {"apiVersion": "v1", "kind": "List", "items": list(documents)}
