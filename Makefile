@@ -52,7 +52,7 @@ env: ## write .env for docker-compose.yml, every secret drawn (ARGS="demo observ
 test-compose: install ## docker-compose.yml as a whole: a message, a payment, a restart (after `make image`; STAND_INS=1 where no registry is)
 	@KITE_STAND_INS=$(STAND_INS) $(BIN)/python -m pytest tests/compose $(ARGS)
 
-test-k8s: install ## deploy/k8s before a real API server, built from source by Go (the first time 20 minutes or more, then one to three)
+test-k8s: install ## deploy/k8s before a real API server, built from source by Go (the first time 20 minutes or more, then about five)
 	@$(BIN)/python -m pytest tests/k8s $(ARGS)
 
 sbom: $(AUDIT)/.installed ## write dist/kite.cdx.json, the list of all that is in the image (CycloneDX), from requirements-image.lock
