@@ -72,11 +72,12 @@ HttpUrl = Annotated[str, _url_of("http", "https"), AfterValidator(lambda url: ur
 
 
 class KiteSettings(BaseSettings):
-    """What services have in common. Variable names are the field names in capitals after `KITE_`."""
+    """What services have in common. Variable names are the field names in capitals after `KITE_`, but for those that are a standard's."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_ENV_PREFIX, frozen=True, extra="ignore", enable_decoding=False, hide_input_in_errors=True, env_ignore_empty=True
-    )
+        env_prefix=_ENV_PREFIX, frozen=True, extra="ignore", enable_decoding=False, hide_input_in_errors=True, env_ignore_empty=True,
+        populate_by_name=True,
+    )  # fmt: skip
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=1, description="Kafka brokers, host:port, comma-separated")
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", repr=False, description="Redis or Valkey, redis://[user:password@]host:port/db")
@@ -114,6 +115,16 @@ class KiteSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line that is written")
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for people")
     drain_timeout_s: float = Field(20.0, gt=0, le=600, description="seconds to finish work in after SIGTERM")
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="where traces are sent, OTLP over HTTP, such as http://collector:4318; unset: there are none",
+    )  # fmt: skip
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, validation_alias="OTEL_EXPORTER_OTLP_HEADERS", description="headers sent along with traces: name=value, comma-separated"
+    )
+    trace_ratio: float = Field(
+        0.01, ge=0, le=1, description="part of the traces beginning here that is recorded; a caller's decision (traceparent) stands"
+    )
 
     def problems(self) -> list[str]:
         """What is wrong with the settings together, each of them being usable by itself: "VARIABLE: text", without values."""

@@ -69,6 +69,10 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _histogram("kite_publish_seconds", "seconds", _FAST, "hand-over of a batch to its acknowledgement by all replicas in sync", "topic"),
     _counter("kite_publish_failures_total", "writes", "writes refused, or without an acknowledgement (open)", "topic", "outcome"),
     _histogram("kite_transaction_seconds", "seconds", _FAST, "one step: decide, write, commit", "group"),
+    _counter(
+        "kite_trace_spans_total", "spans", "sampled spans: exported, failed (the collector did not take them), dropped (too many at once)",
+        "outcome",
+    ),
     # gateway
     _counter("kite_gateway_messages_accepted_total", "events", "events answered with 202, durable", "kind"),
     _counter("kite_gateway_refused_total", "requests", "answers of 400 and above by error code", "code"),

@@ -41,6 +41,7 @@ _SECRET_SIGNS: Final = (b"kite_", b"khk_", b"whsec_", b"earer ", b"://")
 # Libraries that would write a line for what we count, or a warning a second while a broker is away.
 _QUIET: Final[Mapping[str, int]] = {
     "uvicorn.error": logging.ERROR, "uvicorn.asgi": logging.WARNING, "httpx": logging.WARNING, "aiokafka": logging.WARNING,
+    "opentelemetry": logging.CRITICAL,
 }  # fmt: skip
 
 _clock = SystemClock()

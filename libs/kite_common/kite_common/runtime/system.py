@@ -26,6 +26,11 @@ class SystemClock:
         return time.time_ns() // 1_000_000 + CLOCK_OFFSET_MS
 
 
+def unix_ns() -> int:
+    """Nanoseconds since 1970, of the same clock: when spans begin and end."""
+    return time.time_ns() + CLOCK_OFFSET_MS * 1_000_000
+
+
 def monotonic_s() -> float:
     """Seconds that never go back; stands still while the machine sleeps. For durations and deadlines."""
     return time.monotonic()
