@@ -18,6 +18,7 @@ from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
+from kite_common.runtime.tracing import tracing
 from kite_common.stream.ends import Ends
 from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.kafka import Kafka
@@ -63,6 +64,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     """The components in the order they start; the HTTP server is last, so it stops first and drains over the others."""
     metrics, clock, ids, place_of = Metrics(), SystemClock(), RandomIds(), places(settings.partitions)
     metrics.up(SERVICE)
+    traces = tracing(settings, SERVICE, metrics)
     kafka = Kafka(settings.kafka_bootstrap, f"kite-{SERVICE}-{settings.instance}")
     redis = connect(settings.redis_url, settings.redis_timeout_s)
     stream_time = StreamTime(redis, settings.redis_timeout_s, metrics)
@@ -84,7 +86,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     paying: Sequence[Component] = (payments, payment_sender) if checkout.terms is not None else ()
     replay = ReplayProxy(settings.replay_url, settings.replay_timeout_s) if settings.replay_url else None
     components: list[Component] = [
-        LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, orders, commands, sender, *paying,
+        *traces.components, LoopWatch(metrics), stream_time, credentials, endpoints, configs, events, orders, commands, sender, *paying,
         *([replay] if replay else []),
     ]  # fmt: skip
     peppers = Peppers(*peppers_of(settings))
@@ -95,7 +97,7 @@ def build(settings: GatewaySettings) -> list[Component]:
     arrivals = PolledArrivals(runner, place_of, known, clock)
     accept_message = AcceptMessage(
         RedisReservations(runner, place_of, limits, stream_time.of, stream_time.lag_s, stream_time.server_of),
-        KafkaMessageLog(events, place_of), clock, ids,
+        KafkaMessageLog(events, place_of, traces.tracer), clock, ids,
     )  # fmt: skip
     surface = Surface(
         bearer=Bearer(known, RedisRateLimits(runner, place_of, limits), clock),
@@ -108,7 +110,7 @@ def build(settings: GatewaySettings) -> list[Component]:
             ids,
         ),
         send_test_event=SendTestEvent(
-            webhook_configs, KafkaDeliveryCommands(orders, place_of, partial(Ends, kafka, EVENTS.name)), clock, ids
+            webhook_configs, KafkaDeliveryCommands(orders, place_of, partial(Ends, kafka, EVENTS.name), traces.tracer), clock, ids
         ),
         accounts=Accounts(
             public, standings, ChangeSubscription(standings, changes, sender, clock), catalog, x402=checkout.terms is not None
@@ -123,6 +125,7 @@ def build(settings: GatewaySettings) -> list[Component]:
         max_in_flight=settings.max_in_flight,
         public_url=settings.public_url,
         signing_roots=_cipher_keys(settings.webhook_signing_key),
+        tracer=traces.tracer,
     )
     server = HttpServer(
         create_app(surface), host=settings.host, port=settings.port, drain_timeout_s=settings.drain_timeout_s, farewell_s=FAREWELL_S,

@@ -323,7 +323,7 @@ def test_the_document_names_every_route_of_the_app() -> None:
     nothing: Any = None
     webhook_config.add_routes(app, nothing, nothing, allow_private=False)
     webhook_keys.add_routes(app, nothing, ())
-    webhook_test.add_routes(app, nothing, nothing, nothing)
+    webhook_test.add_routes(app, nothing, nothing)
     accounts.add_routes(app, nothing, nothing)
     paid.add_routes(app, nothing, nothing)
     app.router.routes += messages.routes(nothing) + hooks.routes(nothing)

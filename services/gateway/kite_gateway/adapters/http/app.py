@@ -14,7 +14,9 @@ from starlette.types import ASGIApp
 
 from kite_common.errors import ApiError, KiteError
 from kite_common.runtime.http import ReadinessCheck, operations_routes
+from kite_common.runtime.http_spans import NO_TELEMETRY, HttpSpans
 from kite_common.runtime.metrics import Metrics
+from kite_common.runtime.spans import Tracer
 from kite_gateway.adapters.http import (
     accounts,
     documents,
@@ -60,22 +62,25 @@ class Surface:
     max_in_flight: int = 512
     public_url: str | None = None
     signing_roots: Sequence[bytes] = field(default=(), repr=False)
+    tracer: Tracer | None = None
 
 
 def create_app(surface: Surface) -> ASGIApp:
     """The whole surface as one ASGI app."""
-    endpoint = messages.MessagesEndpoint(surface.bearer, surface.ingest, surface.metrics, surface.random_bits)
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, exception_handlers=dict(_HANDLERS))
+    endpoint = messages.MessagesEndpoint(surface.bearer, surface.ingest, surface.metrics)
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, exception_handlers=dict(_HANDLERS), telemetry=NO_TELEMETRY
+    )
     # The hot routes come first: routes are tried in order.
     app.router.routes += messages.routes(endpoint)
     app.router.routes += hooks.routes(hooks.HooksEndpoint(
-        surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.random_bits, surface.public_url or "",
+        surface.open_hook, surface.ingest, surface.bearer, surface.metrics, surface.public_url or "",
     ))  # fmt: skip
     webhook_config.add_routes(
         app, surface.bearer, surface.configure_webhook, allow_private=surface.allow_private_targets, has_keys=bool(surface.signing_roots)
     )
     webhook_keys.add_routes(app, surface.accounts.public, surface.signing_roots)
-    webhook_test.add_routes(app, surface.bearer, surface.send_test_event, surface.random_bits)
+    webhook_test.add_routes(app, surface.bearer, surface.send_test_event)
     accounts.add_routes(app, surface.bearer, surface.accounts)
     paid.add_routes(app, surface.bearer, surface.paid)
     app.router.routes += [
@@ -84,8 +89,9 @@ def create_app(surface: Surface) -> ASGIApp:
         *documents.routes(openapi_document(surface.public_url)),
     ]
     return Edge(
-        app, max_in_flight=surface.max_in_flight, cors=Cors(surface.cors_origins), metrics=surface.metrics, random_bits=surface.random_bits
-    )
+        app, max_in_flight=surface.max_in_flight, cors=Cors(surface.cors_origins), metrics=surface.metrics, random_bits=surface.random_bits,
+        spans=None if surface.tracer is None else HttpSpans(surface.tracer, app.router.routes),
+    )  # fmt: skip
 
 
 def openapi_document(

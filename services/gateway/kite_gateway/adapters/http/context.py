@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kite_common.runtime.trace import TraceContext
 from kite_gateway.adapters.http.bodies import Bodies
 from kite_gateway.domain.client import client_of
 from kite_gateway.domain.rate_limit import RateLimit
@@ -11,19 +12,26 @@ from kite_gateway.domain.rate_limit import RateLimit
 _KEY: Final = "kite"
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
 Header = tuple[bytes, bytes]
+# Of a request that came without the edge.
+_NO_TRACE: Final = TraceContext.begin(0)
 
 
 @dataclass(slots=True)
 class Context:
-    """`head`: request headers; `extra`: headers every answer to this request gets; `code`: the error it was answered with."""
+    """`head`: request headers; `extra`: headers every answer to this request gets; `code`: the error it was answered with.
+
+    `trace` is the caller's trace, or a new one, and the span that this request is in it; `event_id` the event that was accepted.
+    """
 
     request_id: str
     head: Mapping[bytes, bytes]
     extra: list[Header]
     team_id: str | None = None
     code: str | None = None
+    trace: TraceContext = _NO_TRACE
+    event_id: str | None = None
     # Set by the edge when the answer begins: from then on nothing else can be answered.
-    answered: bool = field(default=False)
+    status: int | None = None
     # Of all requests of this process; a request that came without has nobody to make room for.
     bodies: Bodies = field(default_factory=lambda: Bodies(1), repr=False)
     client_host: str | None = None
@@ -55,6 +63,12 @@ class Context:
 def context_of(scope: Any) -> Context:
     """The context of a request that came through the edge."""
     context: Context = scope[_KEY]
+    return context
+
+
+def found_context(scope: Any) -> Context | None:
+    """The same for any request: None for one that the edge answered itself."""
+    context: Context | None = scope.get(_KEY)
     return context
 
 

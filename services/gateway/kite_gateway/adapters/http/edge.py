@@ -1,4 +1,4 @@
-"""The outermost layer, in raw ASGI: request id, CORS, requests in flight, the last resort for defects. Knows no route.
+"""The outermost layer, in raw ASGI: request id, trace, CORS, requests in flight, the last resort for defects. Knows no route.
 
 It stands before authentication and parsing because a refusal that costs as much as an answer protects nothing.
 """
@@ -12,10 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kite_common.errors import ApiError
+from kite_common.runtime.http_spans import HttpSpans
 from kite_common.runtime.metrics import Metrics
-from kite_common.runtime.observe import get_logger
+from kite_common.runtime.observe import TraceContext, get_logger
+from kite_common.runtime.spans import Attributes
 from kite_gateway.adapters.http.bodies import Bodies
-from kite_gateway.adapters.http.context import Context, Header, attach, read_head
+from kite_gateway.adapters.http.context import Context, Header, attach, found_context, read_head
 from kite_gateway.adapters.http.cors import Cors
 from kite_gateway.adapters.http.problems import problem_response
 from kite_gateway.adapters.http.request import ClientGone
@@ -29,10 +31,17 @@ _OVERLOAD_RETRY_S: Final = 1
 
 
 class Edge:
-    """Wraps the app. `max_in_flight` requests are worked on at once; more are refused before anything of them is read."""
+    """Wraps the app. `max_in_flight` requests are worked on at once; more are refused before anything of them is read.
 
-    def __init__(self, app: ASGIApp, *, max_in_flight: int, cors: Cors, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
+    `spans` is told of requests to what is limited, those of the public API; None: tracing is off.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_in_flight: int, cors: Cors, metrics: Metrics, random_bits: Callable[[int], int],
+        spans: HttpSpans | None = None,
+    ) -> None:  # fmt: skip
         self._app, self._max_in_flight, self._cors, self._random_bits = app, max_in_flight, cors, random_bits
+        self._spans, self._ratio = spans, 0.0 if spans is None else spans.tracer.ratio
         self._in_flight = 0
         # Half of the places: the other half is for work, however slowly bodies are sent.
         self._bodies = Bodies((max_in_flight + 1) // 2)
@@ -56,9 +65,23 @@ class Edge:
         else:
             self._in_flight += 1
             try:
-                await self._answer(scope, head, extra, receive, send)
+                if self._spans is None:
+                    await self._answer(scope, head, extra, receive, send)
+                else:
+                    await self._traced(self._spans, scope, head, extra, receive, send)
             finally:
                 self._in_flight -= 1
+
+    async def _traced(
+        self, spans: HttpSpans, scope: Scope, head: dict[bytes, bytes], extra: list[Header], receive: Receive, send: Send
+    ) -> None:
+        began_ns = spans.now_ns()
+        try:
+            await self._answer(scope, head, extra, receive, send)
+        finally:
+            context = found_context(scope)
+            if context is not None:
+                spans.answered(scope, context.trace, head.get(b"traceparent"), began_ns, context.status, _described(context))
 
     async def _answer(self, scope: Scope, head: dict[bytes, bytes], extra: list[Header], receive: Receive, send: Send) -> None:
         preflight = self._cors.preflight(scope["method"], head) if self._cors.is_on else None
@@ -66,12 +89,15 @@ class Edge:
             await _send(send, 204, b"", [*extra, *preflight])
             return
         client = scope.get("client")
-        context = Context(extra[0][1].decode(), head, extra, bodies=self._bodies, client_host=client[0] if client else None)
+        trace = TraceContext.of(head.get(b"traceparent"), self._random_bits, self._ratio)
+        context = Context(
+            extra[0][1].decode(), head, extra, trace=trace, bodies=self._bodies, client_host=client[0] if client else None
+        )
         attach(scope, context)
 
         async def send_with_extra(message: Message) -> None:
             if message["type"] == "http.response.start":
-                context.answered = True
+                context.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *context.extra]
             await send(message)
 
@@ -80,9 +106,11 @@ class Edge:
         except (ClientGone, ClientDisconnect):
             return
         except Exception:
-            log.exception("request.failed", request_id=context.request_id, method=scope["method"], team_id=context.team_id)
+            log.exception(
+                "request.failed", request_id=context.request_id, method=scope["method"], team_id=context.team_id, **trace.log_fields()
+            )
             # An answer that has begun cannot be changed any more; the server cuts it off when nothing follows.
-            if not context.answered:
+            if context.status is None:
                 await problem_response(ApiError("internal_error"), context)(scope, receive, send_with_extra)
         if context.code is not None:
             self._refused.labels(code=context.code).inc()
@@ -100,6 +128,14 @@ class Edge:
         bits = self._random_bits(122)
         h = f"{(bits >> 74) << 80 | 0x4 << 76 | (bits >> 62 & 0xFFF) << 64 | 0x2 << 62 | bits & 0x3FFF_FFFF_FFFF_FFFF:032x}"
         return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}".encode()
+
+
+def _described(context: Context) -> Attributes:
+    """What the span of a request says beside what all have: what its log line says, and nothing else that a caller wrote."""
+    return {
+        "kite.team_id": context.team_id, "kite.event_id": context.event_id, "kite.error_code": context.code,
+        "kite.request_id": context.request_id,
+    }  # fmt: skip
 
 
 async def _refuse_socket(receive: Receive, send: Send) -> None:

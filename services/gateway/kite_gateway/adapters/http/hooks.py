@@ -1,6 +1,5 @@
 """POST /hooks/{team_id}/{source}[/{hook_token}]: plain ASGI, because signatures are over the raw bytes. Wire schema here, no rules."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -12,7 +11,7 @@ from kite_common.clock import rfc3339
 from kite_common.errors import ApiError, KiteError
 from kite_common.ids import TeamId, is_source
 from kite_common.runtime.metrics import Metrics
-from kite_common.runtime.observe import TraceContext, get_logger
+from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, context_of
@@ -103,11 +102,9 @@ class HooksEndpoint:
     """One request, one answer, one log line. `public_url` is the origin providers call, as far as they sign it."""
 
     def __init__(
-        self, open_hook: OpenHook, ingest: Ingest, bearer: Bearer, metrics: Metrics, random_bits: Callable[[int], int],
-        public_url: str,
+        self, open_hook: OpenHook, ingest: Ingest, bearer: Bearer, metrics: Metrics, public_url: str,
     ) -> None:  # fmt: skip
-        self._open, self._ingest, self._bearer, self._random_bits = open_hook, ingest, bearer, random_bits
-        self._public_url = public_url
+        self._open, self._ingest, self._bearer, self._public_url = open_hook, ingest, bearer, public_url
         self._accepted = metrics.counter("kite_gateway_messages_accepted_total").labels(kind="hook")
         self._seconds = metrics.histogram("kite_gateway_accept_seconds").labels(kind="hook")
 
@@ -116,19 +113,18 @@ class HooksEndpoint:
         began = monotonic_s()
         context = context_of(scope)
         context.extra.append(_PRIVATE)
-        trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
-            told = await self._run(scope, receive, context, trace)
+            told = await self._run(scope, receive, context)
         except KiteError as error:
             problem = api_error(error)
-            self._log("hook.refused", scope, context, trace, began, code=problem.code, status=problem.status)
+            self._log("hook.refused", scope, context, began, code=problem.code, status=problem.status)
             await problem_response(problem, context)(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": told.answer.status, "headers": send_headers(told)})
         await send({"type": "http.response.body", "body": told.answer.body})
-        self._count(told, scope, context, trace, began)
+        self._count(told, scope, context, began)
 
-    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> Told:
+    async def _run(self, scope: Scope, receive: Receive, context: Context) -> Told:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every answer of 400 and above."""
         source = scope["path_params"]["source"]
         if not is_source(source):
@@ -145,7 +141,7 @@ class HooksEndpoint:
         if event.challenge is not None:
             await self._bearer.take_token(scope, team_id)
             return Told(_json(200, {"challenge": event.challenge}), None, (), replayed=True)
-        submission = Submission(team_id, event, trace.header(), claim, len(body))
+        submission = Submission(team_id, event, context.trace.header(), claim, len(body))
         return await self._ingest(Arrived(scope, body, context, submission, _path_without_token(scope)), _answer)
 
     async def _refuse_strangers(self, scope: Scope, receive: Receive, context: Context, source: str) -> None:
@@ -179,27 +175,28 @@ class HooksEndpoint:
         path, query = bytes(scope["raw_path"]).decode("latin-1"), bytes(scope["query_string"]).decode("latin-1")
         return self._public_url + path + (f"?{query}" if query else "")
 
-    def _count(self, told: Told, scope: Scope, context: Context, trace: TraceContext, began: float) -> None:
+    def _count(self, told: Told, scope: Scope, context: Context, began: float) -> None:
         accepted = told.accepted
+        context.event_id = None if accepted is None else accepted.event_id
         if accepted is None:
-            self._log("hook.answered", scope, context, trace, began, status=told.answer.status)
+            self._log("hook.answered", scope, context, began, status=told.answer.status)
             return
         if accepted.duplicate:
-            self._log("hook.ignored", scope, context, trace, began, event_id=accepted.event_id)
+            self._log("hook.ignored", scope, context, began, event_id=accepted.event_id)
             return
         if not accepted.replayed:
             self._accepted.inc()
             self._seconds.observe(monotonic_s() - began)
         self._log(
-            "hook.accepted", scope, context, trace, began, event_id=accepted.event_id, replayed=accepted.replayed,
+            "hook.accepted", scope, context, began, event_id=accepted.event_id, replayed=accepted.replayed,
             charged_atomic=accepted.usage.charged_atomic,
         )  # fmt: skip
 
-    def _log(self, what: str, scope: Scope, context: Context, trace: TraceContext, began: float, **fields: object) -> None:
+    def _log(self, what: str, scope: Scope, context: Context, began: float, **fields: object) -> None:
         # The team only once the request has shown that it may deliver there: a log is no place for what strangers write.
         source = scope["path_params"]["source"] if context.team_id else None
         log.info(
-            what, team_id=context.team_id, source=source, request_id=context.request_id, trace_id=trace.trace_id,
+            what, team_id=context.team_id, source=source, request_id=context.request_id, **context.trace.log_fields(),
             took_ms=round((monotonic_s() - began) * 1000, 2), **fields,
         )  # fmt: skip
 

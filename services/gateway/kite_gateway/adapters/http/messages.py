@@ -1,6 +1,5 @@
 """POST /api/v1/agents/messages, the hot route: plain ASGI, validates the bytes itself. Wire schema here, no rules."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -13,7 +12,7 @@ from kite_common.clock import rfc3339
 from kite_common.errors import ApiError, KiteError
 from kite_common.events.agent_message import AgentMessage
 from kite_common.runtime.metrics import Metrics
-from kite_common.runtime.observe import TraceContext, get_logger
+from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import monotonic_s
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import Context, context_of
@@ -95,8 +94,8 @@ OPERATIONS: Final = (
 class MessagesEndpoint:
     """One request, one answer, one log line."""
 
-    def __init__(self, bearer: Bearer, ingest: Ingest, metrics: Metrics, random_bits: Callable[[int], int]) -> None:
-        self._bearer, self._ingest, self._random_bits = bearer, ingest, random_bits
+    def __init__(self, bearer: Bearer, ingest: Ingest, metrics: Metrics) -> None:
+        self._bearer, self._ingest = bearer, ingest
         self._accepted = metrics.counter("kite_gateway_messages_accepted_total").labels(kind="message")
         self._seconds = metrics.histogram("kite_gateway_accept_seconds").labels(kind="message")
 
@@ -104,19 +103,18 @@ class MessagesEndpoint:
         """The ASGI entry."""
         began = monotonic_s()
         context = context_of(scope)
-        trace = TraceContext.of(context.head.get(b"traceparent"), self._random_bits)
         try:
-            told = await self._run(scope, receive, context, trace)
+            told = await self._run(scope, receive, context)
         except KiteError as error:
             problem = api_error(error)
-            _log_refusal(problem, context, trace, began)
+            _log_refusal(problem, context, began)
             await problem_response(problem, context)(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": told.answer.status, "headers": send_headers(told)})
         await send({"type": "http.response.body", "body": told.answer.body})
-        self._count(told, context, trace, began)
+        self._count(told, context, began)
 
-    async def _run(self, scope: Scope, receive: Receive, context: Context, trace: TraceContext) -> Told:
+    async def _run(self, scope: Scope, receive: Receive, context: Context) -> Told:
         """The checks in the order of wire contract 2.3, then the use case. Raises KiteError for every other answer than 202."""
         team_id = self._bearer.authorize(scope, "write")
         body = await read_body(receive, context)
@@ -124,17 +122,18 @@ class MessagesEndpoint:
         message = read_message(json_object(body))
         if not isinstance(message, AgentMessage):
             raise ApiError("invalid_message", message.message, {"field": message.field})
-        submission = Submission(team_id, message, trace.header(), claim)
+        submission = Submission(team_id, message, context.trace.header(), claim)
         return await self._ingest(Arrived(scope, body, context, submission), partial(_answer, message))
 
-    def _count(self, told: Told, context: Context, trace: TraceContext, began: float) -> None:
+    def _count(self, told: Told, context: Context, began: float) -> None:
         seconds, accepted = monotonic_s() - began, told.accepted
+        context.event_id = None if accepted is None else accepted.event_id
         if not told.replayed:
             self._accepted.inc()
             self._seconds.observe(seconds)
         log.info(
-            "message.accepted", team_id=context.team_id, event_id=accepted and accepted.event_id, request_id=context.request_id,
-            trace_id=trace.trace_id, replayed=told.replayed, charged_atomic=accepted and accepted.usage.charged_atomic,
+            "message.accepted", team_id=context.team_id, event_id=context.event_id, request_id=context.request_id,
+            **context.trace.log_fields(), replayed=told.replayed, charged_atomic=accepted and accepted.usage.charged_atomic,
             took_ms=round(seconds * 1000, 2),
         )  # fmt: skip
 
@@ -166,8 +165,8 @@ def usage_out(usage: Usage) -> dict[str, int]:
     }
 
 
-def _log_refusal(problem: ApiError, context: Context, trace: TraceContext, began: float) -> None:
+def _log_refusal(problem: ApiError, context: Context, began: float) -> None:
     log.info(
         "message.refused", code=problem.code, status=problem.status, team_id=context.team_id, request_id=context.request_id,
-        trace_id=trace.trace_id, took_ms=round((monotonic_s() - began) * 1000, 2),
+        **context.trace.log_fields(), took_ms=round((monotonic_s() - began) * 1000, 2),
     )  # fmt: skip

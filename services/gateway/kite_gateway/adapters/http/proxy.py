@@ -51,7 +51,7 @@ _HOP_BY_HOP: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
     "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-_NOT_SENT: Final = _HOP_BY_HOP | {"host", "content-length", "x-request-id", "expect"}
+_NOT_SENT: Final = _HOP_BY_HOP | {"host", "content-length", "x-request-id", "traceparent", "expect"}
 _NOT_RETURNED: Final = _HOP_BY_HOP | {
     "x-request-id", "server", "date", "access-control-allow-origin", "access-control-expose-headers", "vary",
 }  # fmt: skip
@@ -208,7 +208,9 @@ async def _part(answer: aiohttp.ClientResponse) -> bytes:
 def _sent(context: Context) -> dict[str, str]:
     named = _named(context.head.get(b"connection", b"").decode("latin-1"))
     sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in context.head.items()}
-    return {name: value for name, value in sent.items() if name not in _NOT_SENT | named} | {"x-request-id": context.request_id}
+    return {name: value for name, value in sent.items() if name not in _NOT_SENT | named} | {
+        "x-request-id": context.request_id, "traceparent": context.trace.header(),
+    }  # fmt: skip
 
 
 def _returned(headers: Sequence[Header]) -> list[Header]:

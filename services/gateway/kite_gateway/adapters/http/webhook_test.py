@@ -1,6 +1,5 @@
 """POST /api/v1/webhook-config/test: one signed test event. Wire schema here, no rules."""
 
-from collections.abc import Callable
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Request
@@ -8,7 +7,6 @@ from pydantic import BaseModel, Field
 
 from kite_common.errors import ApiError
 from kite_common.runtime.observe import get_logger
-from kite_common.runtime.trace import TraceContext
 from kite_gateway.adapters.http.bearer import Bearer
 from kite_gateway.adapters.http.context import context_of
 from kite_gateway.adapters.http.openapi import Operation
@@ -37,7 +35,7 @@ OPERATIONS: Final = (
 )  # fmt: skip
 
 
-def add_routes(app: FastAPI, bearer: Bearer, send: SendTestEvent, random_bits: Callable[[int], int]) -> None:
+def add_routes(app: FastAPI, bearer: Bearer, send: SendTestEvent) -> None:
     """The route over the use case. It takes no body, so none is read."""
 
     @app.post(PATH, status_code=202, response_model=TestEventQueued)
@@ -45,8 +43,11 @@ def add_routes(app: FastAPI, bearer: Bearer, send: SendTestEvent, random_bits: C
         team_id = bearer.authorize(request.scope, "write")
         await bearer.take_token(request.scope, team_id)
         context = context_of(request.scope)
-        order = await send(team_id, TraceContext.of(context.head.get(b"traceparent"), random_bits).header())
+        order = await send(team_id, context.trace.header())
         if order is None:
             raise ApiError("webhook_config_not_found")
-        log.info("webhook_config.tested", team_id=team_id, event_id=order.event_id, request_id=context.request_id)
+        context.event_id = order.event_id
+        log.info(
+            "webhook_config.tested", team_id=team_id, event_id=order.event_id, request_id=context.request_id, **context.trace.log_fields()
+        )
         return TestEventQueued(event_id=order.event_id, delivery_id=order.delivery_id)
