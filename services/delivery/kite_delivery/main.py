@@ -15,6 +15,7 @@ from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, jitter, monotonic_s, random_bits
 from kite_common.runtime.trace import TraceContext
+from kite_common.runtime.tracing import tracing
 from kite_common.stream.exclusive import ExclusiveWriter
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
@@ -58,6 +59,7 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     """
     metrics, clock = Metrics(), SystemClock()
     metrics.up("delivery")
+    traces = tracing(settings, "delivery", metrics)
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-delivery")
     publishers = _publishers(kafka, settings, prefix, metrics)
     configs: Table[ConfigAt] = Table(kafka, prefix + WEBHOOKS.name, settings.partitions, decode_config, only=(), metrics=metrics)
@@ -67,15 +69,15 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     )  # fmt: skip
     sender = HttpSender(timeout_s=settings.delivery_attempt_timeout_s, allow_private=settings.allow_private_targets, now_s=monotonic_s)
     log = KafkaDeliveryLog(publishers[DELIVERIES.name], publishers[DEAD_LETTERS.name], metrics)
-    delays_ms, observer = _milliseconds(settings.delivery_tiers_s), LogAndMetrics(metrics)
+    delays_ms, observer = _milliseconds(settings.delivery_tiers_s), LogAndMetrics(metrics, traces.tracer)
     retries = RetryTopics(
         [publishers[topic.name] for topic in RETRIES], delays_ms,
         aside_most_ms=round(settings.delivery_aside_most_s * 1000), clock=clock, metrics=metrics,
     )  # fmt: skip
     lanes = Lanes(_lane_limits(settings), settings.delivery_max_in_flight, monotonic_s, observer.endpoint)
     deliver = DeliverMessage(
-        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter, trace=_child_trace,
-        most_in_batch=settings.delivery_concurrency,
+        endpoints, sender, log, retries, observer, policy=_retry_policy(settings), clock=clock, jitter=jitter,
+        trace=partial(_child_trace, traces.ratio), most_in_batch=settings.delivery_concurrency,
     )  # fmt: skip
     first_time, again = _budgets(settings)
     new_work = partial(PartitionWork, deliver, lanes, capacity=settings.delivery_window)
@@ -88,7 +90,7 @@ def build(settings: DeliverySettings, prefix: str = "") -> list[Component]:
     commands_topic = prefix + DELIVERY_COMMANDS.name
     ordered = CommandsOwner(endpoints, partial(new_work, again), log, clock, times, topic=commands_topic)
     components: list[Component] = [
-        LoopWatch(metrics), *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
+        *traces.components, LoopWatch(metrics), *publishers.values(), configs, sender, LaneKeeper(lanes, observer),
         GroupConsumer(
             kafka, prefix + EVENTS_GROUP, (events_topic,), settings.instance, events, metrics, partitions=settings.partitions,
             stalled_s=_stalled_s(settings, 0),
@@ -157,10 +159,9 @@ def _milliseconds(seconds: Sequence[float]) -> tuple[int, ...]:
     return tuple(round(one * 1000) for one in seconds)
 
 
-def _child_trace(parent: str | None) -> str:
+def _child_trace(ratio: float, parent: str | None) -> str:
     """The span of one POST: a child of the event's, or the beginning of a trace."""
-    context = TraceContext.parse(parent)
-    return (context.child(random_bits(64)) if context is not None else TraceContext.begin(random_bits(192))).header()
+    return TraceContext.of(parent, random_bits, ratio).header()
 
 
 if __name__ == "__main__":

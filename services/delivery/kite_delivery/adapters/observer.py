@@ -4,7 +4,9 @@ from typing import Final, Literal
 
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
+from kite_common.runtime.spans import Tracer
 from kite_common.runtime.trace import TraceContext
+from kite_delivery.adapters.attempt_spans import attempt_span
 from kite_delivery.domain.delivery import Delivery
 from kite_delivery.domain.facts import Attempt
 from kite_delivery.domain.outcome import Answer
@@ -17,9 +19,10 @@ _MS: Final = 1000
 
 
 class LogAndMetrics:
-    """Counts by outcome, tells by delivery."""
+    """Counts by outcome, tells by delivery. With a `tracer` each attempt of a sampled trace is a span, too."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
         self._attempts = metrics.counter("kite_delivery_attempts_total")
         self._attempt_seconds = metrics.histogram("kite_delivery_attempt_seconds")
         self._first_seconds = metrics.histogram("kite_delivery_first_attempt_seconds")
@@ -55,6 +58,8 @@ class LogAndMetrics:
             since_append_ms=max(0, attempt.started_ms - delivery.appended_ms),
             **_trace_fields(attempt.traceparent),
         )
+        if self._tracer is not None and (span := attempt_span(attempt)) is not None:
+            self._tracer.sink.add(span)
 
     def concluded(self, delivery: Delivery, end: End) -> None:
         """Counted; told only where a person may wonder: most ends are teams that want no webhooks."""
