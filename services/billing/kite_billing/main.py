@@ -20,8 +20,10 @@ from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock
+from kite_common.runtime.tracing import tracing
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
+from kite_common.stream.record_spans import ProcessSpans
 from kite_common.stream.transaction import TransactionalOwner
 from kite_common.x402_settings import terms_of
 
@@ -38,17 +40,19 @@ def build(settings: BillingSettings, prefix: str = "", hold_ms: int = LAPSE_MS) 
     """
     metrics, clock, group, topics = Metrics(), SystemClock(), prefix + GROUP, TopicNames.behind(prefix)
     metrics.up("billing")
+    traces = tracing(settings, "billing", metrics)
+    spans = None if traces.tracer is None else ProcessSpans(traces.tracer, group)
     kafka = Kafka(settings.kafka_bootstrap, client_id="kite-billing")
     redis = Redis.from_url(settings.redis_url, socket_timeout=settings.redis_timeout_s, socket_connect_timeout=settings.redis_timeout_s)
     projector = AccountProjector(redis, KafkaUsageLog(kafka, topics.events, group), clock, metrics, hold_ms=hold_ms)
     rules = Rules(load_catalog(settings), settings.clerk_paid_plans)
     processor = BillingProcessor(rules, projector, clock, metrics, topics, settings.partitions)
     inputs = (topics.events, topics.commands)
-    owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics, ticker=processor)
+    owner = TransactionalOwner(kafka, group, inputs, topics.accounts, processor, metrics, ticker=processor, spans=spans)
     member = GroupConsumer(
         kafka, group, inputs, settings.instance, owner, metrics, gather_ms=_GATHER_MS, partitions=settings.partitions
     )
-    components: list[Component] = [LoopWatch(metrics), projector, member]
+    components: list[Component] = [*traces.components, LoopWatch(metrics), projector, member]
     setup = payments_setup(settings)
     if setup is not None:
         components += payments(setup, kafka, redis, metrics, clock, prefix)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from fastapi import FastAPI
 from redis.asyncio import Redis
-from starlette.types import ASGIApp
 
 from kite_common.auth import Peppers
 from kite_common.config import load_catalog, peppers_of
@@ -15,19 +15,23 @@ from kite_common.ids import EventId, uuid7
 from kite_common.projection.payments import PaymentSender
 from kite_common.runtime.component import Component, readiness_of
 from kite_common.runtime.http import FAREWELL_S, HttpServer, operations_routes
+from kite_common.runtime.http_spans import HttpSpans
 from kite_common.runtime.loop_watch import LoopWatch
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.supervisor import run_service
 from kite_common.runtime.system import SystemClock, random_bits, random_bytes
+from kite_common.runtime.tracing import Tracing, tracing
 from kite_common.stream.group import GroupConsumer
 from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.pulse import Pulse
+from kite_common.stream.record_spans import ProcessSpans
 from kite_common.stream.table import Table as FollowedTopic
 from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERY_COMMANDS, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402.offers import RequestFacts
 from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
+from kite_replay.adapters.archive_spans import TracedArchive
 from kite_replay.adapters.clickhouse.address import parse_address
 from kite_replay.adapters.clickhouse.archive import ClickHouseArchive
 from kite_replay.adapters.clickhouse.clients import load_engine
@@ -48,7 +52,7 @@ from kite_replay.adapters.till import ClosedTill, PaymentDesk
 from kite_replay.adapters.usage_log import KafkaUsageLog
 from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.application.ports import DeliveryReader, Till
+from kite_replay.application.ports import Archive, DeliveryReader, Till
 from kite_replay.application.read_deliveries import ReadDeliveries
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.application.read_ledger import ReadLedger
@@ -72,6 +76,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     """
     clock, metrics, retention = SystemClock(), Metrics(), Retention(settings.retention_days)
     metrics.up(SERVICE)
+    traces = tracing(settings, SERVICE, metrics)
     kafka = Kafka(settings.kafka_bootstrap, client_id=f"kite-{SERVICE}-{settings.instance}")
     address = parse_address(settings.clickhouse_url)
     load_engine(address)
@@ -81,7 +86,8 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
-        _owner(settings, archive, dead_letters, clock, metrics), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions, pulse=pulse,
+        _owner(settings, archive, dead_letters, clock, metrics, traces), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions,
+        pulse=pulse,
     )  # fmt: skip
     redis = _redis(settings)
     allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)
@@ -97,13 +103,14 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     log = MeasuredDeliveries(ClickHouseDeliveries(archive), reader)
     ordering, read, redrive = _deliveries(settings, kafka, log, clock, metrics)
     components: list[Component] = [
-        LoopWatch(metrics), archive, clickhouse, allowances, dead_letters, usages, *payments, credentials, *ordering, consumer,
+        *traces.components, LoopWatch(metrics), archive, clickhouse, allowances, dead_letters, usages, *payments, credentials, *ordering,
+        consumer,
     ]  # fmt: skip
     app = create_app(
         events, ledger, DeliveriesRoutes(keys, allowances, read, redrive, clock),
         operations_routes(partial(readiness_of, tuple(components)), metrics),
     )  # fmt: skip
-    components.append(_server(settings, app, clock))
+    components.append(_server(settings, app, clock, traces))
     return components
 
 
@@ -113,12 +120,14 @@ def main() -> int:
 
 
 def _owner(
-    settings: ReplaySettings, archive: ClickHouseArchive, publisher: Publisher, clock: SystemClock, metrics: Metrics
+    settings: ReplaySettings, archive: ClickHouseArchive, publisher: Publisher, clock: SystemClock, metrics: Metrics, traces: Tracing
 ) -> ArchiveOwner:
-    measured = MeasuredArchive(archive, clock, metrics)
+    measured: Archive = MeasuredArchive(archive, clock, metrics)
+    told = None if traces.tracer is None else TracedArchive(measured, ProcessSpans(traces.tracer, GROUP))
+    measured = told or measured
     events, facts = InsertPolicy(settings.archive_interval_s), InsertPolicy(settings.archive_facts_interval_s)
     inserts = {table: GroupedInserts(table, measured, events if table is EVENTS_TABLE else facts) for table in TABLES}
-    return ArchiveOwner(inserts, measured, DeadLetters(publisher, clock, metrics))
+    return ArchiveOwner(inserts, measured, DeadLetters(publisher, clock, metrics), told)
 
 
 def _redis(settings: ReplaySettings) -> Redis:
@@ -164,9 +173,12 @@ def _deliveries(
     return [orders, configs], read, redrive
 
 
-def _server(settings: ReplaySettings, app: ASGIApp, clock: SystemClock) -> HttpServer:
+def _server(settings: ReplaySettings, app: FastAPI, clock: SystemClock, traces: Tracing) -> HttpServer:
+    spans = None if traces.tracer is None else HttpSpans(traces.tracer, app.router.routes)
     return HttpServer(
-        served(app, new_request_id=lambda: uuid7(clock.unix_ms(), random_bits(74)), cors_origins=settings.cors_origins),
+        served(
+            app, new_request_id=lambda: uuid7(clock.unix_ms(), random_bits(74)), cors_origins=settings.cors_origins, spans=spans
+        ),
         host=settings.host,
         port=settings.port,
         drain_timeout_s=settings.drain_timeout_s / 2,

@@ -26,6 +26,7 @@ from kite_common.stream.feed import Feed
 from kite_common.stream.input import Input
 from kite_common.stream.kafka import Kafka, abandon, appended, batch_size_of
 from kite_common.stream.local import LocalFacts, LocalQueue
+from kite_common.stream.record_spans import ProcessSpans, traced
 from kite_common.stream.state import Marker, restore, start_positions
 
 log = get_logger("kite.stream.transaction")
@@ -141,10 +142,13 @@ class TransactionalOwner(Generic[StateT]):
     def __init__(
         self, kafka: Kafka, group: str, inputs: Sequence[str], state_topic: str, processor: Processor[StateT],
         metrics: Metrics | None = None, clock: Clock | None = None, local: LocalProcessor[StateT] | None = None,
-        ticker: Ticker[StateT] | None = None,
+        ticker: Ticker[StateT] | None = None, spans: ProcessSpans | None = None,
     ) -> None:  # fmt: skip
-        """`local` is the processor once more, if it steps on facts of its process too; `ticker` as well, if time alone changes states."""
-        self._local, self._ticker = local, ticker
+        """`local` is the processor once more, if it steps on facts of its process too; `ticker` as well, if time alone changes states.
+
+        `spans` is told of inputs once their step is committed; None: tracing is off.
+        """
+        self._local, self._ticker, self._spans = local, ticker, spans
         self._kafka, self._group, self._inputs, self._state_topic = kafka, group, tuple(inputs), state_topic
         self._processor, self._metrics, self._clock = processor, metrics, clock or SystemClock()
 
@@ -240,6 +244,7 @@ class _Work(Generic[StateT]):
 
     async def _apply(self, batch: Sequence[Input], facts: Sequence[object] = ()) -> None:
         began, owner, partition = monotonic_s(), self._owner, self._feed.partition
+        began_ns = 0 if owner._spans is None else owner._spans.now_ns()
         read = {one.topic: one.offset + 1 for one in batch}
         marker = Marker(self._marker.positions | read, self._marker.applied + len(batch) + len(facts))
         if owner._local is None:
@@ -260,6 +265,8 @@ class _Work(Generic[StateT]):
         if owner._metrics is not None:
             owner._metrics.histogram("kite_transaction_seconds").labels(group=owner._group).observe(monotonic_s() - began)
         owner._processor.committed(partition, step, self.position)
+        if owner._spans is not None:
+            owner._spans.processed(traced(batch), began_ns, len(batch))
         await self._look_if_due()
 
     async def _commit(self, step: Step[StateT], read: Mapping[str, int], marker: Marker) -> None:

@@ -4,8 +4,9 @@ The group's offsets are committed only so that lag can be seen; nothing here rea
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from kite_common.errors import ConfigurationError, Fenced, Unavailable
@@ -32,6 +33,13 @@ _RETRY_S: Final = (1.0, 2.0, 5.0)
 _FENCED_S: Final = 3.0
 
 
+class Reading(Protocol):
+    """Who is shown what is read (`kite_replay.adapters.archive_spans`)."""
+
+    def begun(self, partition: int) -> None: ...
+    def read(self, partition: int, records: Sequence[LogRecord]) -> None: ...
+
+
 class PartitionFeed(Protocol):
     """What of `kite_common.stream.group.Feed` is used."""
 
@@ -51,11 +59,12 @@ class PartitionFeed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOwner:
-    """Owner of the archived topics' partitions (`kite_common.stream.group.Owner`)."""
+    """Owner of the archived topics' partitions (`kite_common.stream.group.Owner`). `reading` None: tracing is off."""
 
     inserts: Mapping[Table, GroupedInserts]
     archive: Archive
     quarantine: Quarantine
+    reading: Reading | None = None
 
     async def own(self, partition: int, feed: PartitionFeed) -> None:
         """Archive the partition until it is given away. An archive that was away, or refused us, is asked for its tail anew."""
@@ -75,11 +84,13 @@ class ArchiveOwner:
             table.topic: PartitionArchiver(table, partition, archive=self.archive, inserts=inserts, quarantine=self.quarantine)
             for table, inserts in self.inserts.items()
         }
+        if self.reading is not None:
+            self.reading.begun(partition)
         try:
             for topic, archiver in archivers.items():
                 await _seek(feed, topic, partition, await archiver.begin())
             feed.resume(*archivers)
-            await _archive(archivers, feed)
+            await _archive(archivers, feed, None if self.reading is None else partial(self.reading.read, partition))
             async with asyncio.timeout(_FINISH_S):
                 await _all([archiver.finish() for archiver in archivers.values()])
         except TimeoutError:
@@ -87,14 +98,20 @@ class ArchiveOwner:
         finally:
             for archiver in archivers.values():
                 archiver.abandon()
+            if self.reading is not None:
+                self.reading.begun(partition)
 
 
-async def _archive(archivers: Mapping[str, PartitionArchiver], feed: PartitionFeed) -> None:
-    """Take what comes until the partition is given away."""
+async def _archive(
+    archivers: Mapping[str, PartitionArchiver], feed: PartitionFeed, show: Callable[[Sequence[LogRecord]], None] | None
+) -> None:
+    """Take what comes until the partition is given away; `show` sees it first."""
     shown: dict[str, int] = {}
     show_at = 0.0
     while not feed.closing.is_set():
         records = await feed.batch(*archivers, max_records=_MAX_RECORDS, timeout_s=_POLL_S)
+        if show is not None:
+            show(records)
         by_topic = _by_topic(records)
         await _all([archivers[topic].take(taken) for topic, taken in by_topic.items()])
         positions = {topic: position for topic, archiver in archivers.items() if (position := archiver.position()) is not None}

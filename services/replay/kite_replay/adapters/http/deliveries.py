@@ -18,6 +18,7 @@ from kite_common.ids import DeliveryId, EventId, is_uuid
 from kite_common.runtime.observe import get_logger
 from kite_replay.adapters.http.answers import answered, limit_of, rate_headers
 from kite_replay.adapters.http.authenticate import Credentials, authenticate
+from kite_replay.adapters.http.traces import trace_fields
 from kite_replay.application.ports import Allowances
 from kite_replay.application.read_deliveries import DeliveriesPage, DeliveriesRequest, ReadDeliveries
 from kite_replay.application.redrive_deliveries import RedriveDeliveries
@@ -102,7 +103,9 @@ class DeliveriesRoutes:
             raise refused
 
     def _told(self, request: Request, principal: Principal, *, ordered: int) -> None:
-        log.info("deliveries.redriven", team_id=principal.team_id, ordered=ordered, request_id=request.state.request_id)
+        log.info(
+            "deliveries.redriven", team_id=principal.team_id, ordered=ordered, request_id=request.state.request_id, **trace_fields(request)
+        )
 
 
 def deliveries_request(request: Request, principal: Principal, wanted: DeliveryFilter) -> DeliveriesRequest:

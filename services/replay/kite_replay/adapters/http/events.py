@@ -17,6 +17,7 @@ from kite_common.runtime.observe import get_logger
 from kite_common.x402.offers import RequestFacts
 from kite_replay.adapters.http.answers import answered, limit_of, rate_headers
 from kite_replay.adapters.http.authenticate import Credentials, authenticate
+from kite_replay.adapters.http.traces import trace_fields
 from kite_replay.application.ports import Allowances, Till
 from kite_replay.application.read_events import ReadRequest
 from kite_replay.application.serve_page import Served, ServePage
@@ -57,7 +58,7 @@ class EventsRoute:
         served = await self.serve(wanted, allowance, self.till_of(facts_of(request), wanted))
         log.info(
             "events.read", team_id=principal.team_id, rows=len(served.page.rows), has_more=served.page.has_more,
-            charged_atomic=served.amount_charged_atomic, request_id=request.state.request_id,
+            charged_atomic=served.amount_charged_atomic, request_id=request.state.request_id, **trace_fields(request),
         )  # fmt: skip
         return Response(page_body(served), media_type="application/json", headers=dict(served.headers))
 

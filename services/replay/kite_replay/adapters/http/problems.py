@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from kite_common.errors import ApiError, Unavailable
 from kite_common.runtime.observe import get_logger
+from kite_replay.adapters.http.traces import trace_fields
 
 log = get_logger("kite.replay.http")
 
@@ -44,7 +45,7 @@ async def on_http_exception(_request: Request, error: Exception) -> Response:
 
 async def on_defect(request: Request, error: Exception) -> Response:
     """Anything nobody raised on purpose: a defect, logged with its trace."""
-    log.error("request.failed", path=request.url.path, exc_info=error)
+    log.error("request.failed", path=request.url.path, exc_info=error, **trace_fields(request))
     return answer(ApiError("internal_error"))
 
 
