@@ -1,4 +1,4 @@
-"""Secrets are planted wherever a caller can put one, on every route, with every line logged: no log and no error has any of them."""
+"""Secrets are planted wherever a caller can put one, on every route, all lines logged and traces kept: no log, error or span has any."""
 
 import base64
 import json
@@ -20,6 +20,7 @@ from kite_common.runtime.system import random_bytes
 from kite_common.testing.eventually import eventually
 from kite_delivery.testing.receiver import Receiver
 from kite_delivery.testing.receiver import answer as receiver_answers
+from support.collector import Collector
 from support.kite import SERVICES, Kite, ServersFor, Team, kite
 
 ROUTES: Final = json.loads((Path(__file__).parents[2] / "contracts/openapi.json").read_text("utf-8"))["paths"]
@@ -38,8 +39,8 @@ PAYMENT: Final = base64.b64encode(json.dumps({
 class Scene:
     """A team with a webhook and a hook, and everything secret about them."""
 
-    def __init__(self, whole: Kite, team: Team, token: str, secret: str) -> None:
-        self.whole, self.team, self.token, self.secret = whole, team, token, secret
+    def __init__(self, whole: Kite, team: Team, token: str, secret: str, collector: Collector) -> None:
+        self.whole, self.team, self.token, self.secret, self.collector = whole, team, token, secret, collector
 
     @property
     def planted(self) -> list[str]:
@@ -66,10 +67,16 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory, servers_for: ServersFor) -> AsyncIterator[Scene]:
+async def collector() -> AsyncIterator[Collector]:
+    async with Collector().listening() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory, servers_for: ServersFor, collector: Collector) -> AsyncIterator[Scene]:
     folder = tmp_path_factory.mktemp("secrets")
-    data, env = folder / "data", {"KITE_LOG_LEVEL": "debug"}
-    async with servers_for(folder) as servers, kite(data, SERVICES, env, servers) as whole, Receiver().listening() as receiver:
+    env = {"KITE_LOG_LEVEL": "debug", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KITE_TRACE_RATIO": "1"}
+    async with servers_for(folder) as servers, kite(folder / "data", SERVICES, env, servers) as whole, Receiver().listening() as receiver:
         [team] = await whole.teams(1)
         secrets, addresses, secret = whole.local.secrets, whole.local.addresses, new_webhook_secret(random_bytes(32))
         target = LogTarget(
@@ -77,7 +84,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory, servers_for: ServersFo
             secrets["KITE_HOOK_SECRET_CIPHER_KEY"],
         )  # fmt: skip
         hook = await create_hook(target, shipped_catalog(), TeamId(team.id), "acme", None)
-        scene = Scene(whole, team, hook.token, secret)
+        scene = Scene(whole, team, hook.token, secret, collector)
         async with httpx.AsyncClient(base_url=whole.url, timeout=30) as client:
             await _delivered(scene, client, receiver)
             yield scene
@@ -113,7 +120,7 @@ async def _tried(scene: Scene, client: httpx.AsyncClient, method: str, path: str
 
 
 @pytest.mark.timeout(240)
-async def test_no_log_and_no_error_has_a_secret(scene: Scene) -> None:
+async def test_no_log_no_error_and_no_span_has_a_secret(scene: Scene) -> None:
     answers: list[httpx.Response] = []
     async with httpx.AsyncClient(base_url=scene.whole.url, timeout=30) as client:
         for path, methods in ROUTES.items():
@@ -129,6 +136,16 @@ async def test_no_log_and_no_error_has_a_secret(scene: Scene) -> None:
         log = scene.whole.local.child(name).log.read_text("utf-8", "replace")
         assert "service.started" in log
         assert [one for one in scene.planted if one in log] == [], name
+    _check_spans(scene, len(answers))
+
+
+def _check_spans(scene: Scene, requests: int) -> None:
+    """What the services have exported until they stopped."""
+    spans, sent = scene.collector.spans, b"".join(scene.collector.bodies)
+    assert len([span for span in spans if span.kind == "server"]) > requests // 2
+    assert {"send kite.events", "process kite.events", "POST"} <= {span.name for span in spans}
+    assert {"POST /hooks/{team_id}/{source}/{hook_token}", "GET /api/v1/events"} <= {span.name for span in spans}
+    assert [one for one in scene.planted if one.encode() in sent] == []
 
 
 def _found(scene: Scene, answer: httpx.Response) -> list[str]:
