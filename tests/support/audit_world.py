@@ -27,7 +27,7 @@ from kite_common.ids import EventId, delivery_of, uuid7
 from kite_common.log_position import kiteseq, partition_of
 from kite_common.plans import shipped_catalog
 from kite_common.projection.account_fields import account_fields
-from kite_common.projection.pending import Settled
+from kite_common.projection.pending import Charges, Settled
 from kite_common.runtime.metrics import Metrics
 from kite_common.stream.input import Input
 from kite_common.stream.state import Marker
@@ -64,7 +64,7 @@ class _Projector:
     def restored(self, partition: int, accounts: Mapping[str, AccountSnapshot], position: Position) -> None: ...
     def applied(
         self, partition: int, accounts: Mapping[str, AccountSnapshot], settled: Sequence[Settled],
-        outcomes: Sequence[CommandOutcome], position: Position,
+        outcomes: Sequence[CommandOutcome], position: Position, charges: Charges | None,
     ) -> None: ...  # fmt: skip
     def released(self, partition: int) -> None: ...
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from kite_common.projection import keys
 from kite_common.projection.account_fields import account_fields
 from kite_common.projection.claims import AcceptedClaim
 from kite_common.projection.outcomes import CommandSender
-from kite_common.projection.pending import Settled, Write
+from kite_common.projection.pending import Charges, Settled, Write
 from kite_common.projection.redis import AccountProjector
 from kite_common.projection.server import server_id
 from kite_common.projection.writes import ProjectionWrites
@@ -320,6 +321,17 @@ class Billing:
         account = self.accounts[TEAM] = make.account(**({"applied": self.applied} | given))
         self.projector.applied(PARTITION, {TEAM: account}, settled, outcomes, Position(self.applied, stream_time_ms))
 
+    def charge(self, charges: Charges) -> None:
+        """A step of so many usages."""
+        self.applied += 1
+        account = self.accounts[TEAM] = make.account(applied=self.applied)
+        self.projector.applied(PARTITION, {TEAM: account}, (), (), Position(self.applied, NOW), charges)
+
+    def charged(self) -> tuple[float, float]:
+        """Charges that stood in Redis within a second of their append, and later ones."""
+        soon, later = (self.metrics.value("kite_billing_charges_projected_total", within=within) for within in ("1s", "later"))
+        return soon, later
+
     def tick(self, stream_time_ms: int) -> None:
         self.projector.applied(PARTITION, {}, (), (), Position(self.applied, stream_time_ms))
 
@@ -524,6 +536,31 @@ async def test_what_happens_while_redis_is_away_is_written_when_it_is_back(stack
         await until_marks(redis, 21, NOW + 19)
     assert await held(redis) == (0, 0, 0)
     assert (await projected(redis))["balance"] == "0"
+
+
+async def test_charges_count_once_they_stand_in_redis_by_how_long_that_took(billing: Billing, redis: Redis) -> None:
+    await start(billing, redis)
+    billing.charge(Charges(2, NOW - 1_000))
+    billing.charge(Charges(3, NOW - 1_001))
+    await eventually(lambda: billing.charged() == (2, 3), what="all five are counted")
+    exposed = bytes(billing.metrics.exposition().body).decode()
+    assert 'kite_billing_event_to_balance_seconds_bucket{le="1.0"} 1.0' in exposed
+    assert "kite_billing_event_to_balance_seconds_count 2.0" in exposed
+    billing.tick(NOW + 10)
+    await until_marks(redis, billing.applied, NOW + 10)
+    assert billing.charged() == (2, 3)
+
+
+async def test_charges_that_redis_has_not_taken_count_when_it_has(stack: Any, redis: Redis) -> None:
+    async with switch_to(stack.redis_url) as switch, billing_on(f"redis://127.0.0.1:{switch.port}/{DATABASE}") as billing:
+        await start(billing, redis)
+        await switch.off()
+        billing.charge(Charges(4, NOW - 100))
+        await eventually(lambda: not billing.projector.readiness().ready, what="Redis is missed")
+        assert billing.charged() == (0, 0)
+        billing.clock.advance(timedelta(seconds=5))
+        await switch.on()
+        await eventually(lambda: billing.charged() == (0, 4), what="they are counted, late")
 
 
 async def test_a_stop_writes_what_waits(stack: Any, redis: Redis) -> None:

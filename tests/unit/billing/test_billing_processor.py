@@ -27,7 +27,7 @@ from kite_common.ids import CommandId, EventId, TeamId, ledger_entry_of_command,
 from kite_common.money import UNLIMITED
 from kite_common.plans import shipped_catalog
 from kite_common.projection.keys import LAPSE_MS
-from kite_common.projection.pending import Settled
+from kite_common.projection.pending import Charges, Settled
 from kite_common.runtime.metrics import Metrics
 from kite_common.stream.input import Input
 from kite_common.stream.transaction import Position, Step
@@ -46,6 +46,7 @@ class Told:
     applied_: list[tuple[int, dict[str, AccountSnapshot], Sequence[Settled], Sequence[CommandOutcome], Position]] = field(
         default_factory=list
     )
+    charges_: list[Charges | None] = field(default_factory=list)
     released_: list[int] = field(default_factory=list)
 
     def restored(self, partition: int, accounts: Mapping[str, AccountSnapshot], position: Position) -> None:
@@ -53,9 +54,10 @@ class Told:
 
     def applied(
         self, partition: int, accounts: Mapping[str, AccountSnapshot], settled: Sequence[Settled],
-        outcomes: Sequence[CommandOutcome], position: Position,
+        outcomes: Sequence[CommandOutcome], position: Position, charges: Charges | None,
     ) -> None:  # fmt: skip
         self.applied_.append((partition, dict(accounts), settled, outcomes, position))
+        self.charges_.append(charges)
 
     def released(self, partition: int) -> None:
         self.released_.append(partition)
@@ -87,7 +89,22 @@ def test_a_usage_becomes_one_entry_a_new_snapshot_and_something_to_settle() -> N
     [entry] = facts(step, LEDGER.name)
     assert (entry.id, entry.amount_atomic) == (ledger_entry_of_event(make.EVENT_ID), -100)
     assert (step.states[make.TEAM].balance_atomic, step.states[make.TEAM].period_used, step.states[make.TEAM].applied) == (999_900, 1, 8)
-    assert step.effects == (Settled(TeamId(make.TEAM), make.EVENT_ID, "claim", "delivery"),)
+    assert step.effects == (Settled(TeamId(make.TEAM), make.EVENT_ID, "claim", "delivery"), Charges(1, NOW))
+
+
+def test_a_step_is_as_old_as_its_first_usage_that_is_charged() -> None:
+    told = Told()
+    one = processor(told)
+    one.restored(3, {}, Position(0, 0))
+    inputs = [
+        command_input(make.open_account(), at_ms=NOW - 9_000),
+        usage_input(NOW - 8_000, team_id="team_nobody"),
+        usage_input(NOW - 700, event_id=make.event_id(1)),
+        usage_input(NOW - 300, event_id=make.event_id(2)),
+    ]
+    one.committed(3, one.step(3, inputs, {}, 8), Position(8, NOW))
+    one.committed(3, one.step(3, [command_input(make.subscribe())], {}, 9), Position(9, NOW))
+    assert told.charges_ == [Charges(2, NOW - 700), None]
 
 
 @given(st.integers(0, 10**6), st.integers(0, UNLIMITED), st.integers(0, UNLIMITED), st.sampled_from(["message", "hook", "replay"]))
@@ -388,7 +405,9 @@ class Billing(RuleBasedStateMachine):
 
 
 def _is_of(team: str, about: object) -> bool:
-    """Whether a record (with its topic) or an effect is about a team."""
+    """Whether a record (with its topic) or an effect is about a team; how old a step's usages are is about none."""
+    if isinstance(about, Charges):
+        return False
     return about[1].key == team.encode() if isinstance(about, tuple) and isinstance(about[1], Record) else about.team_id == team  # type: ignore[attr-defined]
 
 

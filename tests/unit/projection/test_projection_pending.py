@@ -7,7 +7,7 @@ from kite_common.events.accounts import AccountSnapshot
 from kite_common.ids import EventId, TeamId
 from kite_common.projection.account_fields import account_fields
 from kite_common.projection.keys import ACCOUNT_FIELDS
-from kite_common.projection.pending import MAX_OUTCOMES, MAX_SETTLED, Pending, Settled, Write
+from kite_common.projection.pending import MAX_OUTCOMES, MAX_SETTLED, MAX_STEPS, Charges, Pending, Settled, Write
 from kite_common.testing import make
 
 
@@ -195,3 +195,34 @@ def test_an_unlimited_rate_is_zero_and_a_flat_plan_costs_nothing_per_event() -> 
     found = dict(zip(fields[::2], fields[1::2], strict=True))
     assert (found["rate_per_min"], found["price"], found["month_limit"]) == (0, 0, 9_007_199_254_740_991)
     assert (found["status"], found["provider"], found["plan_name"]) == ("active", "clerk", "enterprise")
+
+
+def test_charges_count_as_written_with_the_round_they_went_in() -> None:
+    pending = empty()
+    pending.charge(Charges(2, 10))
+    assert pending.charges_written() == []
+    pending.begin_round()
+    pending.charge(Charges(1, 20))
+    assert pending.charges_written() == [Charges(2, 10)]
+    pending.begin_round()
+    assert (pending.charges_written(), pending.charges_written()) == ([Charges(1, 20)], [])
+
+
+def test_charges_of_a_round_that_was_not_written_wait_with_the_next() -> None:
+    pending = empty()
+    for at_ms in (10, 20):
+        pending.charge(Charges(1, at_ms))
+        pending.begin_round()
+    assert pending.charges_written() == [Charges(1, 10), Charges(1, 20)]
+
+
+def test_charges_that_wait_for_long_are_bounded_and_none_is_forgotten() -> None:
+    pending = empty()
+    for at_ms in range(MAX_STEPS + 50):
+        pending.charge(Charges(2, at_ms))
+    for at_ms in range(10):
+        pending.begin_round()
+        pending.charge(Charges(1, MAX_STEPS + 50 + at_ms))
+    written = pending.charges_written()
+    assert len(written) == MAX_STEPS
+    assert (sum(one.usages for one in written), written[-1]) == (2 * (MAX_STEPS + 50) + 9, Charges(111, MAX_STEPS - 1))

@@ -31,6 +31,9 @@ _TEAMS_PER_SWEEP: Final = 64
 _IDLE_S: Final = 1.0
 _AWAY_S: Final = (0.2, 0.5, 1.0)
 _LAST_ROUND_S: Final = 2.0
+# What is promised of a balance (runtime/slos.py).
+_SOON_MS: Final = 1_000
+_MS: Final = 1_000
 # Stream time may have passed records that were appended and not yet replicated, and clocks differ. What is settled already frees nothing
 # more when it is read again.
 _UNSEEN_MS: Final = keys.LAPSE_MS - keys.PUBLISH_TIMEOUT_MS
@@ -58,6 +61,9 @@ class PartitionKeeper:
         self._hold_ms = hold_ms
         self._lapsed = metrics.counter("kite_billing_reservations_lapsed_total")
         self._projections = metrics.counter("kite_billing_projections_total")
+        self._charge_seconds = metrics.histogram("kite_billing_event_to_balance_seconds")
+        charges = metrics.counter("kite_billing_charges_projected_total")
+        self._soon, self._later = charges.labels(within="1s"), charges.labels(within="later")
         self._changed, self._closing = asyncio.Event(), asyncio.Event()
         # What Redis was last told, and which server process that was; None = it has to be asked first.
         self._projected: int | None = None
@@ -258,8 +264,17 @@ class PartitionKeeper:
             self._lost()
             return
         self._projected, self._stream_time_ms = max(expected, applied), max(self._stream_time_ms, stream_time_ms)
+        self._count_charges()
         self._readiness = READY
         self._pulse.beat()
+
+    def _count_charges(self) -> None:
+        """One look at the clock a round, and each step as old as its oldest usage: what is measured must not slow what it measures."""
+        now_ms = self._clock.unix_ms()
+        for charges in self._pending.charges_written():
+            age_ms = max(0, now_ms - charges.oldest_ms)
+            self._charge_seconds.observe(age_ms / _MS)
+            (self._soon if age_ms <= _SOON_MS else self._later).inc(charges.usages)
 
     async def _write_round(self) -> bool:
         """Write the round in bounded pipelines; False if an account that was in Redis is not there any more."""

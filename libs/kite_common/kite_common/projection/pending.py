@@ -18,6 +18,8 @@ from kite_common.ids import EventId, TeamId
 MAX_SETTLED: Final = 100_000
 # Their senders wait for seconds.
 MAX_OUTCOMES: Final = 10_000
+# Steps whose charges wait one by one; the next ones count as being as old as the last of these.
+MAX_STEPS: Final = 1_000
 
 
 class Settled(NamedTuple):
@@ -33,6 +35,13 @@ class Settled(NamedTuple):
     def claims(self) -> tuple[str, ...]:
         """What it has claimed."""
         return tuple(one for one in (self.claim, self.delivery_claim, self.payment_claim) if one is not None)
+
+
+class Charges(NamedTuple):
+    """The usages of one step: how many, and when the first of them was appended (ms)."""
+
+    usages: int
+    oldest_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,8 @@ class Pending:
         self._settled = 0
         self._outcomes: deque[CommandOutcome] = deque(maxlen=MAX_OUTCOMES)
         self._sweep: deque[str] = deque()
+        self._round_charges: list[Charges] = []
+        self._next_charges: list[Charges] = []
 
     def add(self, accounts: Mapping[str, AccountSnapshot], outcomes: Iterable[CommandOutcome], applied: int, stream_time_ms: int) -> None:
         """A step was committed."""
@@ -78,6 +89,15 @@ class Pending:
         self._settled += len(settled)
         for one in settled:
             self._next.setdefault(one.team_id, []).append(one)
+
+    def charge(self, charges: Charges) -> None:
+        """A step with usages was committed; its account was given before or is given in the same turn of the loop."""
+        _queue(self._next_charges, charges)
+
+    def charges_written(self) -> list[Charges]:
+        """Those of the round, which is over: their accounts are in Redis."""
+        written, self._round_charges = self._round_charges, []
+        return written
 
     def know(self, applied: int) -> None:
         """Accounts that stand for positions up to `applied` are in Redis; one that is missing there means that Redis lost data."""
@@ -103,6 +123,9 @@ class Pending:
         else:
             self._round = self._next
         self._next = {}
+        for charges in self._next_charges:
+            _queue(self._round_charges, charges)
+        self._next_charges = []
 
     def take(self, max_teams: int, max_settled: int) -> list[Write]:
         """Some of the round, at most so many teams and events, none twice; empty when it is over.
@@ -151,3 +174,11 @@ class Pending:
     def put_back_outcomes(self, outcomes: Sequence[CommandOutcome]) -> None:
         """These may not have been written."""
         self._outcomes.extendleft(reversed(outcomes))
+
+
+def _queue(waiting: list[Charges], charges: Charges) -> None:
+    """Behind the others; where too many wait, as part of the last of them."""
+    if len(waiting) < MAX_STEPS:
+        waiting.append(charges)
+    else:
+        waiting[-1] = Charges(waiting[-1].usages + charges.usages, waiting[-1].oldest_ms)

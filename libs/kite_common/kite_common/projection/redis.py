@@ -15,7 +15,7 @@ from kite_common.events.accounts import AccountSnapshot
 from kite_common.events.commands import CommandOutcome
 from kite_common.projection import keys
 from kite_common.projection.keeper import PartitionKeeper, UsageLog
-from kite_common.projection.pending import Pending, Settled
+from kite_common.projection.pending import Charges, Pending, Settled
 from kite_common.projection.writes import ProjectionWrites
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
@@ -64,14 +64,16 @@ class AccountProjector:
 
     def applied(
         self, partition: int, accounts: Mapping[str, AccountSnapshot], settled: Sequence[Settled],
-        outcomes: Sequence[CommandOutcome], position: Position,
+        outcomes: Sequence[CommandOutcome], position: Position, charges: Charges | None = None,
     ) -> None:  # fmt: skip
-        """A step was committed, or only stream time moved on."""
+        """A step was committed, or only stream time moved on. `charges`: its usages, if it has any."""
         keeper = self._keepers.get(partition)
         if keeper is None:
             return
         keeper.pending.add(accounts, outcomes, position.applied, position.stream_time_ms)
         keeper.pending.settle(settled)
+        if charges is not None:
+            keeper.pending.charge(charges)
         keeper.wake()
 
     def released(self, partition: int) -> None:

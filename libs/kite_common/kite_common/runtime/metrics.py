@@ -86,6 +86,11 @@ METRICS: Final[tuple[MetricDef, ...]] = (
     _counter("kite_billing_reservations_lapsed_total", "reservations", "reservations whose event provably never reached the log"),
     _counter("kite_billing_usages_late_total", "events", "usages appended after their reservation lapsed: the money may be spent twice"),
     _counter("kite_billing_projections_total", "accounts", "projected accounts: written, older than what stood there, or failed", "result"),
+    _histogram(
+        "kite_billing_event_to_balance_seconds", "seconds", _SLOW,
+        "append of a step's oldest usage to its charge standing in Redis, once a step",
+    ),
+    _counter("kite_billing_charges_projected_total", "events", "usages whose charge stands in Redis, by how soon: 1s, later", "within"),
     _counter("kite_billing_notices_total", "events", "notices of limits and funds put into teams' streams, by kind", "kind"),
     # payments
     _gauge("kite_x402_payments", "payments", "payment keys of the partitions this process owns, by state", "state"),

@@ -3,6 +3,8 @@
 Burn rates over two windows each, after chapter 5 of the Site Reliability Workbook: a page when a thirty-day budget would be gone within
 two days (14.4 times as fast as it may be used, over an hour) or within five (6 times, over six hours), a ticket within ten (3 times, a
 day). The short window lets an alert end soon after its cause.
+
+A stall is no share of anything: that nothing stands still for more than 30 s is told by the alert consumer-stalled.
 """
 
 from collections.abc import Iterator
@@ -54,6 +56,11 @@ def _slower(histogram: str, seconds: float, labels: str = "") -> tuple[str, str]
     return f"{total} - {within}", total
 
 
+def _or_none(counter: str) -> str:
+    """The rate of a counter with labels, which is not there before it has counted something: nothing, then, not unknown."""
+    return f"(sum(rate({counter}[$window])) or vector(0))"
+
+
 def _timed(name: str, objective: float, histogram: str, seconds: float, means: str) -> Slo:
     bad, total = _slower(histogram, seconds)
     return Slo(name, objective, bad, total, means)
@@ -61,11 +68,16 @@ def _timed(name: str, objective: float, histogram: str, seconds: float, means: s
 
 SLOS: Final[tuple[Slo, ...]] = (
     Slo(
-        "api", 0.999, f'sum(rate(kite_gateway_refused_total{{code=~"{_OURS}"}}[$window]))',
-        "sum(rate(kite_gateway_messages_accepted_total[$window])) + sum(rate(kite_gateway_refused_total[$window]))",
+        "api", 0.999, _or_none(f'kite_gateway_refused_total{{code=~"{_OURS}"}}'),
+        f"{_or_none('kite_gateway_messages_accepted_total')} + {_or_none('kite_gateway_refused_total')}",
         "of what gateways are asked to accept, 99.9 % is not answered 5xx",
     ),
     _timed("accept", 0.99, "kite_gateway_accept_seconds", 0.1, "99 % of messages are accepted within 100 ms"),
+    Slo(
+        "balance", 0.99, 'sum(rate(kite_billing_charges_projected_total{within="later"}[$window]))',
+        "sum(rate(kite_billing_charges_projected_total[$window]))",
+        "99 % of charges stand in the balance that callers are shown within 1 s of the append",
+    ),
     _timed("first-attempt", 0.95, "kite_delivery_first_attempt_seconds", 0.5, "95 % of first attempts begin within 500 ms of the append"),
     _timed("replayable", 0.99, "kite_replay_event_to_replayable_seconds", 2.0, "99 % of events can be read within 2 s of their append"),
 )  # fmt: skip

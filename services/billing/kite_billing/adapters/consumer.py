@@ -34,7 +34,7 @@ from kite_common.events.payments import CreditApplied
 from kite_common.events.usage import UsageRecorded
 from kite_common.ids import UNATTRIBUTED, EventId, TeamId, parse_team_id
 from kite_common.projection.keys import LAPSE_MS
-from kite_common.projection.pending import Settled
+from kite_common.projection.pending import Charges, Settled
 from kite_common.runtime import faults
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
@@ -84,7 +84,7 @@ class Projects(Protocol):
 
     def applied(
         self, partition: int, accounts: Mapping[str, AccountSnapshot], settled: Sequence[Settled],
-        outcomes: Sequence[CommandOutcome], position: Position,
+        outcomes: Sequence[CommandOutcome], position: Position, charges: Charges | None,
     ) -> None: ...  # fmt: skip
 
     def released(self, partition: int) -> None: ...
@@ -162,7 +162,8 @@ class BillingProcessor:
         settled = [effect for effect in step.effects if isinstance(effect, Settled)]
         outcomes = [effect for effect in step.effects if isinstance(effect, CommandOutcome)]
         self._block_ends[partition].add(step.states.values())
-        self._projector.applied(partition, step.states, settled, outcomes, position)
+        charges = next((effect for effect in step.effects if isinstance(effect, Charges)), None)
+        self._projector.applied(partition, step.states, settled, outcomes, position, charges)
         for effect in step.effects:
             if isinstance(effect, SubscriptionNotice):
                 self._notices.labels(kind=effect.kind).inc()
@@ -228,6 +229,8 @@ class _StepWork:
         self._records: list[tuple[str, Record]] = []
         self._effects: list[object] = []
         self._elsewhere: list[tuple[str, int, Record]] = []
+        # Inputs come in log order: the first that is charged has waited longest.
+        self._charged, self._oldest_ms = 0, 0
 
     def command(self, one: Input) -> None:
         try:
@@ -258,12 +261,15 @@ class _StepWork:
             return
         self._records.append((self._topics.ledger, encode(entry)))
         self._effects.append(settled_of(usage))
+        self._charged, self._oldest_ms = self._charged + 1, self._oldest_ms or one.timestamp_ms
         late_ms = one.timestamp_ms - usage.reserved_at - LAPSE_MS
         if late_ms > 0:
             self._effects.append(LateUsage(usage.team_id, usage.event_id, late_ms))
 
     def step(self) -> Step[AccountSnapshot]:
         self._tell(self._charge.notices())
+        if self._charged:
+            self._effects.append(Charges(self._charged, self._oldest_ms))
         states = self._changed | self._charge.accounts(self._place.applied)
         return Step(states, tuple(self._records), tuple(self._effects), tuple(self._elsewhere))
 
