@@ -88,6 +88,7 @@ drift: install
 	@$(BIN)/python scripts/write_schemas.py --check
 	@$(BIN)/python scripts/write_metrics.py --check
 	@$(BIN)/python scripts/write_alerts.py --check
+	@$(BIN)/python scripts/write_dashboards.py --check
 	@$(BIN)/python scripts/check_compose.py
 
 bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute, written nowhere)
