@@ -14,7 +14,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-emit-index-url --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit test-containers payers sbom audit-dependencies bench chaos openapi contracts clean test-k8s
+.PHONY: help install lock image test-image env test-compose run down status smoke check lint types imports spelling drift test test-unit test-containers payers sbom audit-dependencies bench chaos openapi contracts clean test-k8s test-rules break-rules
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-19s %s\n", $$1, $$2}'
@@ -36,6 +36,12 @@ test: install ## all tests, on a real Kafka, Valkey and ClickHouse engine that t
 
 test-unit: install ## tests without IO
 	@$(BIN)/python -m pytest tests/unit tests/contracts $(ARGS)
+
+test-rules: install ## promtool tests when the rules in deploy/observe tell somebody (needs Go or promtool 3; builds promtool once)
+	@$(BIN)/python scripts/test_rules.py
+
+break-rules: install ## break those rules one by one, some hundred times, and look whether a test sees it (ARGS='slo-api': some of them)
+	@$(BIN)/python scripts/break_rules.py $(ARGS)
 
 payers: install $(PAYERS)/node_modules/.installed ## the official x402 clients of npm pay a real Kite; `make test` has the Python one
 	@$(BIN)/python -m pytest $(PAYERS) $(ARGS)
@@ -89,6 +95,7 @@ drift: install
 	@$(BIN)/python scripts/write_metrics.py --check
 	@$(BIN)/python scripts/write_alerts.py --check
 	@$(BIN)/python scripts/write_dashboards.py --check
+	@$(BIN)/python scripts/write_slo_tests.py --check
 	@$(BIN)/python scripts/check_compose.py
 
 bench: install ## measure this tree on this machine and write docs/benchmarks.md (ARGS=--quick: a minute, written nowhere)

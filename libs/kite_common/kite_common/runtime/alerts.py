@@ -24,6 +24,11 @@ class Alert:
     severity: Severity = "page"
 
 
+def _grew(counter: str, within: str) -> str:
+    """Whether a counter with labels rose, also from its not being there: with its first value it appears, and `increase` sees no rise."""
+    return f"increase({counter}[{within}]) > 0 or ({counter} > 0 unless {counter} offset {within})"
+
+
 ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "service-gone", "kite_up",
@@ -37,7 +42,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
         for_s=30,
     ),
     Alert(
-        "consumer-stalled", "kite_consumer_stalled_seconds", "kite_consumer_stalled_seconds > 20",
+        "consumer-stalled", "kite_consumer_stalled_seconds",
+        'kite_consumer_stalled_seconds{group!~"kite-delivery.*"} > 20 or kite_consumer_stalled_seconds > 30',
         "work waits in this partition and nothing of it is done (delivery: from 30 s on, as a receiver may take that long); or an open "
         "transaction hides what follows",
         "the log of the process has `group.owner_restarts` with the reason; if nothing is logged, end the process: another takes over",
@@ -69,7 +75,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
         severity="ticket",
     ),
     Alert(
-        "event-loop-blocked", "kite_event_loop_blocked_total", "increase(kite_event_loop_blocked_total[10m]) > 0",
+        "event-loop-blocked", "kite_event_loop_blocked_total", _grew("kite_event_loop_blocked_total", "10m"),
         "it did so for 5 s: probes got no answer either", "`event_loop.blocked` in the log has the stack of what blocked",
         severity="ticket",
     ),
@@ -82,7 +88,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "a partition acknowledges no write: it has no leader, or too few replicas in sync", "look at that partition's brokers",
     ),
     Alert(
-        "publish-fails", "kite_publish_failures_total", "increase(kite_publish_failures_total[5m]) > 0",
+        "publish-fails", "kite_publish_failures_total", _grew("kite_publish_failures_total", "5m"),
         "writes are refused, or their outcome is open: callers get 503", "look at the brokers, and at `kite_publish_seconds`",
     ),
     Alert(
@@ -96,19 +102,19 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "start billing; see loop-late of `projection`",
     ),
     Alert(
-        "usage-late", "kite_billing_usages_late_total", "increase(kite_billing_usages_late_total[1h]) > 0",
+        "usage-late", "kite_billing_usages_late_total", _grew("kite_billing_usages_late_total", "1h"),
         "an event came into the log after its reservation had lapsed: its money may have been spent twice",
         "look at the clocks of all machines",
         severity="ticket",
     ),
     Alert(
-        "unreadable", "kite_dead_letters_total", "increase(kite_dead_letters_total[1h]) > 0",
+        "unreadable", "kite_dead_letters_total", _grew("kite_dead_letters_total", "1h"),
         "a record could not be used and was set aside in kite.dead-letters",
         "look at it there; a newer version writes, an older one reads?",
         severity="ticket",
     ),
     Alert(
-        "archive-refuses", "kite_replay_reads_total", 'increase(kite_replay_reads_total{outcome="unavailable"}[5m]) > 0',
+        "archive-refuses", "kite_replay_reads_total", _grew('kite_replay_reads_total{outcome="unavailable"}', "5m"),
         "readers get 503 because ClickHouse is away or refuses", "look at ClickHouse",
     ),
     Alert(
@@ -140,7 +146,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
         severity="ticket",
     ),
     Alert(
-        "payments-alert", "kite_x402_alerts_total", "increase(kite_x402_alerts_total[1h]) > 0",
+        "payments-alert", "kite_x402_alerts_total", _grew("kite_x402_alerts_total", "1h"),
         "something about payments that somebody must look at; the label says what", "the log has it under the same name",
         severity="ticket",
     ),
