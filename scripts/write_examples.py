@@ -95,6 +95,8 @@ FACTS: Final[Mapping[str, Fact]] = {
     ),
     "open-without-a-secret": make.hook_endpoint(source="billing-bot", secrets=()),
     "closed": make.hook_endpoint(active=False, secrets=(), updated_at=T + 7_200_000),
+    "ordered": make.team_erased(),
+    "carried-out": make.team_erased(archive_erased_at=T + 4_000),
     "active-for-every-type": make.webhook(),
     "rotated-two-secrets": make.webhook(
         event_types=("com.github.*", "com.kite.agent.message"), updated_at=T + 7_200_000,

@@ -60,6 +60,9 @@ ENDPOINTS: Final = Topic(
     "kite.endpoints", "team_id/source", "compact", None,
     "endpoints that providers deliver to; their secrets sealed, their tokens in kite.credentials",
 )
+ERASURES: Final = Topic(
+    "kite.erasures", "team_id", "compact", None, "teams that are erased, for ever: the archive takes nothing of them any more"
+)
 PAYMENTS: Final = Topic(
     "kite.payments", "payment key (partition: without its nonce)", "delete", 90 * _DAY_MS,
     "inbox of the payments processor: submissions, credits applied, what the chain scanner saw",
@@ -87,7 +90,7 @@ RETRIES: Final = tuple(
 )
 
 ALL: Final = (
-    EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, ENDPOINTS, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES, WEBHOOKS, DELIVERIES,
-    DELIVERY_COMMANDS, DEAD_LETTERS, *RETRIES,
+    EVENTS, COMMANDS, ACCOUNTS, LEDGER, CREDENTIALS, ENDPOINTS, ERASURES, PAYMENTS, PAYMENT_EVENTS, PAYMENT_STATES, WEBHOOKS,
+    DELIVERIES, DELIVERY_COMMANDS, DEAD_LETTERS, *RETRIES,
 )  # fmt: skip
 BY_NAME: Final[Mapping[str, Topic]] = {topic.name: topic for topic in ALL}

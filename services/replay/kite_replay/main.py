@@ -27,7 +27,7 @@ from kite_common.stream.publisher import Publisher
 from kite_common.stream.pulse import Pulse
 from kite_common.stream.record_spans import ProcessSpans
 from kite_common.stream.table import Table as FollowedTopic
-from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERY_COMMANDS, EVENTS, PAYMENTS, WEBHOOKS
+from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERY_COMMANDS, ERASURES, EVENTS, PAYMENTS, WEBHOOKS
 from kite_common.x402.offers import RequestFacts
 from kite_common.x402_settings import terms_of
 from kite_replay.adapters.allowances import RedisAllowances
@@ -40,6 +40,7 @@ from kite_replay.adapters.clickhouse.watch import ClickHouseWatch
 from kite_replay.adapters.consumer import GROUP, ArchiveOwner
 from kite_replay.adapters.credentials import TableCredentials, decode_credential
 from kite_replay.adapters.delivery_orders import KafkaDeliveryOrders, TableWebhookConfigs, decode_config
+from kite_replay.adapters.erasures import LoggedErasures, decode_erasure
 from kite_replay.adapters.http.app import create_app, served
 from kite_replay.adapters.http.deliveries import DeliveriesRoutes
 from kite_replay.adapters.http.events import EventsRoute
@@ -52,7 +53,7 @@ from kite_replay.adapters.till import ClosedTill, PaymentDesk
 from kite_replay.adapters.usage_log import KafkaUsageLog
 from kite_replay.application.charge_page import ChargePage
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.application.ports import Archive, DeliveryReader, Till
+from kite_replay.application.ports import DeliveryReader, Till
 from kite_replay.application.read_deliveries import ReadDeliveries
 from kite_replay.application.read_events import ReadEvents, ReadRequest
 from kite_replay.application.read_ledger import ReadLedger
@@ -82,12 +83,15 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     load_engine(address)
     pulse = Pulse()
     archive = ClickHouseArchive(address, retention.kept_days(), may_write=lambda: pulse.is_regular)
-    dead_letters, usages = (Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS))
+    dead_letters, usages, erasures = (
+        Publisher(kafka, topic.name, settings.partitions, metrics) for topic in (DEAD_LETTERS, EVENTS, ERASURES)
+    )
+    erased = FollowedTopic(kafka, ERASURES.name, settings.partitions, decode_erasure, metrics=metrics)
     credentials = FollowedTopic(kafka, CREDENTIALS.name, settings.partitions, decode_credential, metrics=metrics, unreadable_removes=True)
     consumer = GroupConsumer(
         kafka, GROUP, tuple(table.topic for table in TABLES), settings.instance,
-        _owner(settings, archive, dead_letters, clock, metrics, traces), metrics, gather_ms=_GATHER_MS, partitions=settings.partitions,
-        pulse=pulse,
+        _owner(settings, archive, dead_letters, LoggedErasures(erased, erasures, clock), clock, metrics, traces), metrics,
+        gather_ms=_GATHER_MS, partitions=settings.partitions, pulse=pulse,
     )  # fmt: skip
     redis = _redis(settings)
     allowances, charges = _allowances(settings, redis), RedisPageCharges(redis, settings.partitions)
@@ -103,7 +107,8 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     log = MeasuredDeliveries(ClickHouseDeliveries(archive), reader)
     ordering, read, redrive = _deliveries(settings, kafka, log, clock, metrics)
     components: list[Component] = [
-        *traces.components, LoopWatch(metrics), archive, clickhouse, allowances, dead_letters, usages, *payments, credentials, *ordering,
+        *traces.components, LoopWatch(metrics), archive, clickhouse, allowances, dead_letters, usages, erasures, *payments, credentials,
+        erased, *ordering,
         consumer,
     ]  # fmt: skip
     app = create_app(
@@ -120,14 +125,14 @@ def main() -> int:
 
 
 def _owner(
-    settings: ReplaySettings, archive: ClickHouseArchive, publisher: Publisher, clock: SystemClock, metrics: Metrics, traces: Tracing
-) -> ArchiveOwner:
-    measured: Archive = MeasuredArchive(archive, clock, metrics)
+    settings: ReplaySettings, archive: ClickHouseArchive, publisher: Publisher, erasures: LoggedErasures, clock: SystemClock,
+    metrics: Metrics, traces: Tracing,
+) -> ArchiveOwner:  # fmt: skip
+    measured = MeasuredArchive(archive, clock, metrics)
     told = None if traces.tracer is None else TracedArchive(measured, ProcessSpans(traces.tracer, GROUP))
-    measured = told or measured
     events, facts = InsertPolicy(settings.archive_interval_s), InsertPolicy(settings.archive_facts_interval_s)
-    inserts = {table: GroupedInserts(table, measured, events if table is EVENTS_TABLE else facts) for table in TABLES}
-    return ArchiveOwner(inserts, measured, DeadLetters(publisher, clock, metrics), told)
+    inserts = {table: GroupedInserts(table, told or measured, events if table is EVENTS_TABLE else facts) for table in TABLES}
+    return ArchiveOwner(inserts, measured, DeadLetters(publisher, clock, metrics), erasures, told)
 
 
 def _redis(settings: ReplaySettings) -> Redis:

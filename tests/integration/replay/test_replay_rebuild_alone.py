@@ -55,8 +55,15 @@ async def stored(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Kafka:
     return kafka
 
 
-async def rebuild(kafka: Kafka, address: Address, closed: Callable[[], None] = lambda: None) -> rebuilding.RebuiltArchive:
-    return await rebuild_archive(kafka, address, 2, KEPT_DAYS, SystemClock(), lambda _progress: None, grace_s=0, closed=closed)
+async def rebuild(
+    kafka: Kafka, address: Address, closed: Callable[[], None] = lambda: None, gone: frozenset[str] = frozenset()
+) -> rebuilding.RebuiltArchive:  # fmt: skip
+    async def erased() -> frozenset[str]:
+        return gone
+
+    return await rebuild_archive(
+        kafka, address, 2, KEPT_DAYS, SystemClock(), lambda _progress: None, erased=erased, grace_s=0, closed=closed
+    )
 
 
 def rows_of(database: Server, number: int) -> list[tuple[int, int]]:
@@ -73,6 +80,16 @@ async def test_of_two_rebuilds_at_once_one_is_refused_and_every_event_has_one_ro
     ended = await asyncio.gather(*(rebuild(stored, database) for _ in range(3)), return_exceptions=True)
     assert sorted(type(one).__name__ for one in ended) == ["Claimed", "Claimed", "RebuiltArchive"], ended
     assert rows_of(database, 1) == [(EVENTS_STORED, EVENTS_STORED)]
+
+
+async def test_a_rebuild_brings_nothing_of_an_erased_team_back(stored: Kafka, database: Server) -> None:
+    publisher = Publisher(stored, vars(rebuilding)["TABLES"][0].topic, 2)
+    async with running(publisher):
+        for number in range(3):
+            await publisher.publish(0, [make.event_record(event_id=make.event_id(EVENTS_STORED + number), team_id="team_stays")])
+    rebuilt = await rebuild(stored, database, gone=frozenset({make.TEAM}))
+    assert rebuilt.records == EVENTS_STORED + 3
+    assert rows_of(database, 1) == [(3, 3)]
 
 
 async def test_a_whole_rebuild_after_the_list_was_lost_fills_another_generation(stored: Kafka, database: Server) -> None:

@@ -31,7 +31,7 @@ from kite_common.stream.admin import ensure_topics
 from kite_common.stream.kafka import Kafka
 from kite_common.testing import make, payments
 from kite_common.testing.eventually import eventually
-from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERIES, DELIVERY_COMMANDS, EVENTS, LEDGER, PAYMENTS, WEBHOOKS
+from kite_common.topics import CREDENTIALS, DEAD_LETTERS, DELIVERIES, DELIVERY_COMMANDS, ERASURES, EVENTS, LEDGER, PAYMENTS, WEBHOOKS
 from kite_gateway.testing import vouch
 from kite_replay.main import build
 from kite_replay.settings import ReplaySettings
@@ -75,7 +75,7 @@ async def running(stack: Any, chdb_path: Path, **more: Any) -> AsyncIterator[htt
 
 @pytest.fixture
 async def producer(stack: Any) -> AsyncIterator[AIOKafkaProducer]:
-    topics = [EVENTS, DELIVERIES, LEDGER, CREDENTIALS, DEAD_LETTERS, PAYMENTS, WEBHOOKS, DELIVERY_COMMANDS]
+    topics = [EVENTS, DELIVERIES, LEDGER, CREDENTIALS, DEAD_LETTERS, ERASURES, PAYMENTS, WEBHOOKS, DELIVERY_COMMANDS]
     await ensure_topics(Kafka(stack.kafka), topics, PARTITIONS, 1)
     producer = AIOKafkaProducer(bootstrap_servers=stack.kafka, acks="all", enable_idempotence=True)
     await producer.start()

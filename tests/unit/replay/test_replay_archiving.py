@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kite_common.errors import Unavailable
+from kite_common.events.codec import encode
+from kite_common.testing import make
 from kite_replay.application.archive_records import PartitionArchiver
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
-from kite_replay.domain.rows import EVENTS_TABLE, BadRecord, Batch, EventRow, Table
+from kite_replay.domain.rows import EVENTS_TABLE, LEDGER_TABLE, BadRecord, Batch, EventRow, Table
 from kite_replay.testing import (
     NOW_MS,
     ArchiveBehaviour,
@@ -291,3 +293,32 @@ async def _archive_with_restarts(archive: MemoryArchive, log: list[ReadRecord], 
             one.abandon()
             continue
         return
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["team_gone", "team_stays"]), st.integers(0, 50)), max_size=40),
+    st.integers(0, 40), st.integers(0, 40),
+)  # fmt: skip
+@settings(deadline=None)
+async def test_an_erasure_changes_no_row_of_anybody_else_whenever_it_comes(sent: list[tuple[str, int]], erased_at: int, ended: int) -> None:
+    """Clocks jump, the archiver is started again before or after the team was erased: rows are what they are without any of it."""
+    log = [event_record(offset, team=team, at_ms=NOW_MS + jump) for offset, (team, jump) in enumerate(sent)]
+    plain, archive = MemoryArchive(), MemoryArchive()
+    await archived(archiver(plain), log)
+    await archived(archiver(archive), log[:erased_at])
+    for until in (ended, len(log)):
+        await archive.remove(EVENTS_TABLE, {"team_gone"})
+        inserts = GroupedInserts(EVENTS_TABLE, archive, AT_ONCE)
+        again = PartitionArchiver(EVENTS_TABLE, 0, archive=archive, inserts=inserts, quarantine=Kept(), erased={"team_gone"})
+        begin = await again.begin() or 0
+        await archived(again, log[begin : max(until, begin)])
+    assert archive.rows["events"] == [row for row in plain.rows["events"] if row.team_id == "team_stays"]
+
+
+async def test_the_ledger_of_an_erased_team_is_archived_as_ever() -> None:
+    archive = MemoryArchive()
+    inserts = GroupedInserts(LEDGER_TABLE, archive, AT_ONCE)
+    one = PartitionArchiver(LEDGER_TABLE, 0, archive=archive, inserts=inserts, quarantine=Kept(), erased={"team_gone"})
+    entry = encode(make.ledger_entry(team_id="team_gone"))
+    await archived(one, [ReadRecord(LEDGER_TABLE.topic, 0, 0, NOW_MS, entry.key, entry.value, entry.headers)])
+    assert [row.team_id for row in archive.rows["ledger"]] == ["team_gone"]

@@ -1,7 +1,7 @@
 """The owner of a partition: where it starts, what it commits, how it waits."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -63,9 +63,27 @@ class NoneExpected:
         raise AssertionError(records)
 
 
-def owner(archive: MemoryArchive) -> ArchiveOwner:
+class MemoryErasures:
+    """Erased teams, and whether it is on record that nothing is left of them."""
+
+    def __init__(self, *teams: str) -> None:
+        self.teams = dict.fromkeys(teams, False)
+
+    async def known(self, partition: int) -> Mapping[str, bool]:
+        return self.seen(partition)
+
+    def seen(self, partition: int) -> Mapping[str, bool]:
+        assert partition == 0
+        return dict(self.teams)
+
+    async def carried_out(self, partition: int, teams: Collection[str]) -> None:
+        assert partition == 0
+        self.teams |= dict.fromkeys(teams, True)
+
+
+def owner(archive: MemoryArchive, erasures: MemoryErasures | None = None) -> ArchiveOwner:
     inserts = GroupedInserts(EVENTS_TABLE, archive, InsertPolicy(interval_s=0.0, retry_delays_s=()))
-    return ArchiveOwner({EVENTS_TABLE: inserts}, archive, NoneExpected())
+    return ArchiveOwner({EVENTS_TABLE: inserts}, archive, NoneExpected(), erasures or MemoryErasures())
 
 
 def log_of(length: int) -> list[ReadRecord]:
@@ -175,3 +193,63 @@ async def test_an_archive_that_is_ahead_of_the_log_stops_the_partition() -> None
     await archive.append(EVENTS_TABLE, [batch(event_rows("t", [4]))])
     with pytest.raises(ConfigurationError, match="kite.events-0 ends at 4, its archive at 5"):
         await owner(archive).own(0, feed)
+
+
+def two_teams(length: int) -> list[ReadRecord]:
+    """Events of two teams by turns."""
+    return [event_record(offset, team="team_gone" if offset % 2 else "team_stays") for offset in range(length)]
+
+
+async def test_what_is_there_of_an_erased_team_goes_and_nothing_of_it_comes_any_more() -> None:
+    archive, feed, erasures = MemoryArchive(), MemoryFeed(two_teams(20)), MemoryErasures()
+    owning = asyncio.create_task(owner(archive, erasures).own(0, feed))
+    await eventually(lambda: len(archive.rows["events"]) == 20, every_s=0.001, what="all is archived")
+    erasures.teams["team_gone"] = False
+    await eventually(lambda: erasures.teams["team_gone"], within_s=20, what="the erasure is carried out")
+    assert {row.team_id for row in archive.rows["events"]} == {"team_stays"}
+    feed.log += [event_record(offset, team="team_gone" if offset % 2 else "team_stays") for offset in range(20, 40)]
+    await eventually(lambda: len(archive.rows["events"]) == 20, every_s=0.001, what="what the other team sends goes on")
+    feed.closing.set()
+    await owning
+    assert [row.log_offset for row in archive.rows["events"]] == list(range(0, 40, 2))
+
+
+async def test_nothing_is_archived_before_the_erasures_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kite_replay.adapters.consumer._RETRY_S", (0.0,))
+
+    class Away(MemoryErasures):
+        refusals = 3
+
+        async def known(self, partition: int) -> Mapping[str, bool]:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                assert archive.rows["events"] == []
+                raise Unavailable("away")
+            return await super().known(partition)
+
+    archive, feed = MemoryArchive(), MemoryFeed(two_teams(10))
+    owning = asyncio.create_task(owner(archive, Away("team_gone")).own(0, feed))
+    await eventually(lambda: len(archive.rows["events"]) == 5, every_s=0.001, what="the rows of the other team")
+    feed.closing.set()
+    await owning
+    assert {row.team_id for row in archive.rows["events"]} == {"team_stays"}
+
+
+async def test_an_erasure_is_carried_out_only_when_nothing_is_left() -> None:
+    class Slow(MemoryArchive):
+        ordered = 0
+
+        async def remove(self, table: Table, teams: Collection[str]) -> None:
+            self.ordered += 1
+
+    archive, erasures = Slow(), MemoryErasures("team_gone")
+    await archive.append(EVENTS_TABLE, [batch(event_rows("team_gone", [0, 1]))])
+    feed = MemoryFeed([event_record(offset, team="team_stays") for offset in range(4)])
+    owning = asyncio.create_task(owner(archive, erasures).own(0, feed))
+    await eventually(lambda: len(archive.rows["events"]) == 4, every_s=0.001, what="archiving goes on beside the removal")
+    assert not erasures.teams["team_gone"]
+    await MemoryArchive.remove(archive, EVENTS_TABLE, {"team_gone"})
+    await eventually(lambda: erasures.teams["team_gone"], within_s=20, what="nothing is left, which is put on record")
+    feed.closing.set()
+    await owning
+    assert archive.ordered == 1

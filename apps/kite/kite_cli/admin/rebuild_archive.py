@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from kite_cli.admin.erasures import erasures_of
 from kite_cli.failure import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.found import find_stack
 from kite_cli.local.clickhouse.node import CLICKHOUSE
@@ -41,9 +42,13 @@ async def rebuild(target: LogTarget, url: str, told: Callable[[Progress], None],
     settings = load(KiteSettings)
     kept_days, grace_s = Retention(settings.retention_days).kept_days(), grace_for(settings.drain_timeout_s)
     kafka = Kafka(target.kafka_bootstrap, client_id="kitectl")
+
+    async def erased() -> frozenset[str]:
+        return frozenset(await erasures_of(target))
+
     try:
         return await rebuild_archive(
-            kafka, parse_address(url), target.partitions, kept_days, SystemClock(), told, grace_s=grace_s, closed=closed
+            kafka, parse_address(url), target.partitions, kept_days, SystemClock(), told, erased=erased, grace_s=grace_s, closed=closed
         )
     except Unavailable as error:
         advice = "See `kitectl status`, then repeat the command: it goes on. Until then, or after two minutes, the old one is served."

@@ -84,8 +84,12 @@ async def _archive(kite: Kite) -> tuple[float, int]:
         if now.done == now.whole:
             filled_at = time.monotonic()
 
+    async def erased() -> frozenset[str]:
+        return frozenset()
+
     with TemporaryDirectory(prefix="archive-", dir=data_folder()) as folder:
-        done = await rebuild_archive(kite.kafka, InProcess(f"{folder}/clickhouse"), PARTITIONS, _KEPT_DAYS, SystemClock(), told, grace_s=0)
+        address = InProcess(f"{folder}/clickhouse")
+        done = await rebuild_archive(kite.kafka, address, PARTITIONS, _KEPT_DAYS, SystemClock(), told, erased=erased, grace_s=0)
     return filled_at - began, done.records
 
 

@@ -28,6 +28,15 @@ class Record:
     headers: tuple[tuple[str, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What ends a key of a compacted topic: a record without a value."""
+
+    key: bytes
+    value: None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 def encode(fact: Fact) -> Record:
     """The record of a payload, in its newest version."""
     return Record(fact.key.encode(), fact.to_json(), ((RECORD_HEADER, fact.kind.encode()),))

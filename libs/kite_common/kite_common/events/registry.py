@@ -23,6 +23,7 @@ from kite_common.events.deliveries import (
     DeliveryParked,
     DeliveryPending,
 )
+from kite_common.events.erasures import TeamErased
 from kite_common.events.fact import Fact
 from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry
@@ -46,7 +47,7 @@ LATEST: Final[Mapping[str, type[Fact]]] = {
         UsageRecorded, LedgerEntry, AccountSnapshot, OpenAccount, Subscribe, CancelSubscription, CreditWallet, AdjustWallet,
         ReverseCredit, SetPastDue, CommandOutcome, CredentialIssued, PaymentSubmitted, PaymentResult, CreditApplied, PaymentSeen,
         PaymentAssigned, PaymentStep, PaymentOutcome, PaymentRecord, ScanCursor, HookEndpoint, WebhookConfigured, DeliveryAttempted,
-        DeliveryConcluded, DeliveryParked, DeadLetter, DeliveryPending, DeliveryOrdered,
+        DeliveryConcluded, DeliveryParked, DeadLetter, DeliveryPending, DeliveryOrdered, TeamErased,
     )
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 
 from kite_common.errors import Malformed
-from kite_common.events.codec import Record
+from kite_common.events.codec import Record, Tombstone
 from kite_common.topics import MAX_MESSAGE_BYTES
 
 # The rest of what the topics take is for the head of the batch.
@@ -71,7 +71,7 @@ def batch_size_of(key: bytes | None, value: bytes | None, headers: tuple[tuple[s
     return size
 
 
-def size_together(records: Sequence[Record]) -> int:
+def size_together(records: Sequence[Record | Tombstone]) -> int:
     """At most how many bytes these take side by side. Raises Malformed if no batch could hold all of them."""
     size = sum(batch_size_of(record.key, record.value, record.headers) for record in records)
     if size > MAX_BATCH_BYTES:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from kite_common.clock import Clock
 from kite_common.errors import OutcomeOpen, Unavailable
-from kite_common.events.codec import Record
+from kite_common.events.codec import Record, Tombstone
 from kite_common.runtime.component import READY, Readiness
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
@@ -54,7 +54,7 @@ class PublishLimits:
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    records: Sequence[Record]
+    records: Sequence[Record | Tombstone]
     size: int
     queued_at: float
     not_after_ms: int | None
@@ -123,7 +123,7 @@ class Publisher:
         self._show_stalls(partitions)
         self._producer: AIOKafkaProducer | None = None
 
-    async def publish(self, partition: int, records: Sequence[Record], *, not_after_ms: int | None = None) -> int:
+    async def publish(self, partition: int, records: Sequence[Record | Tombstone], *, not_after_ms: int | None = None) -> int:
         """Append records side by side; the offset of the first, once all replicas in sync have them.
 
         After `not_after_ms` (wall clock, milliseconds since 1970) the call is refused instead of handed over, also if this process or its
@@ -315,7 +315,7 @@ class Publisher:
             self._metrics.counter("kite_publish_failures_total").labels(topic=self._topic, outcome=outcome).inc(calls)
 
 
-def batch_of(producer: AIOKafkaProducer, records: Sequence[Record]) -> Any:
+def batch_of(producer: AIOKafkaProducer, records: Sequence[Record | Tombstone]) -> Any:
     """A batch of all these records. Raises RuntimeError if it cannot hold them: one that is left out would be acknowledged and lost."""
     batch = producer.create_batch()
     for number, record in enumerate(records):

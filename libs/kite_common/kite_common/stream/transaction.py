@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from kite_common.clock import Clock
-from kite_common.events.codec import Record
+from kite_common.events.codec import Record, Tombstone
 from kite_common.runtime import faults
 from kite_common.runtime.metrics import Metrics
 from kite_common.runtime.observe import get_logger
@@ -126,14 +126,6 @@ class LocalProcessor(Processor[StateT], Protocol[StateT]):
     ) -> Step[StateT]:
         """Decide about the inputs, then about the facts; `step` is not called."""
         ...
-
-
-class _Tombstone(NamedTuple):
-    """A record that ends a key of a compacted topic."""
-
-    key: bytes
-    value: None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class TransactionalOwner(Generic[StateT]):
@@ -273,8 +265,8 @@ class _Work(Generic[StateT]):
         """Outputs, state, marker and positions: all, or nothing."""
         owner, partition, producer = self._owner, self._feed.partition, self._producer
         states = [owner._processor.encode_state(key, state) for key, state in step.states.items()]
-        kept: list[Record | _Tombstone] = [*states, *(_Tombstone(key.encode()) for key in step.removed), marker.record()]
-        records: list[tuple[str, int, Record | _Tombstone]] = [
+        kept: list[Record | Tombstone] = [*states, *(Tombstone(key.encode()) for key in step.removed), marker.record()]
+        records: list[tuple[str, int, Record | Tombstone]] = [
             *((topic, partition, record) for topic, record in step.records),
             *step.elsewhere,
             *((owner._state_topic, partition, record) for record in kept),
@@ -325,7 +317,7 @@ class _Work(Generic[StateT]):
 
 
 def batches_of(
-    producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | _Tombstone]]
+    producer: AIOKafkaProducer, records: Sequence[tuple[str, int, Record | Tombstone]]
 ) -> dict[tuple[str, int], list[Any]]:
     """The records by topic and partition, in their order, in as few batches as they fit in. Raises Malformed for one that fits in none."""
     by_place: dict[tuple[str, int], list[Any]] = {}

@@ -31,6 +31,7 @@ from kite_common.events.deliveries import (
     DeliveryPending,
 )
 from kite_common.events.envelope import CONTENT_TYPE_HEADER, with_kiteseq
+from kite_common.events.erasures import TeamErased
 from kite_common.events.hooks import HookEndpoint
 from kite_common.events.ledger import LedgerEntry, PaymentReference
 from kite_common.events.notices import SubscriptionNotice
@@ -246,6 +247,12 @@ def hook_endpoint(**given: Any) -> HookEndpoint:
         "secrets": (SealedSecret(sealed="v1.1f2e3d4c.AAAAAAAAAAAAAAAA." + "A" * 43),),
     }  # fmt: skip
     return HookEndpoint(**(fields | given))
+
+
+def team_erased(**given: Any) -> TeamErased:
+    """The order to erase the team, not carried out yet."""
+    fields: dict[str, Any] = {"team_id": TEAM, "id": "0f4a8e52-6b1c-7d3e-9a57-c2b4d6f80e13", "ordered_at": NOW_MS}
+    return TeamErased(**(fields | given))
 
 
 def delivery_attempted(**given: Any) -> DeliveryAttempted:

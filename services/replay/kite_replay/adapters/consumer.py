@@ -10,11 +10,12 @@ from functools import partial
 from typing import Final, Protocol
 
 from kite_common.errors import ConfigurationError, Fenced, Unavailable
+from kite_common.runtime import faults
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import pause
 from kite_replay.application.archive_records import PartitionArchiver
 from kite_replay.application.grouped_inserts import GroupedInserts
-from kite_replay.application.ports import Archive, Quarantine
+from kite_replay.application.ports import ErasableArchive, Erasures, Quarantine
 from kite_replay.domain.rows import LogRecord, Table
 
 log = get_logger("kite.replay.archiver")
@@ -31,6 +32,11 @@ _FINISH_S: Final = 2.0
 _RETRY_S: Final = (1.0, 2.0, 5.0)
 # Refused as a former owner: not taken back before two heartbeats have told whose the partition is.
 _FENCED_S: Final = 3.0
+# How often erasures are looked for, and what is left of the teams that are erased.
+_LOOK_EVERY_S: Final = 1.0
+# Where tests let an archiver die.
+ORDERED: Final = "erasure.removal_ordered"
+REMOVED: Final = "erasure.removed"
 
 
 class Reading(Protocol):
@@ -62,16 +68,20 @@ class ArchiveOwner:
     """Owner of the archived topics' partitions (`kite_common.stream.group.Owner`). `reading` None: tracing is off."""
 
     inserts: Mapping[Table, GroupedInserts]
-    archive: Archive
+    archive: ErasableArchive
     quarantine: Quarantine
+    erasures: Erasures
     reading: Reading | None = None
 
     async def own(self, partition: int, feed: PartitionFeed) -> None:
-        """Archive the partition until it is given away. An archive that was away, or refused us, is asked for its tail anew."""
+        """Archive the partition until it is given away. An archive that was away, or refused us, is asked for its tail anew.
+
+        So it is when a team has been erased: then nobody stores anything that was made before that was known, when its rows are removed.
+        """
         failures = 0
         while not feed.closing.is_set():
             try:
-                await self._archive_until_closing(partition, feed)
+                await self._archive_until_erasure(partition, feed)
             except (Unavailable, Fenced) as error:
                 delay_s = _FENCED_S if isinstance(error, Fenced) else _RETRY_S[min(failures, len(_RETRY_S) - 1)]
                 log.warning("archive.waiting", partition=partition, reason=str(error), retry_s=delay_s)
@@ -79,9 +89,12 @@ class ArchiveOwner:
                 await pause(delay_s, feed.closing)
                 failures += 1
 
-    async def _archive_until_closing(self, partition: int, feed: PartitionFeed) -> None:
+    async def _archive_until_erasure(self, partition: int, feed: PartitionFeed) -> None:
+        erasing = _Erasing(self, partition, frozenset(await self.erasures.known(partition)))
         archivers = {
-            table.topic: PartitionArchiver(table, partition, archive=self.archive, inserts=inserts, quarantine=self.quarantine)
+            table.topic: PartitionArchiver(
+                table, partition, archive=self.archive, inserts=inserts, quarantine=self.quarantine, erased=erasing.teams
+            )
             for table, inserts in self.inserts.items()
         }
         if self.reading is not None:
@@ -89,8 +102,9 @@ class ArchiveOwner:
         try:
             for topic, archiver in archivers.items():
                 await _seek(feed, topic, partition, await archiver.begin())
+            await erasing.begin()
             feed.resume(*archivers)
-            await _archive(archivers, feed, None if self.reading is None else partial(self.reading.read, partition))
+            await _archive(archivers, feed, erasing, None if self.reading is None else partial(self.reading.read, partition))
             async with asyncio.timeout(_FINISH_S):
                 await _all([archiver.finish() for archiver in archivers.values()])
         except TimeoutError:
@@ -102,13 +116,46 @@ class ArchiveOwner:
                 self.reading.begun(partition)
 
 
+class _Erasing:
+    """What erased teams have in the archive is removed while their partition is archived without them."""
+
+    def __init__(self, owner: ArchiveOwner, partition: int, teams: frozenset[str]) -> None:
+        self.teams, self._owner, self._partition = teams, owner, partition
+        self._left: list[Table] = []
+        self._look_at_s = 0.0
+
+    async def begin(self) -> None:
+        """Order the removal of what is there: by now nobody stores anything of these teams any more. Raises Unavailable."""
+        for table in self._owner.inserts if self.teams else ():
+            if table.erasable and await self._owner.archive.rows_of(table, self.teams):
+                await self._owner.archive.remove(table, self.teams)
+                self._left.append(table)
+                faults.reached(ORDERED)
+
+    async def look(self) -> bool:
+        """Whether these are still all the teams that are erased. What has been removed is put on record. Raises Unavailable."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._look_at_s:
+            return True
+        self._look_at_s = now_s + _LOOK_EVERY_S
+        seen = self._owner.erasures.seen(self._partition)
+        if seen.keys() != self.teams:
+            return False
+        if not all(seen.values()):
+            self._left = [table for table in self._left if await self._owner.archive.rows_of(table, self.teams)]
+            if not self._left:
+                faults.reached(REMOVED)
+                await self._owner.erasures.carried_out(self._partition, self.teams)
+        return True
+
+
 async def _archive(
-    archivers: Mapping[str, PartitionArchiver], feed: PartitionFeed, show: Callable[[Sequence[LogRecord]], None] | None
+    archivers: Mapping[str, PartitionArchiver], feed: PartitionFeed, erasing: _Erasing, show: Callable[[Sequence[LogRecord]], None] | None
 ) -> None:
-    """Take what comes until the partition is given away; `show` sees it first."""
+    """Take what comes until the partition is given away, or another team is erased; `show` sees it first."""
     shown: dict[str, int] = {}
     show_at = 0.0
-    while not feed.closing.is_set():
+    while not feed.closing.is_set() and await erasing.look():
         records = await feed.batch(*archivers, max_records=_MAX_RECORDS, timeout_s=_POLL_S)
         if show is not None:
             show(records)

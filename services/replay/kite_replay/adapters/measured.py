@@ -1,6 +1,6 @@
 """Metrics around the ports of the archive: timing, counting, event-to-replayable. Changes nothing that passes through."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 from kite_common.clock import Clock
@@ -8,7 +8,7 @@ from kite_common.errors import ApiError, Unavailable
 from kite_common.ids import EventId, TeamId
 from kite_common.runtime.observe import Metrics
 from kite_common.runtime.system import monotonic_s
-from kite_replay.application.ports import Archive, EventReader, LedgerReader
+from kite_replay.application.ports import ErasableArchive, EventReader, LedgerReader
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found
 from kite_replay.domain.rows import EVENTS_TABLE, Batch, Table, Tail
@@ -20,11 +20,17 @@ _MS: Final = 1000
 class MeasuredArchive:
     """An Archive that counts what it stores."""
 
-    def __init__(self, inner: Archive, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, inner: ErasableArchive, clock: Clock, metrics: Metrics) -> None:
         self._inner, self._clock, self._metrics = inner, clock, metrics
 
     async def tail(self, table: Table, partition: int) -> Tail | None:
         return await self._inner.tail(table, partition)
+
+    async def remove(self, table: Table, teams: Collection[str]) -> None:
+        await self._inner.remove(table, teams)
+
+    async def rows_of(self, table: Table, teams: Collection[str]) -> int:
+        return await self._inner.rows_of(table, teams)
 
     async def append(self, table: Table, batches: Sequence[Batch]) -> None:
         began = monotonic_s()

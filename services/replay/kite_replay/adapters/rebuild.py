@@ -6,7 +6,7 @@ any moment goes on where it was, and its rows are the ones that the old archive 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -89,10 +89,11 @@ class _Counting:
 
 async def rebuild_archive(
     kafka: Kafka, address: Address, partitions: int, kept_days: int, clock: Clock, told: Callable[[Progress], None],
-    *, grace_s: float, closed: Callable[[], None] = lambda: None,
+    *, erased: Callable[[], Awaitable[Container[str]]], grace_s: float, closed: Callable[[], None] = lambda: None,
 ) -> RebuiltArchive:  # fmt: skip
     """Fill the next generation and let it take over. Repeat it after it was ended: it goes on. `grace_s`: for how long after the closing
-    some process may still serve the old one.
+    some process may still serve the old one. `erased` tells the teams of which nothing is to come back; what of a team was filled before it
+    was erased is removed by the archivers that take the new one over.
 
     Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long,
     Overtaken if another rebuild did it, Claimed if another one is under way.
@@ -106,7 +107,7 @@ async def rebuild_archive(
                 if claim is not None:
                     await alone.enter_async_context(held(claim))
                 number = next_number(await asyncio.to_thread(_last_or_begun, generations, clock.unix_ms()))
-                rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim)
+                rebuild = _Rebuild(kafka, generations, number, partitions, kept_days, clock, told, grace_s, closed, claim, erased)
                 try:
                     return await rebuild.attempt()
                 except _Behind as error:
@@ -142,6 +143,7 @@ class _Rebuild:
     grace_s: float
     closed: Callable[[], None]
     claim: Claim | None
+    erased: Callable[[], Awaitable[Container[str]]]
 
     async def attempt(self) -> RebuiltArchive:
         """Go on from what is stored. Raises _Behind if that does not fit the log, and as `rebuild_archive`."""
@@ -150,7 +152,7 @@ class _Rebuild:
         now_s = asyncio.get_running_loop().time
         try:
             await consumer.start()
-            filling = _Filling(consumer, archive, self.partitions, self.told)
+            filling = _Filling(consumer, archive, self.partitions, self.told, await self.erased())
             await filling.begin()
             for _ in range(_LAPS):
                 if await filling.lap() < _NEAR_RECORDS:
@@ -209,11 +211,14 @@ class _Rebuild:
 class _Filling:
     """One consumer and an archiver for each partition of each table, none of a group."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, archive: ClickHouseArchive, partitions: int, told: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, archive: ClickHouseArchive, partitions: int, told: Callable[[Progress], None],
+        erased: Container[str],
+    ) -> None:  # fmt: skip
         self._consumer, self._told, self._quarantine, self.records = consumer, told, _Counting(), 0
         self._archivers: Mapping[TopicPartition, PartitionArchiver] = {
             TopicPartition(table.topic, number): PartitionArchiver(
-                table, number, archive=archive, inserts=inserts, quarantine=self._quarantine
+                table, number, archive=archive, inserts=inserts, quarantine=self._quarantine, erased=erased
             )
             for table, inserts in {table: GroupedInserts(table, archive, _POLICY) for table in TABLES}.items()
             for number in range(partitions)

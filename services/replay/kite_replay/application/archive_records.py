@@ -6,6 +6,10 @@ position of their own. Going on right after the last stored row reads those behi
 no row the second time either. They can never be many, since a usage record is only ever appended together with its event. Bad
 records behind the last row are set aside once more; the dead letter names topic, partition and offset, so readers tell repeats.
 
+Records of erased teams have no row either, and these may be many: behind the last row of a partition that only they have used, all are read
+again by each start, at most what the log retains. They count for the time of the rows behind them all the same, so that nobody else's row
+depends on when a team was erased.
+
 Two archivers may both believe they own a partition. Each stores only what directly follows a tail it has seen or what it has
 stored itself (a failed insert fails everything queued behind it), so the stored rows are a beginning of the log at every moment, and a
 row stored twice is the same row (see `rows.py`).
@@ -13,7 +17,7 @@ row stored twice is the same row (see `rows.py`).
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,8 +48,12 @@ class PartitionArchiver:
     Reading goes on while inserts run, within bounds; order is kept by the queue of the inserts.
     """
 
-    def __init__(self, table: Table, partition: int, *, archive: Archive, inserts: GroupedInserts, quarantine: Quarantine) -> None:
-        self._table, self._partition = table, partition
+    def __init__(
+        self, table: Table, partition: int, *, archive: Archive, inserts: GroupedInserts, quarantine: Quarantine,
+        erased: Container[str] = (),
+    ) -> None:  # fmt: skip
+        """`erased`: teams of which nothing is stored, if the table is one that loses them."""
+        self._table, self._partition, self._erased = table, partition, erased if table.erasable else ()
         self._archive, self._inserts, self._quarantine = archive, inserts, quarantine
         self._created_ms = 0
         self._pending: deque[_Pending] = deque()
@@ -73,7 +81,7 @@ class PartitionArchiver:
                 await self._quarantine.put(bad)
             if made:
                 self._created_ms = made[-1].created_at
-            for batch in self._batches(made):
+            for batch in self._batches([row for row in made if row.team_id not in self._erased]):
                 await self._room_for(batch)
                 self._pending.append(_Pending(batch, batch.rows[-1].log_offset + 1, self._inserts.append(batch)))
             self._taken = part[-1].offset + 1

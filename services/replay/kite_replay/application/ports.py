@@ -3,7 +3,7 @@
 All methods raise `kite_common.errors.Unavailable` when the part behind them is away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,38 @@ class Archive(Protocol):
         Of each partition either nothing, a beginning, or all becomes visible, in offset order and never with a gap. The same call again
         stores nothing twice. When it raises, it is open whether the rows are stored: call it again, or ask `tail`.
         """
+        ...
+
+
+class ErasableArchive(Archive, Protocol):
+    """An archive that can forget teams."""
+
+    async def remove(self, table: Table, teams: Collection[str]) -> None:
+        """Have all rows of these teams removed that are visible now; returns before they are gone. Doing it again does no harm.
+
+        Tails may go back to the last row that stays.
+        """
+        ...
+
+    async def rows_of(self, table: Table, teams: Collection[str]) -> int:
+        """How many rows there are of these teams."""
+        ...
+
+
+class Erasures(Protocol):
+    """Which teams are erased. A team's erasure stands in the partition that its events are in."""
+
+    async def known(self, partition: int) -> Mapping[str, bool]:
+        """The erased teams of a partition, including whatever was written before the call: whether it is on record that the archive has
+        nothing more of them."""
+        ...
+
+    def seen(self, partition: int) -> Mapping[str, bool]:
+        """The same, as far as anything was read by now."""
+        ...
+
+    async def carried_out(self, partition: int, teams: Collection[str]) -> None:
+        """Put on record that the archive has nothing more of these teams, where it does not say so yet."""
         ...
 
 

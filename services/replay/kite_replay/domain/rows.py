@@ -94,12 +94,16 @@ Row = EventRow | DeliveryRow | LedgerRow
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where a topic's records go. `row(record, created_ms)` is None for records that are not archived, raises Malformed for bad ones."""
+    """Where a topic's records go. `row(record, created_ms)` is None for records that are not archived, raises Malformed for bad ones.
+
+    `erasable`: what it has of a team goes when the team is erased.
+    """
 
     name: TableName
     topic: str
     columns: tuple[str, ...]
     row: Callable[[LogRecord, int], Row | None]
+    erasable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ def ledger_row(record: LogRecord, created_ms: int) -> LedgerRow:
 
 EVENTS_TABLE: Final = Table("events", EVENTS.name, EventRow._fields, event_row)
 DELIVERIES_TABLE: Final = Table("deliveries", DELIVERIES.name, DeliveryRow._fields, delivery_row)
-LEDGER_TABLE: Final = Table("ledger", LEDGER.name, LedgerRow._fields, ledger_row)
+LEDGER_TABLE: Final = Table("ledger", LEDGER.name, LedgerRow._fields, ledger_row, erasable=False)
 TABLES: Final = (EVENTS_TABLE, DELIVERIES_TABLE, LEDGER_TABLE)
 
 

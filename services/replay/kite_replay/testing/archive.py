@@ -3,12 +3,13 @@
 A test class inherits `ArchiveBehaviour` and gives the fixture `archive`; team ids and partitions are the test's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from kite_common.errors import Unavailable
 from kite_common.ids import EventId, TeamId
-from kite_replay.application.ports import Archive, EventReader, LedgerReader
+from kite_common.testing.eventually import eventually
+from kite_replay.application.ports import ErasableArchive, EventReader, LedgerReader
 from kite_replay.domain import filters, scopes
 from kite_replay.domain.ledger import FoundEntry, LedgerQuery
 from kite_replay.domain.query import EventQuery, Found, FoundEvent
@@ -51,6 +52,12 @@ class MemoryArchive:
         if self.fail_after and self.fail_after.pop(0):
             raise Unavailable("answer lost")
 
+    async def remove(self, table: Table, teams: Collection[str]) -> None:
+        self.rows[table.name] = [row for row in self.rows[table.name] if row.team_id not in teams]
+
+    async def rows_of(self, table: Table, teams: Collection[str]) -> int:
+        return sum(row.team_id in teams for row in self.rows[table.name])
+
     async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
         return next((row.kiteseq for row in self._events(team_id) if (row.created_at, row.event_id) == (created_ms, event_id)), None)
 
@@ -78,7 +85,7 @@ class MemoryArchive:
         return [row for row in self.rows["events"] if isinstance(row, EventRow) and row.team_id == team_id]
 
 
-class FullArchive(Archive, EventReader, LedgerReader, Protocol):
+class FullArchive(ErasableArchive, EventReader, LedgerReader, Protocol):
     """All sides of an archive."""
 
 
@@ -92,6 +99,25 @@ class ArchiveBehaviour:
         await archive.append(EVENTS_TABLE, [batch(event_rows(team, [4, 6], partition=partition))])
         await archive.append(EVENTS_TABLE, [batch(event_rows(team, [8], partition=partition, at_ms=NOW_MS + 5))])
         assert await archive.tail(EVENTS_TABLE, partition) == Tail(8, NOW_MS + 5)
+
+    async def test_the_rows_of_teams_can_be_removed_and_the_tail_is_the_last_row_that_stays(
+        self, archive: FullArchive, team: str, partition: int
+    ) -> None:
+        other = team + "x"
+        rows = event_rows(team, [2, 6, 8], partition=partition), event_rows(other, [4], partition=partition, at_ms=NOW_MS + 3)
+        for part in rows:
+            await archive.append(EVENTS_TABLE, [batch(part)])
+        assert [await archive.rows_of(EVENTS_TABLE, {one}) for one in (team, other)] == [3, 1]
+        for _ in range(2):
+            await archive.remove(EVENTS_TABLE, {team, "team_nobody"})
+
+        async def gone() -> bool:
+            return not await archive.rows_of(EVENTS_TABLE, {team})
+
+        await eventually(gone, within_s=30, what="the rows of the team are gone")
+        assert await archive.rows_of(EVENTS_TABLE, {team, other}) == 1
+        assert await archive.tail(EVENTS_TABLE, partition) == Tail(4, NOW_MS + 3)
+        assert (await archive.find(query(team))).rows == ()
 
     async def test_rows_come_back_in_log_order_with_their_exact_bytes(self, archive: FullArchive, team: str, partition: int) -> None:
         body = '{"data":"\\u0000 é \U0001f41d \\" \\\\","kiteseq":1}'.encode()

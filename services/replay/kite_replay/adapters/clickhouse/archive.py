@@ -10,7 +10,7 @@ Rows carry the fence of whoever archives their partition. ClickHouse compares it
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -158,6 +158,15 @@ class ClickHouseArchive:
             owned = hashlib.sha256(f"{token} {sorted(set(fences))}".encode()).hexdigest()
             await self._writers.run(partial(self._insert, table, rows, fences, owned))
 
+    async def remove(self, table: Table, teams: Collection[str]) -> None:
+        """ClickHouse does it in the background, and goes on with it by itself after a restart (a mutation)."""
+        await self._ready()
+        await self._tails.run(partial(_command, sql.remove(table.name, teams)))
+
+    async def rows_of(self, table: Table, teams: Collection[str]) -> int:
+        await self._ready()
+        return int((await self._tails.run(partial(_rows, sql.rows_of(table.name, teams))))[0][0])
+
     async def seq_of(self, team_id: TeamId, created_ms: int, event_id: EventId) -> int | None:
         await self._ready()
         found = await self._readers.run(partial(_rows, sql.seq_of(team_id, created_ms, event_id)))
@@ -280,6 +289,10 @@ def _month(row: Row) -> str:
 
 def _rows(statement: sql.Statement, client: Client) -> Sequence[Sequence[Any]]:
     return client.query(statement.text, parameters=dict(statement.parameters), settings={"max_execution_time": 20}).result_rows
+
+
+def _command(statement: sql.Statement, client: Client) -> None:
+    client.command(statement.text, parameters=dict(statement.parameters), settings={"mutations_sync": 0})
 
 
 def _granted_rows(statement: sql.Statement, table: str, client: Client) -> Sequence[Sequence[Any]]:

@@ -1,6 +1,6 @@
 """Queries -> SQL text and parameters. Pure: values travel only as parameters, never inside the text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -112,6 +112,16 @@ def tail(table: TableName, partition: int) -> Statement:
         " WHERE partition = {partition:UInt16} GROUP BY partition",
         {"partition": partition},
     )
+
+
+def remove(table: TableName, teams: Collection[str]) -> Statement:
+    """Have the rows of these teams removed: parts that have some are written again without them, projections too."""
+    return Statement(f"ALTER TABLE {table} DELETE WHERE team_id IN {{teams:Array(String)}}", {"teams": sorted(teams)})
+
+
+def rows_of(table: TableName, teams: Collection[str]) -> Statement:
+    """How many rows these teams have."""
+    return Statement(f"SELECT count() FROM {table} WHERE team_id IN {{teams:Array(String)}}", {"teams": sorted(teams)})  # noqa: S608 - our table names
 
 
 CANCEL: Final = "KILL QUERY WHERE query_id IN {query_ids:Array(String)} ASYNC"
