@@ -58,6 +58,7 @@ class ArchiveRow(NamedTuple):
 
     offset: int
     digest: int
+    team_id: str
 
 
 class _Projector:
@@ -82,6 +83,7 @@ class World:
     taken: dict[str, int] = field(default_factory=lambda: {EVENTS.name: 0, COMMANDS.name: 0})
     committed: dict[str, int] = field(default_factory=dict)
     delivered_up_to: int | None = None
+    erased: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         clock = FrozenClock(from_unix_ms(START_MS))
@@ -140,9 +142,15 @@ class World:
             entries = [Input(table.topic, PARTITION, *entry) for entry in self.log[table.topic]]
             rows, bad = to_rows(table, entries, 0)
             assert not bad
-            self.archive[table.name] = [ArchiveRow(row.log_offset, _digest(row)) for row in rows]
+            self.archive[table.name] = [ArchiveRow(row.log_offset, _digest(row), row.team_id) for row in rows]
         self.project()
         return self
+
+    def erase(self, team_id: str) -> None:
+        """The team is erased, and the archiver has done its part."""
+        self.erased |= {team_id}
+        for table in ("events", "deliveries"):
+            self.archive[table] = [row for row in self.archive[table] if row.team_id != team_id]
 
     def project(self) -> None:
         """Redis says what the accounts say."""
@@ -207,7 +215,8 @@ async def audited(world: World, folder: Path, *, since_ms: int | None = None, fi
               for table, rows in world.archive.items()}  # fmt: skip
     delivered = {DELIVERY_GROUP: {EVENTS.name: end if world.delivered_up_to is None else world.delivered_up_to}}
     job = PartitionJob(
-        Where("", "", "", PARTITIONS), PARTITION, spans, delivered, since_ms, slices or None, bool(world.redis), 0.0, folder, 20
+        Where("", "", "", PARTITIONS), PARTITION, spans, delivered, since_ms, slices or None, bool(world.redis), 0.0, folder, 20,
+        world.erased,
     )
     result = await PartitionAudit(job, _Log(world.log), _Redis(world.redis), lambda _: None).run()
     found = Findings()

@@ -164,7 +164,7 @@ IN_THE_LOG = {
 ELSEWHERE = {
     "a row that is missing": (_archive(lambda rows: rows.pop(2)), {"archive_events"}),
     "a row that stands twice": (_archive(lambda rows: rows.append(rows[2])), {"archive_events"}),
-    "a row of nothing": (_archive(lambda rows: rows.append(ArchiveRow(1, 5))), {"archive_events"}),
+    "a row of nothing": (_archive(lambda rows: rows.append(ArchiveRow(1, 5, ""))), {"archive_events"}),
     "a row of other bytes": (_archive(lambda rows: rows.insert(0, rows.pop(0)._replace(digest=1))), {"archive_events"}),
     "a balance in Redis": (_redis(balance="1"), {"redis"}),
     "a counter in Redis": (_redis(used="1"), {"redis"}),
@@ -208,6 +208,32 @@ async def test_a_tampered_log_differs_from_its_archive(tmp_path: Path) -> None:
     found = await audited(world, tmp_path)
     assert violated(found) == {"archive_events"}
     assert found.kept["archive_events"][0].position.endswith("@0")
+
+
+async def test_rows_that_an_erased_team_has_no_more_are_not_missed(tmp_path: Path) -> None:
+    world = usual()
+    world.erase(ONE)
+    found = await audited(world, tmp_path)
+    assert violated(found) == set()
+    assert found.checked["archive_events"] == 4
+    assert found.checked["archive_ledger"] == 14, "the ledger stays"
+    assert found.note_of("archive_events") == "6 of erased teams, which have no row"
+    assert found.note_of("archive_deliveries") == "6 of erased teams, which have no row"
+
+
+async def test_rows_of_others_are_missed_beside_those_of_an_erased_team(tmp_path: Path) -> None:
+    world = usual()
+    world.erase(ONE)
+    lost = world.archive["events"].pop(1)
+    found = await audited(world, tmp_path)
+    assert [(one.team_id, one.position) for one in found.kept["archive_events"]] == [(OTHER, f"events-3@{lost.offset}")]
+
+
+async def test_rows_that_a_team_has_lost_without_being_erased_are_missed(tmp_path: Path) -> None:
+    world = usual()
+    world.erase(ONE)
+    world.erased = frozenset()
+    assert violated(await audited(world, tmp_path)) == {"archive_events", "archive_deliveries"}
 
 
 async def test_what_waits_in_a_retry_topic_is_under_way_and_no_violation(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """Reads what the archive holds: sums of blocks and, of blocks that differ, rows. A server over HTTP, or the engine in this process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from kite_cli.admin.audit.archive import BLOCK_BITS, Block, Differing, Slice, TableName
+from kite_cli.admin.audit.archive import BLOCK_BITS, KEPT_OF_ERASED, Block, Differing, Slice, TableName
 from kite_cli.admin.audit.bounds import Span
 from kite_common.errors import Unavailable
 from kite_common.runtime.system import SystemClock
@@ -43,13 +43,20 @@ class ArchiveReader:
         rows = self._query(f"SELECT partition, max(log_offset), count() FROM {table} GROUP BY partition")  # noqa: S608 - our table names
         return {int(partition): int(last) for partition, last, _ in rows}
 
-    def slices(self, table: TableName, spans: Mapping[int, Span]) -> dict[int, Slice]:
-        """What there is of these offsets, by partition."""
+    def left(self, table: TableName, teams: Collection[str]) -> dict[str, int]:
+        """How many rows there are of these teams, by team; those without are left out."""
+        if not teams or table in KEPT_OF_ERASED:
+            return {}
+        text = f"SELECT team_id, count() FROM {table} WHERE team_id IN {{erased:Array(String)}} GROUP BY team_id"  # noqa: S608
+        return {str(team_id): int(rows) for team_id, rows in self._query(text, {"erased": sorted(teams)})}
+
+    def slices(self, table: TableName, spans: Mapping[int, Span], erased: Collection[str]) -> dict[int, Slice]:
+        """What there is of these offsets, by partition, but for what is still there of erased teams."""
         text = (
             f"SELECT partition, bitShiftRight(log_offset, {BLOCK_BITS}) AS block, count(), sum({_digest(table)}) FROM {table}"  # noqa: S608
-            f" WHERE {_within()} GROUP BY partition, block"
+            f" WHERE {_within()}{_without(table, erased)} GROUP BY partition, block"
         )
-        parameters = _bounds(spans)
+        parameters = _bounds(spans) | {"erased": sorted(erased)}
         blocks: dict[int, dict[int, Block]] = {number: {} for number in spans}
         for partition, block, rows, digests in self._query(text, parameters):
             blocks[int(partition)][int(block)] = Block(int(rows), int(digests))
@@ -60,13 +67,14 @@ class ArchiveReader:
         times = {int(partition): int(at_ms) for partition, at_ms in before}
         return {number: Slice(span.first, span.end, times.get(number, 0), blocks[number]) for number, span in spans.items()}
 
-    def rows(self, differing: Differing) -> dict[int, list[int]]:
-        """The digests of a block's rows, by offset."""
+    def rows(self, differing: Differing, erased: Collection[str]) -> dict[int, list[int]]:
+        """The digests of a block's rows, by offset, but for those of erased teams."""
         first, end = differing.block << BLOCK_BITS, (differing.block + 1) << BLOCK_BITS
         span = Span(max(first, differing.first), min(end, differing.end))
         text = f"SELECT log_offset, {_digest(differing.table)} FROM {differing.table} WHERE {_within()}"  # noqa: S608
+        text += _without(differing.table, erased)
         found: dict[int, list[int]] = {}
-        for offset, digest in self._query(text, _bounds({differing.partition: span})):
+        for offset, digest in self._query(text, _bounds({differing.partition: span}) | {"erased": sorted(erased)}):
             found.setdefault(int(offset), []).append(int(digest))
         return found
 
@@ -100,7 +108,11 @@ def _within() -> str:
     )
 
 
-def _bounds(spans: Mapping[int, Span]) -> dict[str, list[int]]:
+def _without(table: TableName, erased: Collection[str]) -> str:
+    return " AND team_id NOT IN {erased:Array(String)}" if erased and table not in KEPT_OF_ERASED else ""
+
+
+def _bounds(spans: Mapping[int, Span]) -> dict[str, Any]:
     return {
         "partitions": list(spans), "firsts": [span.first for span in spans.values()], "ends": [span.end for span in spans.values()]
     }  # fmt: skip

@@ -35,7 +35,8 @@ class PartitionJob:
     """One partition of all topics. `committed`: next offsets by group and topic, from before the ends were asked for.
 
     `since_ms`: what was appended earlier is not read of kite.events, kite.ledger, kite.deliveries (None: all that is kept is read).
-    `archive` None: it is not compared. `redis` False: neither. `folder`: for temporary files.
+    `archive` None: it is not compared. `redis` False: neither. `folder`: for temporary files. `erased`:
+    teams of which the archive has their ledger alone.
     """
 
     where: Where
@@ -48,3 +49,4 @@ class PartitionJob:
     redis_wait_s: float
     folder: Path
     keep: int
+    erased: frozenset[str] = frozenset()

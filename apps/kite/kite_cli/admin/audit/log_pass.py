@@ -40,7 +40,7 @@ class LogPass:
         self.wallets = Wallets(findings, Place(name(ACCOUNTS), partition), self._ledger, UniqueIds(job.folder, f"ledger.{ids}"), since_ms)
         self._deliveries = Deliveries(findings, self._events, outcomes, first)
         places: dict[TableName, Place] = {"events": self._events, "ledger": self._ledger, "deliveries": outcomes}
-        self._archived = {table: Archived(findings, table, places[table], part) for table, part in (job.archive or {}).items()}
+        self._archived = {table: Archived(findings, table, places[table], part, job.erased) for table, part in (job.archive or {}).items()}
         self._not_billed, self._not_delivered = letters.of("billing", name(EVENTS)), letters.of("delivery", name(EVENTS))
         self._not_archived = {place.topic: letters.of("replay", place.topic) for place in places.values()}
         self.moved: list[Moved] = []
