@@ -24,8 +24,9 @@ DOCUMENTS: Final = sorted(document for place in _PLACES for document in ROOT.glo
 SERVICES: Final = sorted(path.name for path in ROOT.glob("services/*"))
 # A command of kitectl that uses topics, and the modules that do so for it.
 COMMANDS: Final = {
-    "`kitectl team`, `kitectl key`": ("admin/teams.py", "admin/keys.py"),
-    "`kitectl hook`": ("admin/hooks.py",),
+    "`kitectl team`, `kitectl key`": ("admin/teams.py", "admin/keys.py", "admin/erasures.py"),
+    "`kitectl team erase`": ("admin/erase_team.py", "admin/teams.py"),
+    "`kitectl hook`": ("admin/hooks.py", "admin/erasures.py"),
     "`kitectl payments`": ("admin/payments.py", "admin/payments_audit.py"),
     "`kitectl smoke`": ("smoke/ledger_tail.py",),
 }

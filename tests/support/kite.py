@@ -132,15 +132,22 @@ class Kite:
 
     async def archive_rows(self) -> Counter[str]:
         """How many rows of the archive each event has; replay is stopped for it, because one process at a time may open the engine."""
+        return Counter(await self._in_archive("archive_rows.py"))
+
+    async def archive_teams(self) -> dict[str, dict[str, int]]:
+        """How many rows each team has, by table; replay is stopped for it."""
+        found: dict[str, dict[str, int]] = await self._in_archive("archive_teams.py")
+        return found
+
+    async def _in_archive(self, script: str) -> Any:
         await self.local.child("replay").stop()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(__file__).with_name("archive_rows.py")), self.local.addresses.clickhouse_url,
-            stdout=asyncio.subprocess.PIPE,
+            sys.executable, str(Path(__file__).with_name(script)), self.local.addresses.clickhouse_url, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         output, _ = await process.communicate()
         assert process.returncode == 0
         await self.local.child("replay").start()
-        return Counter(json.loads(output))
+        return json.loads(output)
 
 
 async def walk(client: httpx.AsyncClient, team: Team, *, limit: int) -> list[dict[str, Any]]:

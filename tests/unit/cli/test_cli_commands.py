@@ -23,6 +23,7 @@ from kite_common.testing import make
 
 COMMANDS = (
     "up", "down", "status", "send", "events", "smoke", "audit", "bench", "chaos", "team create", "team past-due", "team cancel",
+    "team erase",
     "key create", "key revoke", "hook create", "hook list", "hook rotate-secret", "hook deactivate", "payments show", "payments list",
     "payments assign", "payments audit", "deliveries list", "deliveries show", "deliveries redrive", "deliveries test",
     "rebuild redis", "rebuild archive", "rebuild accounts", "archive migrate", "chain prepare",

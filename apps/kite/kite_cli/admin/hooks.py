@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kite_cli.admin.components import running
+from kite_cli.admin.erasures import refuse_erased
 from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
 from kite_cli.target import LogTarget
 from kite_common import auth, crypto
@@ -117,12 +118,13 @@ class _Hooks:
 async def create_hook(target: LogTarget, catalog: Catalog, team_id: TeamId, source: str, secret: str | None) -> NewHook:
     """Open an endpoint, or open it anew: it gets a new token, earlier ones end. Without a secret GitHub's gets one.
 
-    `catalog` has the plan free, whose limit a team without an active subscription has. Raises CommandFailed.
+    `catalog` has the plan free, whose limit a team without an active subscription has. Raises CommandFailed, also for an erased team.
     """
     _check(source, secret)
     target.needed_pepper()
     if secret is not None or source == "github":
         target.needed_hook_keys()
+    await refuse_erased(target, team_id)
     async with _hooks(target, team_id) as known:
         limit, others = known.sources_limit(catalog), known.sources() - {source}
         if limit is not None and len(others) >= limit and source not in known.sources():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kite_cli.admin.components import running
+from kite_cli.admin.erasures import refuse_erased
 from kite_cli.failure import CommandFailed
 from kite_cli.target import LogTarget
 from kite_common import auth
@@ -45,9 +46,10 @@ def publisher_of_keys(target: LogTarget) -> Publisher:
 async def create_key(target: LogTarget, team_id: str, name: str, permissions: Sequence[Permission], days: int | None) -> NewKey:
     """Issue a key that lives `days` days, None = until it is revoked; only to a team with an account, since nobody else's works.
 
-    Raises CommandFailed, Unavailable, OutcomeOpen.
+    Raises CommandFailed, also for an erased team, Unavailable, OutcomeOpen.
     """
     target.needed_pepper()
+    await refuse_erased(target, team_id)
     kafka, partition = Kafka(target.kafka_bootstrap, client_id="kitectl"), partition_of(team_id.encode(), target.partitions)
     publisher, accounts = publisher_of_keys(target), Table(kafka, ACCOUNTS.name, target.partitions, is_account, only=(partition,))
     async with running(f"Kafka at {target.kafka_bootstrap}", publisher, accounts):
