@@ -138,7 +138,7 @@ lock: ## resolve the newest allowed versions into requirements.lock
 	@$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements.lock
 	@$(COMPILE) pyproject.toml --extra facilitator --constraint requirements.lock -o requirements-image.lock
 	@echo hatchling | $(COMPILE) --upgrade - -o requirements-build.lock
-	@printf 'cyclonedx-bom\npip-audit\n' | $(COMPILE) --upgrade - -o requirements-audit.lock
+	@$(COMPILE) --upgrade --group audit -o requirements-audit.lock
 
 clean: ## remove caches; .kite (data) and .venv stay
 	@rm -rf $(AUDIT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
