@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from kite_common.runtime.dashboards import panels
-from kite_common.runtime.dashboards.panels import HALF, Dashboard, Panel, Query, Row, one
+from kite_common.runtime.dashboards.panels import Dashboard, Panel, Query, Row, one
 
 # All of these can be narrowed down to one process: whoever sees one that differs has found it.
 _HERE: Final = 'instance=~"$instance"'
@@ -60,12 +60,13 @@ _PROCESSES: Final = Row("Processes", (
     Panel("Event loop: times blocked for 5 s, ten minutes", "short", one(
         f"sum by (instance) (increase(kite_event_loop_blocked_total{{{_HERE}}}[10m]))", "{{instance}}",
     ), lines=(1.0,)),
-    Panel("Open files and sockets", "short", _total("process_open_fds", "instance"), width=HALF),
+    Panel("Open files and sockets", "short", _total("process_open_fds", "instance")),
+    Panel("Spans of traces a second, by outcome", "cps", _rate("kite_trace_spans_total", "outcome")),
     Panel("CPUs in use by service", "short", (Query(
         f"sum by (service) (rate(process_cpu_seconds_total{{{_HERE}}}[$__rate_interval])"
         " * on (instance) group_left (service) max by (instance, service) (kite_up))",
         "{{service}}",
-    ),), width=HALF),
+    ),)),
 ))  # fmt: skip
 
 TRAFFIC: Final = Dashboard(
