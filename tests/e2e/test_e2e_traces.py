@@ -14,7 +14,7 @@ from kite_common.stream.record_spans import MOST_A_BATCH
 from kite_common.testing.eventually import eventually
 from kite_delivery.testing.receiver import Received, Receiver, answer
 from support.collector import Collector, Seen
-from support.kite import SERVICES, Kite, Team, kite, send
+from support.kite import SERVICES, Kite, ServersFor, Team, kite, send
 
 CALLER = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
 MESSAGES = "/api/v1/agents/messages"
@@ -50,12 +50,13 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def scene(tmp_path_factory: pytest.TempPathFactory, servers_for: ServersFor) -> AsyncIterator[Scene]:
+    folder = tmp_path_factory.mktemp("traces")
     async with Collector().listening() as collector:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=kite%20one", "KITE_TRACE_RATIO": "0",
                "KITE_LOG_LEVEL": "info"}  # fmt: skip
         async with (
-            kite(tmp_path_factory.mktemp("traces"), SERVICES, env) as whole, Receiver().listening() as receiver,
+            servers_for(folder) as servers, kite(folder / "data", SERVICES, env, servers) as whole, Receiver().listening() as receiver,
             httpx.AsyncClient(base_url=whole.url, timeout=30) as client,
         ):  # fmt: skip
             [team] = await whole.teams(1)
