@@ -1,8 +1,11 @@
 """What a request to the local ClickHouse server asks of the engine."""
 
 import gzip
+import importlib
+import zlib
 
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +74,24 @@ def test_bodies_are_decompressed_and_what_is_not_what_it_says_is_refused() -> No
     for encoding in ("gzip", "lz4", "zstd", "deflate", "br"):
         with pytest.raises(BadRequest):
             decompressed(b"abc", encoding)
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1))
+def test_a_body_of_several_frames_is_decompressed_whole(blocks: list[bytes]) -> None:
+    lz4 = importlib.import_module("lz4.frame")
+    for encoding, compress in (("lz4", lz4.compress), ("zstd", zstd.compress), ("gzip", gzip.compress)):
+        body = b"".join(compress(block) for block in blocks)
+        assert decompressed(body, encoding) == b"".join(blocks)
+        with pytest.raises(BadRequest):
+            decompressed(body[:-1], encoding)
+
+
+def test_what_follows_a_deflated_body_is_not_left_out_in_silence() -> None:
+    body = zlib.compress(b"abc")
+    assert decompressed(body, "deflate") == b"abc"
+    for wrong in (body + body, body[:-1]):
+        with pytest.raises(BadRequest):
+            decompressed(wrong, "deflate")
 
 
 @pytest.mark.parametrize(("text", "status"), [("Code: 60. x", 404), ("Code: 62. x", 400), ("Code: 241. x", 500), ("no code", 500)])

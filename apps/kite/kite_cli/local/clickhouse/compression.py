@@ -24,7 +24,24 @@ def decompressed(body: bytes, encoding: str) -> bytes:
 
 
 def _lz4(body: bytes) -> bytes:
-    return bytes(importlib.import_module("lz4.frame").decompress(body))
+    """All frames: clients send one for each block, and the package's own `decompress` stops behind the first."""
+    frames = importlib.import_module("lz4.frame")
+    plain, rest = [], body
+    while rest:
+        one = frames.LZ4FrameDecompressor()
+        plain.append(one.decompress(rest))
+        if not one.eof:
+            raise EOFError("a frame is cut off")
+        rest = one.unused_data or b""
+    return b"".join(plain)
+
+
+def _deflate(body: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    plain = stream.decompress(body)
+    if not stream.eof or stream.unused_data:
+        raise EOFError("not one whole stream")
+    return plain
 
 
 def _zstd(body: bytes) -> bytes:
@@ -32,5 +49,5 @@ def _zstd(body: bytes) -> bytes:
 
 
 _PLAIN_OF: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "lz4": _lz4, "zstd": _zstd, "gzip": gzip.decompress, "deflate": zlib.decompress,
+    "lz4": _lz4, "zstd": _zstd, "gzip": gzip.decompress, "deflate": _deflate,
 }  # fmt: skip
