@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +72,11 @@ class Kite:
     async def start(self, service: str, env: Mapping[str, str]) -> None:
         """Start one service more, with these settings over the usual ones."""
         await self.local.start_services([_spec(service, env)])
+
+    async def start_beside(self, service: str, name: str) -> None:
+        """Start one more process of a service, under a name of its own."""
+        spec = _spec(service, {"KITE_INSTANCE": name})
+        await self.local.start_services([replace(spec, name=name)])
 
     async def command(self, *commands: Command) -> list[CommandOutcome]:
         """Send commands to billing, as operators do, and wait for what came of each."""
@@ -195,11 +200,12 @@ async def local_servers(_folder: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def kite(
-    data: Path, services: Sequence[str] = SERVICES, env: Mapping[str, str] | None = None, servers: Servers | None = None
-) -> AsyncIterator[Kite]:
+    data: Path, services: Sequence[str] = SERVICES, env: Mapping[str, str] | None = None, servers: Servers | None = None,
+    *, clickhouse_server: bool = False,
+) -> AsyncIterator[Kite]:  # fmt: skip
     """Start everything, or only these services, with these settings over the usual ones, on servers that run already if there are any;
-    stop what was started."""
-    async with LocalStack(StackOptions(data, servers=servers)) as local:
+    stop what was started. Several processes of replay need a ClickHouse server."""
+    async with LocalStack(StackOptions(data, servers=servers, clickhouse_server=clickhouse_server)) as local:
         await ensure_topics(Kafka(local.addresses.kafka_bootstrap), ALL, PARTITIONS, 1)
         await local.start_services([_spec(name, env or {}) for name in services])
         yield Kite(local)

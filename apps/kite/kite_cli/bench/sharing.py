@@ -97,7 +97,8 @@ class Shared:
 
 
 async def measure_sharing(pairs: int, steps: Steps) -> tuple[Shared, ...]:
-    """Delivery, billing and the archiver, one after the other. Raises BenchFailed, also if anything is missing or there twice."""
+    """Delivery, billing and the archiver, one after the other. Raises BenchFailed, also if an event is missing, or twice in ledger or
+    archive; deliveries are at least once."""
     arrivals = Arrivals()
     async with bare_stack(clickhouse_server=True) as kite, arrivals.listening() as url:
         teams = await _teams(kite, url)
@@ -151,7 +152,7 @@ def table(runs: Sequence[Shared]) -> Table:
         f"{_TEAMS} teams on 8 partitions, one endpoint that answers at once. Each service works off a backlog by itself; when a fifth is "
         "done a second process is started beside the first, and gets half of the partitions. All of it, with Kafka, Valkey, ClickHouse and "
         "the endpoint, on this machine's cores: the ratio says what is left of them, not what a second machine would give. Counted "
-        "afterwards: every event once at the endpoint, in the ledger and in the archive."
+        "afterwards: every event at the endpoint, and once in the ledger and in the archive."
     )
     columns = ("service", "backlog", "one, a second", "two, a second", "ratio", "second's part")
     return Table("Two processes instead of one", columns, rows, note)
