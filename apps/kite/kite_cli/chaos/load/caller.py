@@ -54,6 +54,19 @@ class Answer:
     answered_s: float
 
 
+class CutOff(aiohttp.ClientError):
+    """A connection that could not be had, or that ended before its answer; what it was is its cause."""
+
+
+async def no_second_try(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Middleware: the library sends idempotent requests whose connection was cut off once more, and tells nobody. Here each one counts."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise CutOff from error
+
+
+
 class Caller:
     """Calls until it is `over`. `gateways`: URLs by name."""
 
@@ -93,7 +106,7 @@ class Caller:
                 self._memory.statuses[str(answer.status)] += 1
                 return answer.status, json.loads(body) if body else None, "Idempotency-Replayed" in answer.headers
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            self._memory.statuses[type(error).__name__] += 1
+            self._memory.statuses[type(error.__cause__ if isinstance(error, CutOff) else error).__name__] += 1
             return None
 
     def _judge(self, method: str, path: str, status: int, body: Any) -> None:

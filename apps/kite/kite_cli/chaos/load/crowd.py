@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 from eth_account import Account
 
-from kite_cli.chaos.load.caller import Caller, Team, Turn, again_and_again
+from kite_cli.chaos.load.caller import Caller, Team, Turn, again_and_again, no_second_try
 from kite_cli.chaos.load.config_changes import WEBHOOK, Settings
 from kite_cli.chaos.load.ledger_watch import watch_ledger
 from kite_cli.chaos.load.payers import Payer
@@ -168,7 +168,7 @@ async def crowd_of(kite: ChaosKite, memory: Memory, seed: int, load: float) -> A
     cast = await open_cast(kite)
     gateways: Mapping[str, str] = {name: kite.url(name) for name in kite.gateways}
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as http, receiving(memory, chance) as receivers:
+    async with aiohttp.ClientSession(connector=connector, middlewares=(no_second_try,)) as http, receiving(memory, chance) as receivers:
         crowd = Crowd(kite, cast, memory, chance, receivers, Caller(http, gateways, memory), Caller(http, gateways, memory), load)
         try:
             yield crowd
