@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -113,7 +112,7 @@ def build(settings: ReplaySettings) -> Sequence[Component]:
     ]  # fmt: skip
     app = create_app(
         events, ledger, DeliveriesRoutes(keys, allowances, read, redrive, clock),
-        operations_routes(partial(readiness_of, tuple(components)), metrics),
+        operations_routes(lambda: readiness_of(components), metrics),
     )  # fmt: skip
     components.append(_server(settings, app, clock, traces))
     return components
