@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -322,3 +323,12 @@ async def test_the_ledger_of_an_erased_team_is_archived_as_ever() -> None:
     entry = encode(make.ledger_entry(team_id="team_gone"))
     await archived(one, [ReadRecord(LEDGER_TABLE.topic, 0, 0, NOW_MS, entry.key, entry.value, entry.headers)])
     assert [row.team_id for row in archive.rows["ledger"]] == ["team_gone"]
+
+
+async def test_a_bad_record_of_an_erased_team_is_not_set_aside_by_each_start() -> None:
+    archive, kept = MemoryArchive(), Kept()
+    inserts = GroupedInserts(EVENTS_TABLE, archive, AT_ONCE)
+    one = PartitionArchiver(EVENTS_TABLE, 0, archive=archive, inserts=inserts, quarantine=kept, erased={"team_1"})
+    other = replace(bad_record(1), key=b"team_2")
+    await archived(one, [bad_record(0), other, replace(other, offset=2, key=None)])
+    assert [bad.record.offset for bad in kept.records] == [1, 2]

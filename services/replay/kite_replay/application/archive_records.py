@@ -52,7 +52,7 @@ class PartitionArchiver:
         self, table: Table, partition: int, *, archive: Archive, inserts: GroupedInserts, quarantine: Quarantine,
         erased: Container[str] = (),
     ) -> None:  # fmt: skip
-        """`erased`: teams of which nothing is stored, if the table is one that loses them."""
+        """`erased`: teams of which nothing is stored or set aside, if the table is one that loses them."""
         self._table, self._partition, self._erased = table, partition, erased if table.erasable else ()
         self._archive, self._inserts, self._quarantine = archive, inserts, quarantine
         self._created_ms = 0
@@ -77,6 +77,8 @@ class PartitionArchiver:
         for start in range(0, len(records), _SLICE):
             part = records[start : start + _SLICE]
             made, bad = to_rows(self._table, part, self._created_ms)
+            # What nobody is to read again is not set aside either; each start would do so again.
+            bad = [one for one in bad if (one.record.key or b"").decode("ascii", "replace") not in self._erased]
             if bad:
                 await self._quarantine.put(bad)
             if made:

@@ -42,6 +42,8 @@ class LogPass:
         places: dict[TableName, Place] = {"events": self._events, "ledger": self._ledger, "deliveries": outcomes}
         self._archived = {table: Archived(findings, table, places[table], part, job.erased) for table, part in (job.archive or {}).items()}
         self._not_billed, self._not_delivered = letters.of("billing", name(EVENTS)), letters.of("delivery", name(EVENTS))
+        # Of these nothing that is unreadable is set aside.
+        self._erased = job.erased
         self._not_archived = {place.topic: letters.of("replay", place.topic) for place in places.values()}
         self.moved: list[Moved] = []
         self.charged_and_held: dict[str, str] = {}
@@ -66,7 +68,7 @@ class LogPass:
                 self._event(record)
             elif kind == _USAGE_RECORD:
                 self._usage(record)
-            elif record.offset not in self._not_archived[self._events.topic]:
+            elif record.offset not in self._not_archived[self._events.topic] and team_of(record) not in self._erased:
                 self._accepted.unreadable(record.offset, record.key or b"", "is neither an event nor a usage")
 
     def entries(self, batch: Sequence[LogRecord]) -> None:
