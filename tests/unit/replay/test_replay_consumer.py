@@ -8,7 +8,7 @@ import pytest
 from kite_common.errors import ConfigurationError, Fenced, Unavailable
 from kite_common.testing.eventually import eventually
 from kite_common.topics import EVENTS
-from kite_replay.adapters.consumer import ArchiveOwner, _all
+from kite_replay.adapters.consumer import ArchiveOwner, _all, _slower_s
 from kite_replay.application.grouped_inserts import GroupedInserts, InsertPolicy
 from kite_replay.domain.rows import EVENTS_TABLE, BadRecord, Batch, Table, Tail
 from kite_replay.testing import MemoryArchive, ReadRecord, batch, event_record, event_rows, usage_record
@@ -253,3 +253,90 @@ async def test_an_erasure_is_carried_out_only_when_nothing_is_left() -> None:
     feed.closing.set()
     await owning
     assert archive.ordered == 1
+
+
+@pytest.mark.parametrize("refused", ["rows_of", "remove", "carried_out"])
+async def test_an_erasure_that_is_refused_stops_nobody_and_is_finished_once_it_works(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A story: it was ordered before reading, and each failure began the partition anew: nothing of anybody was archived any more."""
+    monkeypatch.setattr("kite_replay.adapters.consumer._LOOK_EVERY_S", 0.001)
+    works, asked = asyncio.Event(), 0
+
+    def ask(what: str) -> None:
+        nonlocal asked
+        if what == refused:
+            asked += 1
+            if not works.is_set():
+                raise Unavailable(what)
+
+    class Refusing(MemoryArchive):
+        async def rows_of(self, table: Table, teams: Collection[str]) -> int:
+            ask("rows_of")
+            return await super().rows_of(table, teams)
+
+        async def remove(self, table: Table, teams: Collection[str]) -> None:
+            ask("remove")
+            await super().remove(table, teams)
+
+    class Unrecorded(MemoryErasures):
+        knew = 0
+
+        async def known(self, partition: int) -> Mapping[str, bool]:
+            self.knew += 1
+            return await super().known(partition)
+
+        async def carried_out(self, partition: int, teams: Collection[str]) -> None:
+            ask("carried_out")
+            await super().carried_out(partition, teams)
+
+    archive, erasures, feed = Refusing(), Unrecorded("team_gone"), MemoryFeed(two_teams(20))
+    await archive.append(EVENTS_TABLE, [batch(event_rows("team_gone", [1]))])
+    owning = asyncio.create_task(owner(archive, erasures).own(0, feed))
+    await eventually(lambda: asked >= 2, every_s=0.001, what="it was refused, and tried again")
+    feed.log += [event_record(offset, team="team_gone" if offset % 2 else "team_stays") for offset in range(20, 40)]
+    await eventually(lambda: _offsets(archive, "team_stays") == list(range(2, 40, 2)), every_s=0.001, what="others are archived")
+    assert not erasures.teams["team_gone"]
+    assert erasures.knew == 1, "the partition was not begun anew"
+    works.set()
+    await eventually(lambda: erasures.teams["team_gone"], within_s=20, every_s=0.001, what="the erasure is carried out")
+    assert _offsets(archive, "team_gone") == []
+    feed.closing.set()
+    await owning
+
+
+async def test_an_archive_that_does_not_answer_for_erased_teams_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kite_replay.adapters.consumer._LOOK_EVERY_S", 0.001)
+
+    class Silent(MemoryArchive):
+        asked = False
+
+        async def rows_of(self, table: Table, teams: Collection[str]) -> int:
+            self.asked = True
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    archive, feed = Silent(), MemoryFeed([])
+    owning = asyncio.create_task(owner(archive, MemoryErasures("team_gone")).own(0, feed))
+    await eventually(lambda: archive.asked, every_s=0.001, what="it is asked")
+    feed.log += two_teams(20)
+    await eventually(lambda: _offsets(archive, "team_stays") == list(range(0, 20, 2)), every_s=0.001, what="others are archived")
+    feed.closing.set()
+    await owning
+
+
+async def test_rows_of_a_team_whose_erasure_is_done_already_are_removed_all_the_same() -> None:
+    """A story: what a rebuild had filled of a team that was erased meanwhile stayed, since its erasure was on record as carried out."""
+    archive, erasures, feed = MemoryArchive(), MemoryErasures("team_gone"), MemoryFeed(two_teams(4))
+    erasures.teams["team_gone"] = True
+    await archive.append(EVENTS_TABLE, [batch(event_rows("team_gone", [0, 1]))])
+    owning = asyncio.create_task(owner(archive, erasures).own(0, feed))
+    await eventually(lambda: _offsets(archive, "team_gone") == [], every_s=0.001, what="its rows are gone")
+    feed.closing.set()
+    await owning
+
+
+def test_what_fails_again_and_again_is_tried_every_minute() -> None:
+    assert [_slower_s(failures) for failures in (1, 2, 5, 6, 1_000)] == [2, 4, 32, 60, 60]
+
+
+def _offsets(archive: MemoryArchive, team: str) -> list[int]:
+    return [row.log_offset for row in archive.rows["events"] if row.team_id == team]

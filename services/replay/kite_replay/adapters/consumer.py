@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from kite_common.errors import ConfigurationError, Fenced, Unavailable
+from kite_common.errors import ApiError, ConfigurationError, Fenced, Unavailable
 from kite_common.runtime import faults
 from kite_common.runtime.observe import get_logger
 from kite_common.runtime.system import pause
@@ -32,8 +32,9 @@ _FINISH_S: Final = 2.0
 _RETRY_S: Final = (1.0, 2.0, 5.0)
 # Refused as a former owner: not taken back before two heartbeats have told whose the partition is.
 _FENCED_S: Final = 3.0
-# How often erasures are looked for, and what is left of the teams that are erased.
+# How often it is looked what is left of the teams that are erased; slower, up to the second one, while that fails.
 _LOOK_EVERY_S: Final = 1.0
+_LOOK_MOST_S: Final = 60.0
 # Where tests let an archiver die.
 ORDERED: Final = "erasure.removal_ordered"
 REMOVED: Final = "erasure.removed"
@@ -77,6 +78,7 @@ class ArchiveOwner:
         """Archive the partition until it is given away. An archive that was away, or refused us, is asked for its tail anew.
 
         So it is when a team has been erased: then nobody stores anything that was made before that was known, when its rows are removed.
+        The removal itself stops nobody's archiving, whatever becomes of it (`_Erasing`).
         """
         failures = 0
         while not feed.closing.is_set():
@@ -102,7 +104,6 @@ class ArchiveOwner:
         try:
             for topic, archiver in archivers.items():
                 await _seek(feed, topic, partition, await archiver.begin())
-            await erasing.begin()
             feed.resume(*archivers)
             await _archive(archivers, feed, erasing, None if self.reading is None else partial(self.reading.read, partition))
             async with asyncio.timeout(_FINISH_S):
@@ -110,6 +111,7 @@ class ArchiveOwner:
         except TimeoutError:
             log.warning("archive.unfinished", partition=partition)
         finally:
+            await erasing.end()
             for archiver in archivers.values():
                 archiver.abandon()
             if self.reading is not None:
@@ -117,23 +119,21 @@ class ArchiveOwner:
 
 
 class _Erasing:
-    """What erased teams have in the archive is removed while their partition is archived without them."""
+    """What erased teams have in the archive is removed while their partition is archived without them.
+
+    It runs beside the archiving and fails by itself: nobody else waits for a removal that ClickHouse refuses, or is slow with.
+    """
 
     def __init__(self, owner: ArchiveOwner, partition: int, teams: frozenset[str]) -> None:
         self.teams, self._owner, self._partition = teams, owner, partition
+        # Tables that were not looked at yet, and those of which a removal is under way.
+        self._unseen = [table for table in owner.inserts if table.erasable] if teams else []
         self._left: list[Table] = []
-        self._look_at_s = 0.0
+        self._look_at_s, self._go_on_at_s, self._failures = 0.0, 0.0, 0
+        self._running: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
-        """Order the removal of what is there: by now nobody stores anything of these teams any more. Raises Unavailable."""
-        for table in self._owner.inserts if self.teams else ():
-            if table.erasable and await self._owner.archive.rows_of(table, self.teams):
-                await self._owner.archive.remove(table, self.teams)
-                self._left.append(table)
-                faults.reached(ORDERED)
-
-    async def look(self) -> bool:
-        """Whether these are still all the teams that are erased. What has been removed is put on record. Raises Unavailable."""
+    def look(self) -> bool:
+        """Whether these are still all the teams that are erased. If so, the removal goes on, if it is due. Raises Fenced."""
         now_s = asyncio.get_running_loop().time()
         if now_s < self._look_at_s:
             return True
@@ -141,12 +141,54 @@ class _Erasing:
         seen = self._owner.erasures.seen(self._partition)
         if seen.keys() != self.teams:
             return False
-        if not all(seen.values()):
-            self._left = [table for table in self._left if await self._owner.archive.rows_of(table, self.teams)]
-            if not self._left:
-                faults.reached(REMOVED)
-                await self._owner.erasures.carried_out(self._partition, self.teams)
+        if self._running is not None and self._running.done():
+            self._failures = self._failures + 1 if self._has_failed(self._running) else 0
+            self._go_on_at_s = now_s + _slower_s(self._failures) if self._failures else 0.0
+            self._running = None
+        # What is there is looked for whatever is on record: an archive that was rebuilt may have rows of teams that were done before.
+        is_needed = bool(self._unseen or self._left) or not all(seen.values())
+        if is_needed and self._running is None and now_s >= self._go_on_at_s:
+            self._running = asyncio.create_task(self._go_on(on_record=all(seen.values())))
         return True
+
+    async def end(self) -> None:
+        """Leave what is not done to whoever owns the partition next: all of it may be done again."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+            if not self._running.cancelled():
+                self._running.exception()  # seen: whoever owns the partition next meets it, too
+
+    async def _go_on(self, *, on_record: bool) -> None:
+        """Order the removal of what is there, look what is left, and put on record that nothing is. Raises Unavailable, ApiError.
+
+        Nobody stores anything of these teams by now: tails were asked for after they were known.
+        """
+        archive = self._owner.archive
+        while self._unseen:
+            table = self._unseen[0]
+            if await archive.rows_of(table, self.teams):
+                await archive.remove(table, self.teams)
+                self._left.append(table)
+                faults.reached(ORDERED)
+            del self._unseen[0]
+        self._left = [table for table in self._left if await archive.rows_of(table, self.teams)]
+        if not self._left and not on_record:
+            faults.reached(REMOVED)
+            await self._owner.erasures.carried_out(self._partition, self.teams)
+
+    def _has_failed(self, done: "asyncio.Task[None]") -> bool:
+        try:
+            done.result()
+        except (Unavailable, ApiError) as error:
+            log.warning("erasure.waiting", partition=self._partition, reason=str(error), retry_s=_slower_s(self._failures + 1))
+            return True
+        return False
+
+
+def _slower_s(failures: int) -> float:
+    """Seconds until the removal is tried again, after so many failures on end."""
+    return min(_LOOK_EVERY_S * 2.0 ** min(failures, 10), _LOOK_MOST_S)
 
 
 async def _archive(
@@ -155,7 +197,7 @@ async def _archive(
     """Take what comes until the partition is given away, or another team is erased; `show` sees it first."""
     shown: dict[str, int] = {}
     show_at = 0.0
-    while not feed.closing.is_set() and await erasing.look():
+    while not feed.closing.is_set() and erasing.look():
         records = await feed.batch(*archivers, max_records=_MAX_RECORDS, timeout_s=_POLL_S)
         if show is not None:
             show(records)
