@@ -56,10 +56,10 @@ async def stored(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Kafka:
 
 
 async def rebuild(
-    kafka: Kafka, address: Address, closed: Callable[[], None] = lambda: None, gone: frozenset[str] = frozenset()
+    kafka: Kafka, address: Address, closed: Callable[[], None] = lambda: None, gone: Callable[[], frozenset[str]] = frozenset
 ) -> rebuilding.RebuiltArchive:  # fmt: skip
     async def erased() -> frozenset[str]:
-        return gone
+        return gone()
 
     return await rebuild_archive(
         kafka, address, 2, KEPT_DAYS, SystemClock(), lambda _progress: None, erased=erased, grace_s=0, closed=closed
@@ -82,14 +82,37 @@ async def test_of_two_rebuilds_at_once_one_is_refused_and_every_event_has_one_ro
     assert rows_of(database, 1) == [(EVENTS_STORED, EVENTS_STORED)]
 
 
-async def test_a_rebuild_brings_nothing_of_an_erased_team_back(stored: Kafka, database: Server) -> None:
+@pytest.mark.parametrize("erased_before", ["filling", "closing", "opening"])
+async def test_a_rebuild_brings_nothing_of_an_erased_team_back(stored: Kafka, database: Server, erased_before: str) -> None:
+    """A story: a team that was erased while it filled was back when it opened, after the command had said that it is gone."""
+    asked = iter(["filling", "closing", "opening"])
+    seen: list[str] = []
+
+    def gone() -> frozenset[str]:
+        seen.append(next(asked))
+        return frozenset({make.TEAM}) if erased_before in seen else frozenset()
+
     publisher = Publisher(stored, vars(rebuilding)["TABLES"][0].topic, 2)
     async with running(publisher):
         for number in range(3):
             await publisher.publish(0, [make.event_record(event_id=make.event_id(EVENTS_STORED + number), team_id="team_stays")])
-    rebuilt = await rebuild(stored, database, gone=frozenset({make.TEAM}))
+    rebuilt = await rebuild(stored, database, gone=gone)
+    assert seen == ["filling", "closing", "opening"]
     assert rebuilt.records == EVENTS_STORED + 3
     assert rows_of(database, 1) == [(3, 3)]
+
+
+async def test_a_rebuild_that_goes_on_removes_what_it_had_filled_of_a_team_that_was_erased_meanwhile(
+    stored: Kafka, database: Server
+) -> None:  # fmt: skip
+    def ended() -> None:
+        raise InterruptedError
+
+    with pytest.raises(Unavailable):
+        await rebuild(stored, database, closed=ended)
+    assert rows_of(database, 1) == [(EVENTS_STORED, EVENTS_STORED)]
+    await rebuild(stored, database, gone=lambda: frozenset({make.TEAM}))
+    assert rows_of(database, 1) == [(0, 0)]
 
 
 async def test_a_whole_rebuild_after_the_list_was_lost_fills_another_generation(stored: Kafka, database: Server) -> None:

@@ -6,7 +6,7 @@ any moment goes on where it was, and its rows are the ones that the old archive 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -38,6 +38,10 @@ OPENING: Final = "rebuild.opening"
 _NEAR_RECORDS: Final = 2_000
 _LAPS: Final = 20
 _MAX_RECORDS: Final = 20_000
+# Until rows of teams that were erased meanwhile are gone; while the archive is closed it has to take over within a minute.
+_FORGOTTEN_WITHIN_S: Final = 600.0
+_FORGOTTEN_CLOSED_S: Final = 15.0
+_FORGETTING_S: Final = 0.1
 _OVERTAKEN: Final = "another rebuild was quicker: its archive is served, or about to be"
 _POLICY: Final = InsertPolicy(interval_s=0.05, full_rows=10_000)
 
@@ -89,11 +93,12 @@ class _Counting:
 
 async def rebuild_archive(
     kafka: Kafka, address: Address, partitions: int, kept_days: int, clock: Clock, told: Callable[[Progress], None],
-    *, erased: Callable[[], Awaitable[Container[str]]], grace_s: float, closed: Callable[[], None] = lambda: None,
+    *, erased: Callable[[], Awaitable[Collection[str]]], grace_s: float, closed: Callable[[], None] = lambda: None,
 ) -> RebuiltArchive:  # fmt: skip
     """Fill the next generation and let it take over. Repeat it after it was ended: it goes on. `grace_s`: for how long after the closing
-    some process may still serve the old one. `erased` tells the teams of which nothing is to come back; what of a team was filled before it
-    was erased is removed by the archivers that take the new one over.
+    some process may still serve the old one. `erased` tells the teams of which nothing is to come back. It is asked again before closing
+    and before opening: what was filled of a team before it was erased is removed. Nobody can carry an erasure out between the last question
+    and the opening, since nobody has an archive open then.
 
     Raises Unavailable if Kafka or ClickHouse do not answer, RebuildFailed if taking over took too long,
     Overtaken if another rebuild did it, Claimed if another one is under way.
@@ -143,7 +148,7 @@ class _Rebuild:
     grace_s: float
     closed: Callable[[], None]
     claim: Claim | None
-    erased: Callable[[], Awaitable[Container[str]]]
+    erased: Callable[[], Awaitable[Collection[str]]]
 
     async def attempt(self) -> RebuiltArchive:
         """Go on from what is stored. Raises _Behind if that does not fit the log, and as `rebuild_archive`."""
@@ -152,16 +157,19 @@ class _Rebuild:
         now_s = asyncio.get_running_loop().time
         try:
             await consumer.start()
-            filling = _Filling(consumer, archive, self.partitions, self.told, await self.erased())
+            filling = _Filling(consumer, archive, self.partitions, self.told)
             await filling.begin()
+            await filling.forget(await self.erased(), _FORGOTTEN_WITHIN_S)
             for _ in range(_LAPS):
                 if await filling.lap() < _NEAR_RECORDS:
                     break
+            await filling.forget(await self.erased(), _FORGOTTEN_WITHIN_S)
             step, began_s = await self._close(), now_s()
             # Until nobody serves the old one any more; then all that it can have served is in the log, and soon in here.
             while now_s() < began_s + self.grace_s:
                 await filling.lap()
             await filling.lap()
+            await filling.forget(await self.erased(), _FORGOTTEN_CLOSED_S)
         finally:
             await consumer.stop()
             # In process the engine must be let go of before another process opens it.
@@ -212,13 +220,13 @@ class _Filling:
     """One consumer and an archiver for each partition of each table, none of a group."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, archive: ClickHouseArchive, partitions: int, told: Callable[[Progress], None],
-        erased: Container[str],
+        self, consumer: AIOKafkaConsumer, archive: ClickHouseArchive, partitions: int, told: Callable[[Progress], None]
     ) -> None:  # fmt: skip
+        self._archive, self._gone = archive, set[str]()
         self._consumer, self._told, self._quarantine, self.records = consumer, told, _Counting(), 0
         self._archivers: Mapping[TopicPartition, PartitionArchiver] = {
             TopicPartition(table.topic, number): PartitionArchiver(
-                table, number, archive=archive, inserts=inserts, quarantine=self._quarantine, erased=erased
+                table, number, archive=archive, inserts=inserts, quarantine=self._quarantine, erased=self._gone
             )
             for table, inserts in {table: GroupedInserts(table, archive, _POLICY) for table in TABLES}.items()
             for number in range(partitions)
@@ -240,6 +248,24 @@ class _Filling:
             if offset is not None and not self._begins[place] <= offset <= ends[place]:
                 raise _Behind(f"{place.topic}-{place.partition}: {offset} is not within the log")
             self._consumer.seek(place, self._begins[place] if offset is None else offset)
+
+    async def forget(self, teams: Collection[str], within_s: float) -> None:
+        """Take nothing of these teams any more, and remove what was filled of them; on return it is gone. To be called between laps.
+
+        Raises RebuildFailed if that takes longer than `within_s`, Unavailable.
+        """
+        new = set(teams) - self._gone
+        self._gone.update(new)
+        left = [table for table in TABLES if table.erasable and new and await self._archive.rows_of(table, new)]
+        for table in left:
+            await self._archive.remove(table, new)
+        try:
+            async with asyncio.timeout(within_s):
+                while left := [table for table in left if await self._archive.rows_of(table, new)]:  # noqa: ASYNC110
+                    await asyncio.sleep(_FORGETTING_S)
+        except TimeoutError:
+            names = ", ".join(table.name for table in left)
+            raise RebuildFailed(f"rows of teams that were erased meanwhile are still in {names} after {within_s:.0f} s") from None
 
     async def lap(self) -> int:
         """Take everything up to where the log ends now, and wait until it is stored; how many offsets that were."""
