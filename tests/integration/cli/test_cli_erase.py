@@ -12,14 +12,19 @@ import pytest
 
 from kite_cli.admin import erase_team
 from kite_cli.local.environment import PARTITIONS
+from kite_common.events.codec import encode
+from kite_common.events.fact import Fact
 from kite_common.log_position import partition_of
+from kite_common.runtime.system import SystemClock
+from kite_common.stream.publisher import Publisher
+from kite_common.testing import make
 from kite_common.testing.eventually import eventually
-from kite_common.topics import ALL, CREDENTIALS, ENDPOINTS, ERASURES, WEBHOOKS
+from kite_common.topics import ALL, CREDENTIALS, ENDPOINTS, ERASURES, WEBHOOKS, Topic
 from kite_delivery.testing.receiver import Receiver
 from kite_replay.adapters import consumer
 from support.kite import Kite, Team, kite, send, walk
 from support.kitectl import Ended, Kitectl
-from support.log import read_all
+from support.log import read_all, running
 
 pytestmark = pytest.mark.timeout(900)
 MESSAGES: Final = 12
@@ -111,9 +116,12 @@ async def test_an_erased_team_is_gone_from_all_that_serves_and_its_neighbour_is_
     before = await walk(scene.client, scene.stays, limit=50)
 
     # Killed behind each step: what is done stays done, a repeat does the rest.
-    for point in (erase_team.CANCELLED, erase_team.REVOKED, erase_team.CLOSED, erase_team.UNHOOKED, erase_team.ORDERED):
+    steps = (
+        erase_team.ORDERED, erase_team.REVOKED, erase_team.CLOSED, erase_team.UNHOOKED, erase_team.CANCELLED, erase_team.SETTLED
+    )  # fmt: skip
+    for point in steps:
         assert (await scene.erase("--yes", KITE_FAULT_POINT=point)).code == _KILLED, point
-    done = await scene.erase("--yes")
+    done = await _erased_while_something_comes(scene)
     assert done.code == 0, done.err
     assert done.document["erased_at"] is not None
     assert 0 < done.document["balance_atomic"] < BALANCE
@@ -130,6 +138,8 @@ async def test_an_erased_team_is_gone_from_all_that_serves_and_its_neighbour_is_
     refused = await scene.kitectl("key", "create", "--team-id", scene.gone.id)
     assert (refused.code, "is erased" in refused.err) == (1, True)
     assert (await scene.kitectl("hook", "create", "slack", "--team-id", scene.gone.id)).code == 1
+    refused = await scene.kitectl("hook", "rotate-secret", "github", "--team-id", scene.gone.id)
+    assert (refused.code, "is erased" in refused.err) == (1, True)
     assert (await scene.kitectl("key", "create", "--team-id", scene.stays.id)).code == 0
 
     rebuilt = await scene.kitectl("rebuild", "archive", "--json")
@@ -156,6 +166,31 @@ async def test_an_archiver_that_dies_in_an_erasure_goes_on_with_it(scene: Scene)
     assert done.code == 0, done.err
     await _counted(scene)
     await _audited(scene)
+
+
+async def _erased_while_something_comes(scene: Scene) -> Ended:
+    """A key that was being made when the erasure was put on record; when that is revoked another, and a webhook that was being stored."""
+    publishers = {topic: Publisher(scene.kite.kafka, topic.name, PARTITIONS) for topic in (CREDENTIALS, WEBHOOKS)}
+
+    async def put(topic: Topic, fact: Fact) -> None:
+        await publishers[topic].publish(partition_of(fact.key.encode(), PARTITIONS), [encode(fact)])
+
+    async def is_revoked() -> bool:
+        return (await scene.newest(CREDENTIALS.name))[first.key]["revoked_at"] is not None
+
+    now_ms = SystemClock().unix_ms()
+    first, second = (
+        make.credential(team_id=scene.gone.id, prefix=prefix, secret_hash=prefix * 8, created_at=now_ms)
+        for prefix in ("aaaa0001", "aaaa0002")
+    )
+    async with running(*publishers.values()):
+        await put(CREDENTIALS, first)
+        erasing = asyncio.create_task(scene.erase("--yes"))
+        await eventually(is_revoked, within_s=60, every_s=0.2, what="the first key is revoked")
+        await put(CREDENTIALS, second)
+        [config] = (await scene.newest(WEBHOOKS.name)).values()
+        await put(WEBHOOKS, make.webhook(team_id=scene.gone.id, id=config["id"], updated_at=config["updated_at"] + 1))
+        return await erasing
 
 
 async def _is(scene: Scene, status: int) -> bool:

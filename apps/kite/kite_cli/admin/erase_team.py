@@ -2,15 +2,20 @@
 
 Whatever is done here may be done again: each step starts from what the log holds and leaves out what is done. The archive is replay's:
 it removes the rows itself once it reads the erasure. Nothing here touches money: account, ledger and payments stay.
+
+The record of the erasure is the first step: from then on no key, hook or secret is made for the team. What had been let in before may
+still come after the step that ends it: a request whose key was good when its headers came, a key that was being made. So when all is done
+and nothing of it can be under way any more, the log is looked at again, and what has come is ended by the same steps.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kite_cli.admin.components import running
+from kite_cli.admin.erasures import erasures_of
 from kite_cli.admin.keys import is_account
 from kite_cli.admin.subscriptions import cancel_subscription
 from kite_cli.failure import EXIT_UNAVAILABLE, CommandFailed
@@ -35,14 +40,18 @@ from kite_common.stream.table import Table
 from kite_common.topics import ACCOUNTS, CREDENTIALS, ENDPOINTS, ERASURES, WEBHOOKS, Topic
 
 # Where tests let the command die.
-CANCELLED: Final = "erase.cancelled"
+ORDERED: Final = "erase.ordered"
 REVOKED: Final = "erase.revoked"
 CLOSED: Final = "erase.closed"
 UNHOOKED: Final = "erase.unhooked"
-ORDERED: Final = "erase.ordered"
+CANCELLED: Final = "erase.cancelled"
+SETTLED: Final = "erase.settled"
 _AGAIN: Final = "Repeat the command: what is done already is not done again."
 _TURNS: Final = 5
+_ROUNDS: Final = 5
 _LOOK_EVERY_S: Final = 0.2
+# A gateway reads a body for 15 s and hands a webhook config over within 5 s; the rest is for the revocation to get there.
+_UNDER_WAY_S: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +75,54 @@ async def look(target: LogTarget, team_id: TeamId) -> TeamFound:
 
 
 async def erase_team(target: LogTarget, team_id: TeamId, within_s: float, told: Callable[[str], None]) -> tuple[TeamFound, TeamErased]:
-    """Erase it, and wait until the archive has nothing more of it. What there was when this began, and the erasure.
+    """Erase it, wait until the archive has nothing more of it, end what came meanwhile. What there was when this began, and the erasure.
 
     Raises CommandFailed; then some of it is done, and a repeat does the rest.
     """
     async with _team(target, team_id) as team:
         before = team.found()
-        if before.subscription not in (None, "cancelled"):
-            await cancel_subscription(target, team_id)
-            told("its subscription is ended")
-        faults.reached(CANCELLED)
-        for issued in team.credentials():
-            await team.write(CREDENTIALS, encode(revoked(issued, SystemClock().unix_ms())))
-        faults.reached(REVOKED)
-        for endpoint in team.endpoints():
-            await team.write(ENDPOINTS, Tombstone(endpoint.key.encode()))
-        faults.reached(CLOSED)
-        await team.end_webhook()
-        told("its keys, hook tokens, hook endpoints and its webhook are ended, their names, addresses and secrets taken off")
-        faults.reached(UNHOOKED)
-        if team.erasures.get(team_id) is None:
-            now_ms = SystemClock().unix_ms()
-            await team.write(ERASURES, encode(TeamErased(team_id=team_id, id=uuid7(now_ms, random_bits(74)), ordered_at=now_ms)))
-        faults.reached(ORDERED)
-        told("the archive is told to forget it")
-        return before, await team.carried_out(within_s)
+
+        async def end() -> None:
+            await team.end(told)
+            await team.carried_out(within_s)
+
+        async def find() -> TeamFound:
+            wait_s = under_way_s(team.credentials_ever(), SystemClock().unix_ms())
+            if wait_s:
+                told(f"waiting {wait_s:.0f} s for requests that its keys had opened")
+                await asyncio.sleep(wait_s)
+            await team.refreshed()
+            faults.reached(SETTLED)
+            return team.found()
+
+        after = await ended_for_good(end, find, told)
+        assert after.erasure is not None  # noqa: S101 - else something would be left
+        return before, after.erasure
+
+
+async def ended_for_good(
+    end: Callable[[], Awaitable[None]], find: Callable[[], Awaitable[TeamFound]], told: Callable[[str], None]
+) -> TeamFound:  # fmt: skip
+    """End what there is until nothing but the books is found; that. Raises CommandFailed if something comes again and again."""
+    for _ in range(_ROUNDS):
+        await end()
+        found = await find()
+        if not is_left(found):
+            return found
+        told("something of it came meanwhile, which is ended, too")
+    raise CommandFailed("keys, hooks, a webhook or a subscription of it come again and again", f"See who makes them. {_AGAIN}")
+
+
+def is_left(found: TeamFound) -> bool:
+    """Whether there is more of a team than its books, and the record that it is erased."""
+    opens = found.keys or found.tokens or found.hooks or found.webhook or found.subscription not in (None, "cancelled")
+    return bool(opens) or found.erasure is None or found.erasure.archive_erased_at is None
+
+
+def under_way_s(credentials: Iterable[CredentialIssued], now_ms: int) -> float:
+    """Seconds until nothing is under way any more that a credential had opened before it was revoked."""
+    last_ms = max((one.revoked_at for one in credentials if one.revoked_at is not None), default=0)
+    return min(max(0.0, _UNDER_WAY_S - (now_ms - last_ms) / 1_000), _UNDER_WAY_S)
 
 
 def revoked(issued: CredentialIssued, now_ms: int) -> CredentialIssued:
@@ -128,12 +160,47 @@ class _Team:
             kinds.count("hook_token"), len(self.endpoints()), self._webhook() is not None, self.erasures.get(self.team_id),
         )  # fmt: skip
 
+    def credentials_ever(self) -> list[CredentialIssued]:
+        return [one for _, one in self.issued.items() if one.team_id == self.team_id]
+
     def credentials(self) -> list[CredentialIssued]:
         """Those of the team that are not revoked, or still say something."""
-        return [one for _, one in self.issued.items() if one.team_id == self.team_id and one != revoked(one, 0)]
+        return [one for one in self.credentials_ever() if one != revoked(one, 0)]
 
     def endpoints(self) -> list[HookEndpoint]:
         return [one for _, one in self.hooks.items() if one.team_id == self.team_id]
+
+    async def refreshed(self) -> None:
+        """Return once all that stands in the log by now can be seen. Raises CommandFailed."""
+        try:
+            for table in (self.accounts, self.issued, self.hooks, self.webhooks, self.erasures):
+                await table.refreshed()
+        except (Unavailable, TimeoutError) as error:
+            raise CommandFailed("the log cannot be read to its end now", _AGAIN, EXIT_UNAVAILABLE) from error
+
+    async def end(self, told: Callable[[str], None]) -> None:
+        """All steps, each for what can be seen; the archive's part begins with the first one. Raises CommandFailed."""
+        before = self.found()
+        if before.erasure is None:
+            now_ms = SystemClock().unix_ms()
+            await self.write(ERASURES, encode(TeamErased(team_id=self.team_id, id=uuid7(now_ms, random_bits(74)), ordered_at=now_ms)))
+            told("it is on record as erased: nobody makes keys and hooks for it any more, and the archive is told to forget it")
+        faults.reached(ORDERED)
+        for issued in self.credentials():
+            await self.write(CREDENTIALS, encode(revoked(issued, SystemClock().unix_ms())))
+        faults.reached(REVOKED)
+        for endpoint in self.endpoints():
+            await self.write(ENDPOINTS, Tombstone(endpoint.key.encode()))
+        faults.reached(CLOSED)
+        await self.end_webhook()
+        if before.keys or before.tokens or before.hooks or before.webhook:
+            told("its keys, hook tokens, hook endpoints and its webhook are ended, their names, addresses and secrets taken off")
+        faults.reached(UNHOOKED)
+        # After its keys, which could subscribe it anew.
+        if before.subscription not in (None, "cancelled"):
+            await cancel_subscription(self.target, self.team_id)
+            told("its subscription is ended")
+        faults.reached(CANCELLED)
 
     async def write(self, topic: Topic, record: Record | Tombstone) -> None:
         """Durable and visible in the tables on return. Raises CommandFailed."""
@@ -163,8 +230,8 @@ class _Team:
             raise CommandFailed(f"its webhook may still be there: {error}", _AGAIN, EXIT_UNAVAILABLE) from error
         raise CommandFailed("its webhook is being changed by others all the time", _AGAIN)
 
-    async def carried_out(self, within_s: float) -> TeamErased:
-        """The erasure, once the archive has nothing more of the team. Raises CommandFailed."""
+    async def carried_out(self, within_s: float) -> None:
+        """Return once the archive has nothing more of the team. Raises CommandFailed."""
 
         async def is_done() -> bool:
             erasure = self.erasures.get(self.team_id)
@@ -178,9 +245,6 @@ class _Team:
                 f"replay has not said within {within_s:.0f} s that the archive has nothing more of {self.team_id}",
                 f"It does so by itself once it runs: see `kitectl status`, and its log. {_AGAIN}", EXIT_UNAVAILABLE,
             ) from None  # fmt: skip
-        erasure = self.erasures.get(self.team_id)
-        assert erasure is not None  # noqa: S101 - seen just now, and nobody takes it back
-        return erasure
 
     def _webhook(self) -> WebhookConfigured | None:
         """The team's config, unless it says nothing any more."""
@@ -190,6 +254,8 @@ class _Team:
 
 @asynccontextmanager
 async def _team(target: LogTarget, team_id: TeamId) -> AsyncIterator[_Team]:
+    # Says so if there is no such topic yet; a table would wait for it.
+    await erasures_of(target, (partition_of(team_id.encode(), target.partitions),))
     kafka, partitions, own = Kafka(target.kafka_bootstrap, client_id="kitectl"), target.partitions, (
         partition_of(team_id.encode(), target.partitions),
     )  # fmt: skip
@@ -202,8 +268,7 @@ async def _team(target: LogTarget, team_id: TeamId) -> AsyncIterator[_Team]:
     )  # fmt: skip
     tables = (team.accounts, team.issued, team.hooks, team.webhooks, team.erasures)
     async with running(f"Kafka at {target.kafka_bootstrap}", *team.publishers.values(), *tables):
-        for table in tables:
-            await table.refreshed()
+        await team.refreshed()
         yield team
 
 

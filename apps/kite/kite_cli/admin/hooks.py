@@ -149,10 +149,11 @@ async def list_hooks(target: LogTarget, team_id: TeamId) -> list[Hook]:
 async def rotate_secret(target: LogTarget, team_id: TeamId, source: str, secret: str | None) -> tuple[Hook, str | None]:
     """Give an open endpoint another secret; the former is accepted for ten more minutes. The secret, if it was made here.
 
-    Raises CommandFailed.
+    Raises CommandFailed, also for an erased team.
     """
     _check(source, secret)
     target.needed_hook_keys()
+    await refuse_erased(target, team_id)
     async with _hooks(target, team_id) as known:
         if source not in known.sources():
             raise _unknown(team_id, source)
