@@ -2,15 +2,19 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from kite_cli.admin.erase_team import look
+from kite_cli.admin.erasures import erasures_of, refuse_erased
 from kite_cli.admin.teams import TeamOrder, create_team
 from kite_cli.admin.whole_topic import read_topic
+from kite_cli.failure import CommandFailed
 from kite_cli.local.environment import PARTITIONS as KITES_OWN
 from kite_cli.target import LogTarget
 from kite_common.errors import ConfigurationError, Unavailable
+from kite_common.ids import TeamId
 from kite_common.plans import shipped_catalog
 from kite_common.runtime.component import Component
 from kite_common.stream.admin import ensure_topics
@@ -19,7 +23,8 @@ from kite_common.stream.kafka import Kafka
 from kite_common.stream.publisher import Publisher
 from kite_common.stream.table import Table
 from kite_common.testing.eventually import eventually
-from kite_common.topics import ALL, LEDGER, Topic
+from kite_common.testing.make import TEAM
+from kite_common.topics import ALL, ERASURES, LEDGER, Topic
 from support.log import PARTITIONS, new_topic, read_all, record, running
 from support.stack import RunningStack
 
@@ -69,3 +74,15 @@ async def test_no_team_is_opened_and_no_topic_is_read_with_a_wrong_number(stack:
         await create_team(target, TeamOrder(), shipped_catalog())
     with pytest.raises(ConfigurationError, match="KITE_PARTITIONS"):
         await read_topic(target, LEDGER, range(KITES_OWN))
+
+
+@pytest.mark.parametrize("command", ["key create", "team erase", "rebuild archive"])
+async def test_without_the_topic_of_erasures_commands_name_it(stack: RunningStack, kafka: Kafka, command: str) -> None:
+    """A story: after an upgrade without `kitectl topics apply` they said that Kafka does not answer."""
+    target = LogTarget(stack.kafka, stack.redis_url, KITES_OWN, 1, "a pepper of a test", prefix=f"t{uuid.uuid4().hex[:8]}.")
+    asked: dict[str, Callable[[], Awaitable[object]]] = {
+        "key create": lambda: refuse_erased(target, TEAM), "team erase": lambda: look(target, TeamId(TEAM)),
+        "rebuild archive": lambda: erasures_of(target),
+    }  # fmt: skip
+    with pytest.raises(CommandFailed, match=f"there is no topic {target.prefix}{ERASURES.name}\nRun `kitectl topics apply`"):
+        await asked[command]()
