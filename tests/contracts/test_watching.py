@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]  # its stubs are a package of their 
 from kite_common.runtime.alerts import ALERTS, Alert
 from kite_common.runtime.dashboards import DASHBOARDS
 from kite_common.runtime.dashboards.grafana import document
-from kite_common.runtime.metrics import METRICS
+from kite_common.runtime.metrics import METRICS, Metrics
 from kite_common.runtime.slos import BURNS, SLOS, Slo
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -58,6 +58,31 @@ def test_an_alert_is_tested_where_it_tells_somebody_and_where_it_does_not(alert:
     assert [one for one in moments if one["exp_samples"]]
     assert [one for one in moments if not one["exp_samples"]]
     assert (alert.name, alert.severity) in told("alerts.yml")
+
+
+def exposed(metrics: Metrics) -> set[str]:
+    """Names of all series that a process tells."""
+    lines = bytes(metrics.exposition().body).decode().splitlines()
+    return {re.split(r"[{ ]", line)[0] for line in lines if not line.startswith("#")}
+
+
+def test_a_process_tells_no_gauge_that_nobody_in_it_sets() -> None:
+    """It would stand at 0, and `kite_x402_fit == 0` is a page: where payments are off, and in all services that take none."""
+    gauges = {one.name for one in METRICS if one.type == "gauge"}
+    metrics = Metrics()
+    assert exposed(metrics) & gauges == set()
+    metrics.gauge("kite_x402_fit").set(0)
+    metrics.up("billing")
+    assert exposed(metrics) & gauges == {"kite_x402_fit", "kite_up"}
+
+
+@each_alert
+def test_an_alert_says_nothing_of_a_process_that_has_measured_nothing(alert: Alert) -> None:
+    """What it compares is not there, or a counter, of which a rise is asked for."""
+    counters = {one.name for one in METRICS if one.type == "counter"}
+    there = exposed(Metrics()) & {PARTS.sub("", name) for name in re.findall(r"kite_[a-z0-9_]+", alert.when)}
+    assert there <= counters
+    assert all(f"increase({name}" in alert.when for name in there)
 
 
 @each_slo

@@ -159,7 +159,7 @@ async def test_keys_are_woken_again_after_a_defect() -> None:
     assert owner.alerts("time_failed") == 1
 
 
-async def test_checks_of_chain_and_facilitator_go_on_after_a_defect() -> None:
+async def test_checks_of_chain_and_facilitator_go_on_after_a_defect_and_tell_that_nothing_is_fit() -> None:
     metrics, stop = Metrics(), asyncio.Event()
 
     def broken() -> ScanCursor | None:
@@ -172,6 +172,7 @@ async def test_checks_of_chain_and_facilitator_go_on_after_a_defect() -> None:
     await eventually(lambda: metrics.value("kite_x402_alerts_total", kind="check_failed") > 1, what="it is checked again")
     stop.set()
     await running
+    assert b"\nkite_x402_fit 0.0\n" in metrics.exposition().body
 
 
 def credited(number: int, place: Place) -> PaymentRecord:

@@ -142,13 +142,18 @@ METRICS: Final[tuple[MetricDef, ...]] = (
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own, so that two of them never share a number."""
+    """The metrics of one process, in a registry of their own, so that two of them never share a number.
+
+    Counters and histograms are exposed from the start, a gauge once somebody asked for it: a process says nothing of what it does not measure.
+    """
 
     def __init__(self, definitions: Iterable[MetricDef] = METRICS) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        # A gauge stands at 0 from its making on: what nobody in this process sets must not be told, as 0 often means something.
+        self._unasked: set[str] = set()
         self._histograms: dict[str, Histogram] = {}
         for definition in definitions:
             self._register(definition)
@@ -158,7 +163,10 @@ class Metrics:
         return self._counters[name]
 
     def gauge(self, name: str) -> Gauge:
-        """The gauge of that name. Raises KeyError if the list has none."""
+        """The gauge of that name, exposed from now on. Raises KeyError if the list has none."""
+        if name in self._unasked:
+            self._unasked.remove(name)
+            self._registry.register(self._gauges[name])
         return self._gauges[name]
 
     def histogram(self, name: str) -> Histogram:
@@ -188,6 +196,7 @@ class Metrics:
             case "counter":
                 self._counters[name] = Counter(name, meaning, labels, registry=self._registry)
             case "gauge":
-                self._gauges[name] = Gauge(name, meaning, labels, registry=self._registry)
+                self._gauges[name] = Gauge(name, meaning, labels, registry=None)
+                self._unasked.add(name)
             case "histogram":
                 self._histograms[name] = Histogram(name, meaning, labels, buckets=definition.buckets, registry=self._registry)

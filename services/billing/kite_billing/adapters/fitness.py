@@ -45,6 +45,8 @@ class Fitness:
         self._is_local = False
         self._problem_now: str | None = _NOT_CHECKED
         self._pulse = Pulse("payments-checks", metrics, within_s=_EVERY_S + LATE_AFTER_S)
+        # Where payments are on, it is told from the start, also if the first look never ends.
+        metrics.gauge("kite_x402_fit").set(0)
 
     def readiness(self) -> Readiness:
         """Ready while payments could be taken; else why not."""

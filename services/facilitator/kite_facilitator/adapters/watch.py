@@ -73,8 +73,10 @@ class Watch:
             raise OtherChain("the node is of another chain")
         self._was_ours = True
         was_low = self._gas.is_low and self._gas.wei is not None
+        wei = await self._gas.look()
+        # Both at once: a floor beside gas that nobody has looked at yet would be an alert.
+        self._metrics.gauge("kite_facilitator_gas_wei").set(wei)
         self._metrics.gauge("kite_facilitator_gas_floor_wei").set(self._gas.floor_wei)
-        self._metrics.gauge("kite_facilitator_gas_wei").set(await self._gas.look())
         if self._gas.is_low and not was_low:
             log.error("facilitator.gas_low", gas_wei=str(self._gas.wei), floor_wei=str(self._gas.floor_wei))
 
