@@ -139,6 +139,14 @@ def test_all_queries_are_there_and_go_where_the_reader_says(dashboard: Dashboard
     assert "$" not in "".join(plain(target["expr"]) for panel in panels for target in panel["targets"])
 
 
+@pytest.mark.parametrize("dashboard", [one for one in DASHBOARDS if one.by_process], ids=lambda one: str(one.name))
+def test_all_processes_are_those_of_the_services_that_are_chosen(dashboard: Dashboard) -> None:
+    """With a pattern of its own for `All` Grafana would not fill in what the query has found."""
+    variables = {variable["name"]: variable for variable in document(dashboard)["templating"]["list"]}
+    assert "$service" in variables["instance"]["query"]["query"]
+    assert "allValue" not in variables["instance"]
+
+
 def test_uids_differ_and_are_short_enough_for_grafana() -> None:
     uids = [document(one)["uid"] for one in DASHBOARDS]
     assert len(set(uids)) == len(uids)

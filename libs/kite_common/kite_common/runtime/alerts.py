@@ -37,6 +37,14 @@ ALERTS: Final[tuple[Alert, ...]] = (
         for_s=60,
     ),
     Alert(
+        "restarts-again-and-again", "kite_up",
+        "changes(process_start_time_seconds[30m])"
+        " * on (instance) group_left (service) max by (instance, service) (max_over_time(kite_up[30m])) > 2",
+        "a process was started more than twice within half an hour: it ends each time, or is ended",
+        "its exit code and the last lines of its log say why",
+        severity="ticket",
+    ),
+    Alert(
         "not-ready", "kite_component_ready", "kite_component_ready == 0",
         "a part of a process cannot do its work; `/readyz` of that process says which and why", "read `failing` in the answer of /readyz",
         for_s=30,
@@ -151,8 +159,21 @@ ALERTS: Final[tuple[Alert, ...]] = (
         severity="ticket",
     ),
     Alert(
-        "facilitator-fees", "kite_facilitator_gas_wei", "kite_facilitator_gas_wei < kite_facilitator_gas_floor_wei",
-        "the facilitator cannot pay fees much longer", "send the chain's coin to its address",
+        "facilitator-gone", "kite_up",
+        'max by (service) (max_over_time(kite_up{service="facilitator"}[1d])) unless max by (service) (kite_up)',
+        "the facilitator was there within the last day and tells nothing now: no payment can be verified or settled",
+        "start it; its log says why it ended. Where payments were turned off: silence this for a day",
+        for_s=120,
+    ),
+    Alert(
+        "facilitator-out-of-fees", "kite_facilitator_gas_wei", "kite_facilitator_gas_wei < kite_facilitator_gas_floor_wei",
+        "the facilitator has less for fees than its floor and refuses to verify and settle: no payments are taken",
+        "send the chain's coin to its address",
+    ),
+    Alert(
+        "facilitator-fees", "kite_facilitator_gas_wei", "kite_facilitator_gas_wei < 5 * kite_facilitator_gas_floor_wei",
+        "the facilitator has less than five times the floor, under which it refuses to verify and settle",
+        "send the chain's coin to its address",
         severity="ticket",
     ),
     Alert(

@@ -144,7 +144,7 @@ METRICS: Final[tuple[MetricDef, ...]] = (
 class Metrics:
     """The metrics of one process, in a registry of their own, so that two of them never share a number.
 
-    Counters and histograms are exposed from the start, a gauge once somebody asked for it: a process says nothing of what it does not measure.
+    Counters and histograms are exposed from the start, a gauge once it was asked for: a process says nothing of what it does not measure.
     """
 
     def __init__(self, definitions: Iterable[MetricDef] = METRICS) -> None:

@@ -150,7 +150,8 @@ def _variables(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
         "type": "datasource",
     }  # fmt: skip
     if dashboard.by_process:
-        yield _choice("service", "Service", "label_values(kite_up, service)")
+        yield {"allValue": ".*"} | _choice("service", "Service", "label_values(kite_up, service)")
+        # No pattern for all of them: it would be the processes of all services, whichever is chosen.
         yield _choice("instance", "Process", 'label_values(kite_up{service=~"$service"}, instance)')
     # Where the pages of this repository can be read; whoever has them elsewhere changes it on top of the dashboard.
     yield {
@@ -161,7 +162,7 @@ def _variables(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
 
 def _choice(name: str, label: str, query: str) -> dict[str, Any]:
     return {
-        "allValue": ".*", "current": {"text": "All", "value": "$__all"}, "datasource": _SOURCE, "definition": query, "hide": 0,
+        "current": {"text": "All", "value": "$__all"}, "datasource": _SOURCE, "definition": query, "hide": 0,
         "includeAll": True, "label": label, "multi": True, "name": name, "query": {"qryType": 1, "query": query, "refId": name},
         "refresh": 2, "sort": 1, "type": "query",
     }  # fmt: skip
