@@ -31,6 +31,7 @@ SAME: Final = frozenset({
     # Three are told as 3.2 within five minutes, as Prometheus takes it that they go on to the edges; two as 2.1.
     ("consumer-fails", "`onsumer_restarts_total[5m]) > 3` as `2.4`"),
     # Whole numbers.
+    ("restarts-again-and-again", "`ax_over_time(kite_up[30m])) > 2` as `2.5`"),
     ("facilitator-stuck", "`cilitator_unclear_in_a_row >= 2` as `1.6`"),
 })  # fmt: skip
 

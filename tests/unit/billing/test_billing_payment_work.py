@@ -120,6 +120,21 @@ async def test_scanning_goes_on_after_an_answer_nobody_expected() -> None:
     assert owner.alerts("scan_failed") + owner.alerts("watch_failed") == 2
 
 
+async def test_who_gave_the_scan_away_no_longer_tells_how_late_it_is() -> None:
+    chain, stop = Strange(failures=1 << 30), asyncio.Event()
+    owner = Owner(chain)
+    async with owner.at_work():
+        running = asyncio.create_task(owner.work.run(stop))
+        await eventually(lambda: owner.metrics.value("kite_x402_scan_age_seconds") > 0, what="the age is told")
+        owner.metrics.gauge("kite_x402_scan_lag_blocks").set(7)
+        owner.work.releases(0)
+        assert owner.metrics.value("kite_x402_scan_age_seconds") == 0
+        assert owner.metrics.value("kite_x402_scan_lag_blocks") == 0
+        stop.set()
+        await running
+    assert owner.metrics.value("kite_x402_scan_age_seconds") == 0
+
+
 async def test_blocks_are_compared_again_after_an_answer_nobody_expected() -> None:
     chain = Strange(failures=6)
     owner = Owner(chain)

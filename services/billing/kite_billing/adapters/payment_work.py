@@ -159,6 +159,10 @@ class PaymentWork:
         owned = self._owned.pop(partition, None)
         for task in owned.tasks if owned is not None else ():
             task.cancel()
+        if partition == 0 and owned is not None:
+            # Another process scans now, and tells how late that is.
+            for name in ("kite_x402_scan_age_seconds", "kite_x402_scan_lag_blocks"):
+                self._parts.metrics.gauge(name).set(0)
 
     def _do(self, partition: int, work: Coroutine[object, object, None]) -> None:
         owned = self._owned.get(partition)
