@@ -17,9 +17,10 @@ from kite_cli.services import ALWAYS, SERVICES, settings_of
 from kite_common import VERSION
 from kite_common.config import KiteSettings, env_name
 from kite_common.runtime import probe
+from kite_common.runtime.http import FAREWELL_S
 from kite_common.topics import OFFSETS_RETENTION_MINUTES
 from kite_common.x402.networks import asset_of
-from kite_common.x402_settings import X402ProcessorSettings, processor_problems
+from kite_common.x402_settings import X402ProcessorSettings, X402Settings, processor_problems
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -94,6 +95,19 @@ def test_it_has_no_rights(name: str) -> None:
     assert container["security_opt"] == ["no-new-privileges:true"]
     assert {"user", "privileged", "cap_add", "volumes", "network_mode", "pid"} & set(container) == set()
     assert container["image"] == f"kite:${{KITE_VERSION:-{VERSION}}}"
+    # What is not there must not be built from whatever is checked out, under the name of another version.
+    assert "build" not in container
+    assert container["pull_policy"] == "never"
+
+
+@each
+def test_its_log_is_bounded(name: str) -> None:
+    """The driver `local` turns files over; the one there is by default does not."""
+    assert CONTAINERS[name]["logging"] == {"driver": "local"}
+
+
+def test_the_version_that_runs_stands_where_every_up_reads_it() -> None:
+    assert env_file("example.env")["KITE_VERSION"] == VERSION
 
 
 def test_the_image_is_run_by_nobody() -> None:
@@ -213,9 +227,10 @@ def test_nothing_is_published_beyond_this_machine_unless_it_is_asked_for() -> No
 
 
 @each_service
-def test_the_longest_drain_fits_into_the_grace(name: str) -> None:
+def test_the_longest_drain_fits_into_the_grace_and_the_wait_for_a_payment_into_the_drain(name: str) -> None:
     parts_that_hang = 5 * 2
     drain_s = float(RUNNING[name]["environment"]["KITE_DRAIN_TIMEOUT_S"])
+    assert drain_s > X402Settings.model_fields["x402_wait_s"].default + FAREWELL_S
     assert float(RUNNING[name]["stop_grace_period"].removesuffix("s")) >= drain_s + parts_that_hang
 
 

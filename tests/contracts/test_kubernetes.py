@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +13,10 @@ from typer.main import get_command
 from kite_cli.cli import app
 from kite_cli.services import SERVICES, settings_of
 from kite_common import VERSION
-from kite_common.config import env_name
+from kite_common.config import KiteSettings, env_name
+from kite_common.runtime.http import FAREWELL_S
 from kite_common.runtime.metrics import METRICS
+from kite_common.x402_settings import X402Settings
 from kite_gateway.settings import GatewaySettings
 from support import manifests
 from support.manifests import PLACE, documents, pod_template
@@ -76,7 +79,9 @@ def test_each_service_has_a_workload_a_service_and_no_token(service: str) -> Non
 
 @pytest.mark.parametrize("name", ["kite-gateway", *CONSUMERS])
 def test_what_there_are_several_of_has_a_budget_and_is_spread(name: str) -> None:
-    assert named("Service", name)["spec"]["selector"] == named("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"]
+    budget = named("PodDisruptionBudget", name)["spec"]
+    assert named("Service", name)["spec"]["selector"] == budget["selector"]["matchLabels"]
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     spread = pod_of(named("StatefulSet" if name in CONSUMERS else "Deployment", name))["topologySpreadConstraints"]
     assert {one["topologyKey"] for one in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
     assert {one["nodeTaintsPolicy"] for one in spread} == {"Honor"}
@@ -171,10 +176,26 @@ def test_services_and_the_jobs_before_them_have_the_same_settings() -> None:
 
 
 @pytest.mark.parametrize("workload", [one for one in WORKLOADS if one["kind"] != "Job"], ids=lambda one: one["metadata"]["name"])
-def test_the_longest_drain_fits_into_the_grace(workload: dict[str, Any]) -> None:
+def test_the_longest_drain_fits_into_the_grace_and_the_wait_for_a_payment_into_the_drain(workload: dict[str, Any]) -> None:
     sleeps = container_of(workload).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     parts_that_hang = 5 * 2
-    assert pod_of(workload)["terminationGracePeriodSeconds"] >= sleeps + float(GENERATED["KITE_DRAIN_TIMEOUT_S"]) + parts_that_hang
+    drain_s = float(GENERATED["KITE_DRAIN_TIMEOUT_S"])
+    assert pod_of(workload)["terminationGracePeriodSeconds"] >= sleeps + drain_s + parts_that_hang
+    assert drain_s > X402Settings.model_fields["x402_wait_s"].default + FAREWELL_S
+
+
+def test_production_says_who_ends_tls_in_networks_that_are_nobody_s() -> None:
+    """The value is one to change: as it stands it believes nobody (RFC 5737), where a private range would believe a whole cluster."""
+    trusted = KiteSettings.model_validate({"trusted_proxies": literals("overlays/production")["KITE_TRUSTED_PROXIES"]}).trusted_proxies
+    assert [ip_network(one) for one in trusted] == [ip_network("192.0.2.0/24")]
+
+
+def test_the_password_of_the_example_of_clickhouse_comes_from_a_secret_that_an_example_makes() -> None:
+    [operator] = documents(PLACE / "examples/clickhouse-operator.yaml")
+    [secret] = documents(PLACE / "examples/external-secret-clickhouse.yaml")
+    namespace, name, key = operator["spec"]["configuration"]["users"]["kite/k8s_secret_password"].split("/")
+    assert (namespace, name) == (secret["metadata"]["namespace"], secret["spec"]["target"]["name"])
+    assert [key] == [one["secretKey"] for one in secret["spec"]["data"]]
 
 
 def test_the_ingress_splits_paths_as_the_contract_has_them() -> None:

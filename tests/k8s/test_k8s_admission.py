@@ -177,7 +177,7 @@ async def test_another_version_needs_the_jobs_deleted_first(applied: ControlPlan
     await applied.done("apply", "--dry-run=server", "-f", "-", given=as_list(another))
     # In the order of docs/operations.md: nothing is left over at its end.
     name = "app.kubernetes.io/name"
-    order = ("topics", "archive", "replay", "delivery", "billing", "gateway", "facilitator")
+    order = ("topics", "archive", "replay", "delivery", "facilitator", "billing", "gateway")
     for chosen in (f"!{name}", *(f"{name}=kite-{one}" for one in order)):
         assert await applied.done("apply", "-f", "-", "-l", chosen, given=as_list(another)) != ""
     assert await applied.done("diff", "-f", "-", given=as_list(another)) == ""
